@@ -1,1 +1,3 @@
-fn main(){}
+//! The `forelay` binary: parse, dispatch, map the outcome to an exit code.
+
+fn main() {}
