@@ -1,1 +1,18 @@
-//! x
+//! Forelay lays image layers down on a Kubernetes node before the pods that need them arrive.
+//!
+//! The code is layered; a test (`tests/tidy.rs`) checks that imports only go down:
+//!
+//! | layer | modules | what they are |
+//! | --- | --- | --- |
+//! | L0 | [`domain`] | the words: image, node, workload, signal, plan, quantities, time |
+//! | L1 | [`forecast`] | what has been seen, turned into probabilities |
+//! | L2 | [`plan`] | what to send where, in which order, within which budget |
+//! | L3 | [`engine`], [`port`] | sans-IO machines; the traits through which the outside is seen |
+//!
+//! Start reading at [`domain::signal`], then [`engine::cluster`].
+
+pub mod domain;
+pub mod engine;
+pub mod forecast;
+pub mod plan;
+pub mod port;

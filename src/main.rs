@@ -1,3 +1,3 @@
-//! The `forelay` binary: parse, dispatch, map the outcome to an exit code.
+//! The `forelay` program.
 
 fn main() {}

@@ -1,0 +1,5 @@
+//! L3: sans-IO machines: inputs and a time in, decisions and effects out.
+
+pub mod blobs;
+pub mod cluster;
+pub mod node;

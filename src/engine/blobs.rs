@@ -1,0 +1,1 @@
+//! The cache's machine: one upstream fetch per digest, however many readers.

@@ -1,0 +1,3 @@
+//! L1: what has been seen, turned into probabilities.
+
+pub mod model;

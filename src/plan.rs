@@ -1,0 +1,1 @@
+//! L2: what to send where, in which order, within which budget; pure.
