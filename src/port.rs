@@ -1,7 +1,11 @@
 //! L3: the traits through which engines' drivers see the outside.
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 
+use crate::domain::image::{Digest, ImageManifest, ImageRef};
+use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 
 /// The only source of time outside the engines.
@@ -11,4 +15,207 @@ pub trait Clock: Send + Sync + 'static {
 
     /// Completes when `now()` has reached `at`.
     fn sleep_until(&self, at: Timestamp) -> BoxFuture<'static, ()>;
+}
+
+/// Finds out what references mean.
+pub trait ImageResolver: Send + Sync + 'static {
+    /// One manifest per platform, attestations and other non-images left out.
+    fn resolve<'a>(
+        &'a self,
+        image: &'a ImageRef,
+    ) -> BoxFuture<'a, Result<Vec<ImageManifest>, ResolveError>>;
+}
+
+/// Hands out manifests and blobs, from wherever they can be had first.
+pub trait BlobSource: Send + Sync + 'static {
+    /// The exact, verified bytes of the manifest with this digest.
+    fn manifest<'a>(
+        &'a self,
+        image: &'a ImageRef,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Result<RawManifest, FetchError>>;
+
+    /// A stream of the blob; its bytes are NOT verified yet, that is the writer's.
+    fn blob<'a>(&'a self, wanted: &'a BlobWanted) -> BoxFuture<'a, Result<BlobStream, FetchError>>;
+}
+
+/// What a node's containers run from: takes blobs, then records images.
+pub trait ContainerRuntime: Send + Sync + 'static {
+    /// Blobs that are whole and verified, whoever brought them.
+    fn inventory(&self) -> BoxFuture<'_, Result<Vec<Digest>, RuntimeError>>;
+
+    /// A small blob (manifest, config) that is there; `None` when it is not.
+    fn read<'a>(&'a self, digest: &'a Digest)
+    -> BoxFuture<'a, Result<Option<Bytes>, RuntimeError>>;
+
+    /// A writer that stands where an earlier attempt at this blob ended.
+    fn open<'a>(
+        &'a self,
+        digest: &'a Digest,
+        size: Option<ByteSize>,
+    ) -> BoxFuture<'a, Result<Box<dyn BlobWriter>, RuntimeError>>;
+
+    /// Makes the image known by name: manifest, config and every layer have to be there.
+    fn record<'a>(
+        &'a self,
+        image: &'a ImageRef,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>>;
+
+    /// Gives up what `record` made for this manifest and the blobs that only it needs;
+    /// images that others made are never touched.
+    fn release<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>>;
+}
+
+/// One blob on its way into a runtime or store: invisible until `commit` has verified it.
+pub trait BlobWriter: Send {
+    /// Bytes that are there already: the next chunk has to begin here.
+    fn offset(&self) -> u64;
+
+    /// Appends. More bytes than the blob has are refused.
+    fn write(&mut self, chunk: Bytes) -> BoxFuture<'_, Result<(), RuntimeError>>;
+
+    /// Throws away what is there: the sender cannot resume.
+    fn restart(&mut self) -> BoxFuture<'_, Result<(), RuntimeError>>;
+
+    /// Keeps what is there for a later resume.
+    fn suspend(self: Box<Self>) -> BoxFuture<'static, Result<(), RuntimeError>>;
+
+    /// Compares the digest and makes the blob visible; wrong bytes are discarded.
+    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), RuntimeError>>;
+}
+
+/// A manifest as it was served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawManifest {
+    /// Of `bytes`.
+    pub digest: Digest,
+    /// As the server named it.
+    pub media_type: String,
+    /// Exact bytes.
+    pub bytes: Bytes,
+}
+
+/// Which blob, from which byte on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobWanted {
+    /// An image that needs it: tells registry and repository.
+    pub image: ImageRef,
+    /// Blob.
+    pub digest: Digest,
+    /// First byte that is missing.
+    pub offset: u64,
+    /// Endpoints (as [`BlobStream::endpoint`] named them) that sent wrong bytes before.
+    pub avoid: Vec<String>,
+}
+
+/// A blob on its way.
+pub struct BlobStream {
+    /// `cache`, `peer` or `origin`.
+    pub from: &'static str,
+    /// Which endpoint it is, for `avoid`.
+    pub endpoint: String,
+    /// Where the stream begins: the offset asked for, or 0 where the server cannot resume.
+    pub offset: u64,
+    /// Bytes of the whole blob, where told.
+    pub size: Option<ByteSize>,
+    /// The bytes; ends with an error when cut.
+    pub chunks: BoxStream<'static, Result<Bytes, FetchError>>,
+}
+
+/// A reference that cannot be resolved.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// No such repository, tag or digest.
+    #[error("{image} does not exist at its registry")]
+    NotFound {
+        /// what was asked
+        image: ImageRef,
+    },
+    /// Credentials are missing or not enough.
+    #[error("{image}: the registry refuses access: {reason}")]
+    Denied {
+        /// what was asked
+        image: ImageRef,
+        /// the registry's words
+        reason: String,
+    },
+    /// What came is no usable manifest.
+    #[error("{image}: {reason}")]
+    Broken {
+        /// what was asked
+        image: ImageRef,
+        /// what is wrong with it
+        reason: String,
+    },
+    /// Nobody answered: trying again later may help.
+    #[error("{image}: no answer: {reason}")]
+    Unavailable {
+        /// what was asked
+        image: ImageRef,
+        /// the last failure
+        reason: String,
+    },
+}
+
+/// A manifest or blob that cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// Nobody has it: trying again is no use.
+    #[error("{0} does not exist where it was looked for")]
+    NotFound(Digest),
+    /// Credentials are missing or not enough: trying again is no use.
+    #[error("access refused: {0}")]
+    Denied(String),
+    /// Bytes that do not match their digest, or are no manifest.
+    #[error("{0}")]
+    Broken(String),
+    /// Cut, stalled, refused or out of order: trying again may help.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// A runtime or store that cannot do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RuntimeError {
+    /// The bytes are not the blob's: they are discarded.
+    #[error("bytes for {expected} have digest {found}: discarded")]
+    WrongDigest {
+        /// what was wanted
+        expected: Digest,
+        /// what came
+        found: Digest,
+    },
+    /// More or fewer bytes than the blob has: they are discarded.
+    #[error("{digest} has {expected} bytes, not {found}: discarded")]
+    WrongSize {
+        /// blob
+        digest: Digest,
+        /// bytes it should have
+        expected: u64,
+        /// bytes that came (at least)
+        found: u64,
+    },
+    /// Somebody else is writing this blob now.
+    #[error("{0} is being written already")]
+    Busy(Digest),
+    /// A record was asked for while parts are missing.
+    #[error("{image} is not whole: {missing} is missing")]
+    Incomplete {
+        /// image
+        image: ImageRef,
+        /// the first part that is missing
+        missing: Digest,
+    },
+    /// Disk full, permission, ...: what was done, and the system's words.
+    #[error("{0}")]
+    Io(String),
+}
+
+impl FetchError {
+    /// Whether trying again is no use.
+    #[must_use]
+    pub fn is_lasting(&self) -> bool {
+        matches!(self, Self::NotFound(_) | Self::Denied(_))
+    }
 }
