@@ -16,3 +16,4 @@ pub mod engine;
 pub mod forecast;
 pub mod plan;
 pub mod port;
+pub mod source;

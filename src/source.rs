@@ -1,0 +1,3 @@
+//! L4: adapters that bring signals in.
+
+pub mod scenario;

@@ -1,0 +1,24 @@
+//! The scenario file: one header line, then signals in order of `observedtime`.
+//!
+//! JSON Lines, plain, gzip or zstd. Reader and writer hold one line at a time, so a file of any
+//! size needs the memory of its longest line, and no line may be longer than [`MAX_LINE`].
+
+mod error;
+mod read;
+mod write;
+
+pub use error::{ScenarioError, SkipReason, Spot};
+pub use read::{ScenarioReader, Strictness, parse_line};
+pub use write::ScenarioWriter;
+
+/// Longest accepted line in bytes, the header included: about 250 times the longest line of the
+/// recordings (a header with the manifests of 60 images), small enough to hold twice.
+pub const MAX_LINE: usize = 16 << 20;
+
+/// The first bytes of a gzip member (RFC 1952).
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// The first bytes of a zstd frame (RFC 8878).
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,297 @@
+//! Signals out of a scenario file, one line in memory at a time.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+use flate2::bufread::MultiGzDecoder;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::domain::scenario::Header;
+use crate::domain::signal::{Fact, Signal, SpecVersion};
+use crate::domain::time::Timestamp;
+use crate::source::scenario::{GZIP_MAGIC, MAX_LINE, ScenarioError, SkipReason, Spot, ZSTD_MAGIC};
+
+/// What a reader does with a line that is no signal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strictness {
+    /// Stop with an error that names file, line and member.
+    #[default]
+    Strict,
+    /// Count it by reason, go on.
+    Lenient,
+}
+
+/// An iterator over the signals of one file; after an error it is at its end.
+pub struct ScenarioReader {
+    input: Box<dyn BufRead + Send>,
+    spot: Spot,
+    pub(super) line: Vec<u8>,
+    strictness: Strictness,
+    before: Timestamp,
+    skipped: BTreeMap<SkipReason, u64>,
+    ended: bool,
+}
+
+/// The envelope alone: [`Signal`] flattens its fact, and serde tracks no path through that.
+#[derive(Deserialize)]
+#[expect(
+    dead_code,
+    reason = "read for its errors only, after `Signal` was refused"
+)]
+struct Envelope {
+    specversion: SpecVersion,
+    id: String,
+    source: String,
+    subject: Option<String>,
+    time: Timestamp,
+    observedtime: Timestamp,
+    #[serde(default)]
+    truth: bool,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+/// What is wrong with a line: member path, reason, class.
+type Fault = (String, String, SkipReason);
+
+// === impl ScenarioReader ===
+
+impl ScenarioReader {
+    /// Opens a file and reads its header.
+    pub fn open(path: &Path, strictness: Strictness) -> Result<(Header, Self), ScenarioError> {
+        let file = File::open(path).map_err(|source| ScenarioError::Open {
+            file: path.to_owned(),
+            source,
+        })?;
+        Self::new(path, file, strictness)
+    }
+
+    /// Reads from anything; `name` is what errors call it.
+    pub fn new(
+        name: &Path,
+        input: impl Read + Send + 'static,
+        strictness: Strictness,
+    ) -> Result<(Header, Self), ScenarioError> {
+        let spot = Spot {
+            file: name.to_owned(),
+            line: 0,
+        };
+        let input = decoded(BufReader::new(input)).map_err(|source| ScenarioError::Read {
+            spot: spot.clone(),
+            source,
+        })?;
+        let mut reader = Self {
+            input,
+            spot,
+            line: Vec::new(),
+            strictness,
+            before: Timestamp::from_micros(i64::MIN),
+            skipped: BTreeMap::new(),
+            ended: false,
+        };
+        let header = reader.header()?;
+        Ok((header, reader))
+    }
+
+    /// Lines that a lenient reader has skipped so far, by reason.
+    #[must_use]
+    pub fn skipped(&self) -> &BTreeMap<SkipReason, u64> {
+        &self.skipped
+    }
+
+    /// The line that was read last.
+    #[must_use]
+    pub fn spot(&self) -> &Spot {
+        &self.spot
+    }
+
+    fn header(&mut self) -> Result<Header, ScenarioError> {
+        let fault = |spot: &Spot, member: &str, reason: String| ScenarioError::Header {
+            spot: spot.clone(),
+            member: member.to_owned(),
+            reason,
+        };
+        if !self.next_line()? {
+            self.spot.line = 1;
+            return Err(fault(&self.spot, "header", "the file is empty".into()));
+        }
+        let json = &mut serde_json::Deserializer::from_slice(&self.line);
+        let header: Header = serde_path_to_error::deserialize(json)
+            .map_err(|e| fault(&self.spot, &member_of(e.path()), e.inner().to_string()))?;
+        if header.end < header.start {
+            let reason = format!("{} is before `start` {}", header.end, header.start);
+            return Err(fault(&self.spot, "end", reason));
+        }
+        Ok(header)
+    }
+
+    /// Reads the next line that is not blank into `self.line`; false at the end of the input.
+    fn next_line(&mut self) -> Result<bool, ScenarioError> {
+        loop {
+            self.line.clear();
+            self.spot.line += 1;
+            let read = (&mut self.input)
+                .take(MAX_LINE as u64 + 1)
+                .read_until(b'\n', &mut self.line)
+                .map_err(|source| self.broken(source))?;
+            if read == 0 {
+                return Ok(false);
+            }
+            if self.line.last() == Some(&b'\n') {
+                self.line.pop();
+            } else if self.line.len() > MAX_LINE {
+                skip_line(&mut self.input).map_err(|source| self.broken(source))?;
+                return Err(ScenarioError::TooLong {
+                    spot: self.spot.clone(),
+                    limit: MAX_LINE,
+                });
+            }
+            if !self.line.iter().all(u8::is_ascii_whitespace) {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn broken(&self, source: io::Error) -> ScenarioError {
+        ScenarioError::Read {
+            spot: self.spot.clone(),
+            source,
+        }
+    }
+
+    fn next_signal(&mut self) -> Result<Option<Signal>, ScenarioError> {
+        if !self.next_line()? {
+            return Ok(None);
+        }
+        let signal =
+            parse_line(&self.line).map_err(|(member, reason, kind)| ScenarioError::Line {
+                spot: self.spot.clone(),
+                member,
+                reason,
+                kind,
+            })?;
+        if signal.observedtime < self.before {
+            return Err(ScenarioError::Order {
+                spot: self.spot.clone(),
+                observed: signal.observedtime,
+                before: self.before,
+            });
+        }
+        self.before = signal.observedtime;
+        Ok(Some(signal))
+    }
+}
+
+impl Iterator for ScenarioReader {
+    type Item = Result<Signal, ScenarioError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.ended {
+            match self.next_signal() {
+                Ok(Some(signal)) => return Some(Ok(signal)),
+                Ok(None) => self.ended = true,
+                Err(error) => match (self.strictness, error.skippable()) {
+                    (Strictness::Lenient, Some(reason)) => {
+                        *self.skipped.entry(reason).or_default() += 1;
+                    }
+                    _ => {
+                        self.ended = true;
+                        return Some(Err(error));
+                    }
+                },
+            }
+        }
+        None
+    }
+}
+
+/// One line as a signal, or the member that is wrong, why, and the class of the fault.
+pub fn parse_line(line: &[u8]) -> Result<Signal, Fault> {
+    serde_json::from_slice(line).map_err(|error| diagnose(line, &error))
+}
+
+/// Reads a refused line once more, part by part, to name the member.
+fn diagnose(line: &[u8], error: &serde_json::Error) -> Fault {
+    let mut members = match serde_json::from_slice(line) {
+        Ok(Value::Object(members)) => members,
+        Ok(_) => {
+            let reason = "not a JSON object".to_owned();
+            return ("line".into(), reason, SkipReason::Malformed);
+        }
+        Err(e) => return ("line".into(), e.to_string(), SkipReason::Malformed),
+    };
+    let data = members.remove("data").unwrap_or(Value::Null);
+    let kind = members.get("type").cloned().unwrap_or(Value::Null);
+    if let Err(e) = serde_path_to_error::deserialize::<_, Envelope>(Value::Object(members)) {
+        return (
+            member_of(e.path()),
+            e.inner().to_string(),
+            SkipReason::BadMember,
+        );
+    }
+    // The tag has to come first: only then does serde read the content with its path.
+    let text = format!(r#"{{"type":{kind},"data":{data}}}"#);
+    let json = &mut serde_json::Deserializer::from_str(&text);
+    match serde_path_to_error::deserialize::<_, Fact>(json) {
+        Err(e) => {
+            let member = member_of(e.path());
+            let class = if member == "type" {
+                SkipReason::UnknownType
+            } else {
+                SkipReason::BadMember
+            };
+            (member, without_position(e.inner()), class)
+        }
+        Ok(_) => ("line".into(), error.to_string(), SkipReason::BadMember),
+    }
+}
+
+/// `data.pod.uid`, or a word where serde has no path.
+fn member_of(path: &serde_path_to_error::Path) -> String {
+    if path.iter().len() == 0 {
+        "line".into()
+    } else {
+        path.to_string()
+    }
+}
+
+/// serde_json's message without the position, which is one in the text put together here.
+fn without_position(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(cut) => text[..cut].to_owned(),
+        None => text,
+    }
+}
+
+/// Drops input up to the end of the line without keeping it.
+fn skip_line(input: &mut dyn BufRead) -> io::Result<()> {
+    loop {
+        let buffer = input.fill_buf()?;
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        let end = buffer.iter().position(|byte| *byte == b'\n');
+        let taken = end.map_or(buffer.len(), |at| at + 1);
+        input.consume(taken);
+        if end.is_some() {
+            return Ok(());
+        }
+    }
+}
+
+/// Chooses the decoder by the first bytes.
+fn decoded(mut input: impl BufRead + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
+    let start = input.fill_buf()?;
+    if start.starts_with(&GZIP_MAGIC) {
+        Ok(Box::new(BufReader::new(MultiGzDecoder::new(input))))
+    } else if start.starts_with(&ZSTD_MAGIC) {
+        let decoder = zstd::stream::read::Decoder::with_buffer(input)?;
+        Ok(Box::new(BufReader::new(decoder)))
+    } else {
+        Ok(Box::new(input))
+    }
+}
