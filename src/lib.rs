@@ -12,6 +12,7 @@
 //! Start reading at [`domain::signal`], then [`engine::cluster`].
 
 pub mod domain;
+pub mod embedded;
 pub mod engine;
 pub mod forecast;
 pub mod plan;

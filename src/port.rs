@@ -1,8 +1,9 @@
 //! L3: the traits through which engines' drivers see the outside.
 
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::future::BoxFuture;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 
 use crate::domain::image::{Digest, ImageManifest, ImageRef};
 use crate::domain::quantity::ByteSize;
@@ -65,6 +66,25 @@ pub trait ContainerRuntime: Send + Sync + 'static {
     /// Gives up what `record` made for this manifest and the blobs that only it needs;
     /// images that others made are never touched.
     fn release<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>>;
+
+    /// What others do to the runtime, as it happens; silent where the runtime cannot tell.
+    fn changes(&self) -> BoxStream<'static, RuntimeChange> {
+        stream::pending().boxed()
+    }
+}
+
+/// Something that somebody else did to a runtime.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuntimeChange {
+    /// A blob is there now.
+    Present(Digest),
+    /// The kubelet began (`active`) or ended to fetch this blob itself.
+    Foreground {
+        /// blob
+        digest: Digest,
+        /// began or ended
+        active: bool,
+    },
 }
 
 /// One blob on its way into a runtime or store: invisible until `commit` has verified it.

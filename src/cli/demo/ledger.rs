@@ -1,0 +1,256 @@
+//! What happened in one run of the demo, added up the way the replay adds up its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::domain::image::{Digest, ImageManifest, ImageRef};
+use crate::domain::outcome::PodOutcome;
+use crate::domain::plan::Target;
+use crate::domain::time::Timestamp;
+
+/// One thing that happened, in the scenario's time.
+#[derive(Clone, Debug)]
+pub enum Happening {
+    /// A pool was asked to grow.
+    Requested {
+        /// pool
+        pool: String,
+        /// when Forelay could hear of it
+        at: Timestamp,
+    },
+    /// A Node object appeared.
+    Joined {
+        /// node
+        node: String,
+        /// its pool
+        pool: String,
+        /// architecture, for its platform's manifests
+        arch: String,
+        /// whether it was there from the start (such nodes are not scored)
+        old: bool,
+        /// when
+        at: Timestamp,
+    },
+    /// The node takes pods.
+    Ready {
+        /// node
+        node: String,
+        /// when
+        at: Timestamp,
+    },
+    /// The node is gone.
+    Removed {
+        /// node
+        node: String,
+        /// when
+        at: Timestamp,
+    },
+    /// A blob is whole on a node.
+    Landed {
+        /// node
+        node: String,
+        /// blob
+        digest: Digest,
+        /// bytes
+        bytes: u64,
+        /// the agent brought it, or else the kubelet
+        ahead: bool,
+        /// when
+        at: Timestamp,
+    },
+    /// A pod's images are all there.
+    PodReady {
+        /// pod, node, instants
+        outcome: PodOutcome,
+        /// what it runs
+        images: Vec<ImageRef>,
+    },
+    /// A plan as published.
+    Planned {
+        /// for whom
+        target: Target,
+        /// what it names
+        images: BTreeSet<ImageRef>,
+        /// when
+        at: Timestamp,
+    },
+}
+
+/// The story of one node.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct NodeStory {
+    /// Its pool.
+    pub pool: String,
+    /// Architecture.
+    pub arch: String,
+    /// Whether it joined during the recording.
+    pub new: bool,
+    /// The request that it probably answers: the pool's oldest one that no node had answered.
+    pub requested: Option<Timestamp>,
+    /// The Node object.
+    pub joined: Timestamp,
+    /// Ready.
+    pub ready: Option<Timestamp>,
+    /// Gone.
+    pub removed: Option<Timestamp>,
+    /// Blobs in the order of landing: when, bytes, whether the agent brought them.
+    pub landed: Vec<Landed>,
+    /// Pods in the order in which their images were complete.
+    pub pods: Vec<PodOutcome>,
+    /// Since when each image has been in a plan for it without a break.
+    #[serde(skip)]
+    planned: BTreeMap<ImageRef, Timestamp>,
+    /// Seconds before Ready at which used images had entered the plan for good.
+    #[serde(skip)]
+    leads: Vec<f64>,
+    #[serde(skip)]
+    used: BTreeSet<Digest>,
+}
+
+/// One blob on one node.
+#[derive(Clone, Debug, Serialize)]
+pub struct Landed {
+    /// When it was whole and verified.
+    pub at: Timestamp,
+    /// Bytes.
+    pub bytes: u64,
+    /// The agent brought it.
+    pub ahead: bool,
+    /// Which.
+    pub digest: Digest,
+}
+
+/// One run's ledger.
+#[derive(Debug)]
+pub struct Ledger {
+    catalogue: BTreeMap<ImageRef, Vec<ImageManifest>>,
+    nodes: BTreeMap<String, NodeStory>,
+    requests: BTreeMap<String, Vec<Timestamp>>,
+    pool_plans: BTreeMap<String, BTreeMap<ImageRef, Timestamp>>,
+}
+
+impl Ledger {
+    /// An empty ledger over the images that exist.
+    #[must_use]
+    pub fn new(catalogue: BTreeMap<ImageRef, Vec<ImageManifest>>) -> Self {
+        Self {
+            catalogue,
+            nodes: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            pool_plans: BTreeMap::new(),
+        }
+    }
+
+    /// All nodes by name.
+    #[must_use]
+    pub fn nodes(&self) -> &BTreeMap<String, NodeStory> {
+        &self.nodes
+    }
+
+    /// Writes one thing down.
+    pub fn note(&mut self, happening: Happening) {
+        match happening {
+            Happening::Requested { pool, at } => self.requests.entry(pool).or_default().push(at),
+            Happening::Joined { node, pool, arch, old, at } => self.joined(node, pool, arch, old, at),
+            Happening::Ready { node, at } => self.node(node).ready = Some(at),
+            Happening::Removed { node, at } => self.node(node).removed = Some(at),
+            Happening::Landed { node, digest, bytes, ahead, at } => {
+                self.node(node).landed.push(Landed { at, bytes, ahead, digest });
+            }
+            Happening::PodReady { outcome, images } => self.pod_ready(outcome, &images),
+            Happening::Planned { target, images, at } => self.planned(target, images, at),
+        }
+    }
+
+    /// Outcomes of the pods on nodes that joined during the recording.
+    pub fn scored(&self) -> impl Iterator<Item = &PodOutcome> {
+        self.nodes.values().filter(|node| node.new).flat_map(|node| &node.pods)
+    }
+
+    /// Names of all pods whose images became complete, on any node.
+    #[must_use]
+    pub fn started(&self) -> BTreeSet<&str> {
+        self.nodes.values().flat_map(|node| &node.pods).map(|pod| pod.pod.as_str()).collect()
+    }
+
+    /// Bytes that agents brought to new nodes and no pod used.
+    #[must_use]
+    pub fn wasted_bytes(&self) -> u64 {
+        self.nodes
+            .values()
+            .filter(|node| node.new)
+            .flat_map(|node| {
+                node.landed.iter().filter(|l| l.ahead && !node.used.contains(&l.digest))
+            })
+            .map(|landed| landed.bytes)
+            .sum()
+    }
+
+    /// Seconds before Ready at which each used image had entered a plan of its node, ascending.
+    #[must_use]
+    pub fn leads(&self) -> Vec<f64> {
+        let mut leads: Vec<f64> =
+            self.nodes.values().filter(|node| node.new).flat_map(|node| node.leads.clone()).collect();
+        leads.sort_by(f64::total_cmp);
+        leads
+    }
+
+    fn node(&mut self, name: String) -> &mut NodeStory {
+        self.nodes.entry(name).or_default()
+    }
+
+    fn joined(&mut self, name: String, pool: String, arch: String, old: bool, at: Timestamp) {
+        let requests = self.requests.entry(pool.clone()).or_default();
+        let requested = (!old && !requests.is_empty()).then(|| requests.remove(0));
+        let planned = self.pool_plans.get(&pool).cloned().unwrap_or_default();
+        let node = self.node(name);
+        (node.pool, node.arch, node.new) = (pool, arch, !old);
+        (node.requested, node.joined, node.planned) = (requested, at, planned);
+    }
+
+    fn pod_ready(&mut self, outcome: PodOutcome, images: &[ImageRef]) {
+        let name = outcome.node.clone();
+        let arch = self.node(name.clone()).arch.clone();
+        let layers: Vec<Digest> = images
+            .iter()
+            .filter_map(|image| self.catalogue.get(image))
+            .filter_map(|manifests| manifests.iter().find(|m| m.platform.arch == arch))
+            .flat_map(|manifest| manifest.layers.iter().map(|layer| layer.digest.clone()))
+            .collect();
+        let node = self.node(name);
+        node.used.extend(layers);
+        for image in images {
+            // The first use of an image on a node decides: later ones find it there anyway.
+            if let Some(entered) = node.planned.remove(image) {
+                node.leads.push(outcome.node_ready.secs_since(entered));
+            }
+        }
+        node.pods.push(outcome);
+    }
+
+    fn planned(&mut self, target: Target, images: BTreeSet<ImageRef>, at: Timestamp) {
+        let keep = |plan: &mut BTreeMap<ImageRef, Timestamp>, images: &BTreeSet<ImageRef>| {
+            for image in images {
+                plan.entry(image.clone()).or_insert(at);
+            }
+        };
+        match target {
+            Target::Node(name) => {
+                let story = self.node(name);
+                let node_done: BTreeSet<Digest> =
+                    story.landed.iter().map(|l| l.digest.clone()).collect();
+                // An entry leaves a plan when it is withdrawn, but also when it has been fulfilled.
+                if node_done.is_empty() {
+                    story.planned.retain(|image, _| images.contains(image));
+                }
+                keep(&mut story.planned, &images);
+            }
+            Target::Pool(name) => {
+                let plan = self.pool_plans.entry(name).or_default();
+                plan.retain(|image, _| images.contains(image));
+                keep(plan, &images);
+            }
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! A played kubelet: one image after the other, layers fetched by threes, unpacked in order.
+//!
+//! What a kubelet with default settings does over containerd (docs/transfer-model.md): a pod's images
+//! are asked for one by one; what is missing waits in one queue for the whole node; a layer is
+//! unpacked when its last byte is there and the layer below is unpacked.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::domain::image::{Digest, ImageManifest, ImageRef, Layer};
+use crate::domain::outcome::PodOutcome;
+use crate::domain::time::Timestamp;
+use crate::embedded::machine::{Looks, Machine};
+use crate::port::{BlobSource, BlobWanted, Clock, FetchError, RuntimeError};
+
+/// containerd's `max_concurrent_downloads`.
+const DOWNLOADS: usize = 3;
+
+/// Pods of one node that may wait for the puller; the kubelet's own limit is 110 pods a node.
+const QUEUE: usize = 1024;
+
+/// Tries of one pull before the pod gives up, as in a bad `ImagePullBackOff`.
+const TRIES: u32 = 5;
+
+/// What a played kubelet needs to know of the world.
+pub struct Options {
+    /// Node name.
+    pub node: String,
+    /// Its disk.
+    pub machine: Arc<Machine>,
+    /// Registry client over the node's link.
+    pub source: Arc<dyn BlobSource>,
+    /// Scenario time.
+    pub clock: Arc<dyn Clock>,
+    /// Scenario seconds that a pull costs beside its bytes.
+    pub pull_overhead: Duration,
+    /// Bytes (as they travel in the demo) that one core unpacks per scenario second.
+    pub unpack_bytes_per_s: f64,
+    /// When the node was Ready, once it was.
+    pub ready: watch::Receiver<Option<Timestamp>>,
+    /// Where finished blobs are told: digest, bytes.
+    pub landed: mpsc::UnboundedSender<(Digest, u64)>,
+}
+
+/// One pod to start.
+#[derive(Clone, Debug)]
+pub struct PodOrder {
+    /// `namespace/name`
+    pub pod: String,
+    /// Images in the order of need, each with the manifest for this node's platform; an image
+    /// without one cannot be pulled, and the pod never starts.
+    pub images: Vec<(ImageRef, Option<ImageManifest>)>,
+}
+
+/// A running kubelet.
+#[derive(Clone)]
+pub struct Kubelet {
+    options: Arc<Options>,
+    queue: mpsc::Sender<Pull>,
+}
+
+struct Pull {
+    image: ImageRef,
+    manifest: ImageManifest,
+    done: oneshot::Sender<bool>,
+}
+
+/// A pull that went wrong.
+#[derive(Debug, thiserror::Error)]
+enum PullError {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error(transparent)]
+    Disk(#[from] RuntimeError),
+}
+
+impl Kubelet {
+    /// Starts the node's one puller; it ends when the last clone of the kubelet is dropped.
+    #[must_use]
+    pub fn start(options: Options) -> Self {
+        let options = Arc::new(options);
+        let (queue, pulls) = mpsc::channel(QUEUE);
+        tokio::spawn(pull_one_by_one(options.clone(), pulls));
+        Self { options, queue }
+    }
+
+    /// Brings a bound pod's images; `None` when one of them cannot be had.
+    pub async fn bring(&self, order: PodOrder) -> Option<PodOutcome> {
+        let bound = self.options.clock.now();
+        let mut warm = true;
+        for (image, manifest) in order.images {
+            if self.options.machine.has_image(&image) {
+                continue;
+            }
+            warm = false;
+            let (done, pulled) = oneshot::channel();
+            self.queue
+                .send(Pull {
+                    image,
+                    manifest: manifest?,
+                    done,
+                })
+                .await
+                .ok()?;
+            if !pulled.await.unwrap_or(false) {
+                return None;
+            }
+        }
+        let images_ready = if warm {
+            bound
+        } else {
+            self.options.clock.now()
+        };
+        let node_ready = self.node_ready().await?;
+        let node = self.options.node.clone();
+        Some(PodOutcome {
+            pod: order.pod,
+            node,
+            bound,
+            node_ready,
+            images_ready,
+            warm,
+        })
+    }
+
+    async fn node_ready(&self) -> Option<Timestamp> {
+        let mut ready = self.options.ready.clone();
+        let at = *ready.wait_for(Option::is_some).await.ok()?;
+        at
+    }
+}
+
+async fn pull_one_by_one(options: Arc<Options>, mut pulls: mpsc::Receiver<Pull>) {
+    while let Some(pull) = pulls.recv().await {
+        let mut whole = false;
+        for attempt in 0..TRIES {
+            match options.pull(&pull.image, &pull.manifest).await {
+                Ok(()) => {
+                    whole = true;
+                    break;
+                }
+                Err(error) => {
+                    tracing::warn!(node = options.node, image = %pull.image, attempt, %error,
+                        "pull failed");
+                }
+            }
+        }
+        // The pod may have been deleted meanwhile.
+        let _ = pull.done.send(whole);
+    }
+}
+
+// === impl Options ===
+
+impl Options {
+    async fn pull(&self, image: &ImageRef, manifest: &ImageManifest) -> Result<(), PullError> {
+        let begun = self.clock.now();
+        if !self.machine.has_image(image) {
+            let raw = self.source.manifest(image, &manifest.digest).await?;
+            self.store_small(&raw.digest, raw.bytes).await?;
+        }
+        self.clock.sleep_until(begun + self.pull_overhead).await;
+        if self.machine.has_image(image) {
+            return Ok(());
+        }
+        let mut seen = BTreeSet::new();
+        let layers: Vec<Layer> = manifest
+            .layers
+            .iter()
+            .filter(|layer| seen.insert(&layer.digest))
+            .cloned()
+            .collect();
+        let mut arrived = stream::iter(
+            layers
+                .into_iter()
+                .map(|layer| self.layer(image.clone(), layer)),
+        )
+        .buffered(DOWNLOADS);
+        while let Some((layer, fetched)) = arrived.try_next().await? {
+            if fetched {
+                self.unpack(&layer).await;
+            }
+        }
+        drop(arrived);
+        self.machine.usable(image);
+        Ok(())
+    }
+
+    /// Fetches one layer unless it is there; `true` where it still has to be unpacked.
+    async fn layer(&self, image: ImageRef, layer: Layer) -> Result<(Layer, bool), PullError> {
+        let mut version = self.machine.version();
+        loop {
+            version.mark_unchanged();
+            match self.machine.looks(&layer.digest) {
+                Looks::Present => return Ok((layer, false)),
+                // The agent is bringing it: containerd's ingest lock makes the pull wait.
+                Looks::Arriving => {
+                    let _ = version.changed().await;
+                }
+                Looks::Missing => break,
+            }
+        }
+        self.machine.foreground(&layer.digest, true);
+        let fetched = self.fetch(&image, &layer).await;
+        if fetched.is_err() {
+            self.machine.foreground(&layer.digest, false);
+        }
+        fetched.map(|()| (layer, true))
+    }
+
+    async fn fetch(&self, image: &ImageRef, layer: &Layer) -> Result<(), PullError> {
+        let mut writer = self
+            .machine
+            .layout()
+            .open(&layer.digest, Some(layer.size))
+            .await?;
+        let wanted = BlobWanted {
+            image: image.clone(),
+            digest: layer.digest.clone(),
+            offset: writer.offset(),
+            avoid: Vec::new(),
+        };
+        let mut blob = self.source.blob(&wanted).await?;
+        if blob.offset != writer.offset() {
+            writer.restart().await?;
+        }
+        while let Some(chunk) = blob.chunks.try_next().await? {
+            writer.write(chunk).await?;
+        }
+        writer.commit().await?;
+        Ok(())
+    }
+
+    async fn unpack(&self, layer: &Layer) {
+        let takes = Duration::from_secs_f64(layer.size.0 as f64 / self.unpack_bytes_per_s);
+        self.clock.sleep_until(self.clock.now() + takes).await;
+        self.machine.unpacked(&layer.digest);
+        self.machine.foreground(&layer.digest, false);
+        // The ledger may be closed already.
+        let _ = self.landed.send((layer.digest.clone(), layer.size.0));
+    }
+
+    async fn store_small(&self, digest: &Digest, bytes: bytes::Bytes) -> Result<(), PullError> {
+        let size = crate::domain::quantity::ByteSize(bytes.len() as u64);
+        let mut writer = self.machine.layout().open(digest, Some(size)).await?;
+        if writer.offset() > 0 {
+            writer.restart().await?;
+        }
+        writer.write(bytes).await?;
+        writer.commit().await?;
+        Ok(())
+    }
+}

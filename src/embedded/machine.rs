@@ -1,0 +1,293 @@
+//! One played node's image disk: real blobs, unpacked at the pace of one core per stream.
+//!
+//! Agent and kubelet of a node write through the same disk, as they would through containerd: each
+//! sees what the other has brought, and what the other is just bringing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt};
+use tokio::sync::{broadcast, watch};
+
+use crate::domain::image::{Digest, ImageRef};
+use crate::domain::quantity::ByteSize;
+use crate::embedded::link::Rate;
+use crate::port::{BlobWriter, ContainerRuntime, RuntimeChange, RuntimeError};
+
+/// Changes that a slow listener may be behind before it misses some; a node of the recordings has
+/// fewer than 200 layers.
+const CHANGES: usize = 1024;
+
+/// The disk of one node.
+pub struct Machine {
+    layout: Arc<dyn ContainerRuntime>,
+    unpack_bytes_per_s: f64,
+    state: Mutex<State>,
+    version: watch::Sender<u64>,
+    changes: broadcast::Sender<RuntimeChange>,
+}
+
+#[derive(Default)]
+struct State {
+    present: BTreeMap<Digest, Bringer>,
+    arriving: BTreeSet<Digest>,
+    images: BTreeSet<ImageRef>,
+}
+
+/// Who brought a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bringer {
+    /// The agent, ahead of need.
+    Agent,
+    /// The kubelet, for a pod.
+    Kubelet,
+}
+
+impl Machine {
+    /// A disk over an OCI layout; `unpack` is what one core unpacks, in bytes per second.
+    #[must_use]
+    pub fn new(layout: Arc<dyn ContainerRuntime>, unpack_bytes_per_s: f64) -> Arc<Self> {
+        Arc::new(Self {
+            layout,
+            unpack_bytes_per_s,
+            state: Mutex::default(),
+            version: watch::channel(0).0,
+            changes: broadcast::channel(CHANGES).0,
+        })
+    }
+
+    /// Whether pods can use the image now.
+    pub fn has_image(&self, image: &ImageRef) -> bool {
+        self.state().images.contains(image)
+    }
+
+    /// An image that was there before the play began.
+    pub fn preload(&self, image: ImageRef, layers: impl IntoIterator<Item = Digest>) {
+        let mut state = self.state();
+        state.images.insert(image);
+        state
+            .present
+            .extend(layers.into_iter().map(|layer| (layer, Bringer::Kubelet)));
+    }
+
+    /// Whether the blob is there, and otherwise whether somebody is bringing it.
+    pub fn looks(&self, digest: &Digest) -> Looks {
+        let state = self.state();
+        if state.present.contains_key(digest) {
+            Looks::Present
+        } else if state.arriving.contains(digest) {
+            Looks::Arriving
+        } else {
+            Looks::Missing
+        }
+    }
+
+    /// Changes whenever anything on the disk does.
+    pub fn version(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Announces that the kubelet fetches this blob itself from now on, or has stopped to.
+    pub fn foreground(&self, digest: &Digest, active: bool) {
+        let mut state = self.state();
+        if active {
+            state.arriving.insert(digest.clone());
+        } else {
+            state.arriving.remove(digest);
+        }
+        drop(state);
+        self.changed(Some(RuntimeChange::Foreground {
+            digest: digest.clone(),
+            active,
+        }));
+    }
+
+    /// The kubelet has unpacked this blob.
+    pub fn unpacked(&self, digest: &Digest) {
+        self.state()
+            .present
+            .entry(digest.clone())
+            .or_insert(Bringer::Kubelet);
+        self.changed(Some(RuntimeChange::Present(digest.clone())));
+    }
+
+    /// The kubelet has recorded the image.
+    pub fn usable(&self, image: &ImageRef) {
+        self.state().images.insert(image.clone());
+        self.changed(None);
+    }
+
+    /// The layout underneath, for the kubelet's own unpaced writes: it paces the unpacking itself,
+    /// after a layer's last byte.
+    pub fn layout(&self) -> &Arc<dyn ContainerRuntime> {
+        &self.layout
+    }
+
+    /// Blobs by who brought them.
+    pub fn bringers(&self) -> BTreeMap<Digest, Bringer> {
+        self.state().present.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self, change: Option<RuntimeChange>) {
+        self.version.send_modify(|version| *version += 1);
+        if let Some(change) = change {
+            // No agent listens in the reactive run.
+            let _ = self.changes.send(change);
+        }
+    }
+}
+
+/// How a blob stands on a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looks {
+    /// Whole, verified, unpacked.
+    Present,
+    /// Being brought.
+    Arriving,
+    /// Neither.
+    Missing,
+}
+
+/// The agent's side of a disk.
+pub struct AgentSide(pub Arc<Machine>);
+
+impl ContainerRuntime for AgentSide {
+    fn inventory(&self) -> BoxFuture<'_, Result<Vec<Digest>, RuntimeError>> {
+        async {
+            let mut blobs = self.0.layout.inventory().await?;
+            blobs.extend(self.0.state().present.keys().cloned());
+            blobs.sort();
+            blobs.dedup();
+            Ok(blobs)
+        }
+        .boxed()
+    }
+
+    fn read<'a>(
+        &'a self,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, RuntimeError>> {
+        self.0.layout.read(digest)
+    }
+
+    fn open<'a>(
+        &'a self,
+        digest: &'a Digest,
+        size: Option<ByteSize>,
+    ) -> BoxFuture<'a, Result<Box<dyn BlobWriter>, RuntimeError>> {
+        async move {
+            if self.0.looks(digest) == Looks::Arriving {
+                return Err(RuntimeError::Busy(digest.clone()));
+            }
+            let inner = self.0.layout.open(digest, size).await?;
+            self.0.state().arriving.insert(digest.clone());
+            self.0.changed(None);
+            let unpacking = Rate::new(self.0.unpack_bytes_per_s);
+            let claim = Claim {
+                machine: self.0.clone(),
+                digest: digest.clone(),
+            };
+            Ok(Box::new(Unpacking {
+                inner,
+                unpacking,
+                claim,
+            }) as Box<dyn BlobWriter>)
+        }
+        .boxed()
+    }
+
+    fn record<'a>(
+        &'a self,
+        image: &'a ImageRef,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        async move {
+            self.0.layout.record(image, digest).await?;
+            self.0.usable(image);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn release<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        self.0.layout.release(digest)
+    }
+
+    fn changes(&self) -> BoxStream<'static, RuntimeChange> {
+        stream::unfold(self.0.changes.subscribe(), |mut changes| async move {
+            loop {
+                match changes.recv().await {
+                    Ok(change) => return Some((change, changes)),
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                }
+            }
+        })
+        .boxed()
+    }
+}
+
+/// A blob that the agent is bringing: unpacked while it arrives (design section 8).
+struct Unpacking {
+    inner: Box<dyn BlobWriter>,
+    unpacking: Arc<Rate>,
+    claim: Claim,
+}
+
+/// Keeps a blob marked as arriving for as long as its writer lives.
+struct Claim {
+    machine: Arc<Machine>,
+    digest: Digest,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.machine.state().arriving.remove(&self.digest);
+        self.machine.changed(None);
+    }
+}
+
+impl BlobWriter for Unpacking {
+    fn offset(&self) -> u64 {
+        self.inner.offset()
+    }
+
+    fn write(&mut self, chunk: Bytes) -> BoxFuture<'_, Result<(), RuntimeError>> {
+        async move {
+            self.unpacking.pass(chunk.len()).await;
+            self.inner.write(chunk).await
+        }
+        .boxed()
+    }
+
+    fn restart(&mut self) -> BoxFuture<'_, Result<(), RuntimeError>> {
+        self.inner.restart()
+    }
+
+    fn suspend(self: Box<Self>) -> BoxFuture<'static, Result<(), RuntimeError>> {
+        self.inner.suspend()
+    }
+
+    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), RuntimeError>> {
+        async move {
+            let Self { inner, claim, .. } = *self;
+            inner.commit().await?;
+            let digest = claim.digest.clone();
+            claim
+                .machine
+                .state()
+                .present
+                .insert(digest.clone(), Bringer::Agent);
+            claim.machine.changed(Some(RuntimeChange::Present(digest)));
+            Ok(())
+        }
+        .boxed()
+    }
+}
