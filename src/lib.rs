@@ -18,3 +18,4 @@ pub mod forecast;
 pub mod plan;
 pub mod port;
 pub mod source;
+pub mod store;

@@ -87,6 +87,26 @@ pub enum RuntimeChange {
     },
 }
 
+/// Content-addressed blobs: what is visible is verified.
+pub trait BlobStore: Send + Sync + 'static {
+    /// Blobs that are whole, with their bytes.
+    fn list(&self) -> Vec<(Digest, ByteSize)>;
+
+    /// A small blob (manifest, config) that is there; `None` when it is not.
+    fn read<'a>(&'a self, digest: &'a Digest)
+    -> BoxFuture<'a, Result<Option<Bytes>, RuntimeError>>;
+
+    /// A writer that stands where an earlier attempt at this blob ended.
+    fn open<'a>(
+        &'a self,
+        digest: &'a Digest,
+        size: Option<ByteSize>,
+    ) -> BoxFuture<'a, Result<Box<dyn BlobWriter>, RuntimeError>>;
+
+    /// Drops a blob, whole or partial; no error when there is none.
+    fn remove<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>>;
+}
+
 /// One blob on its way into a runtime or store: invisible until `commit` has verified it.
 pub trait BlobWriter: Send {
     /// Bytes that are there already: the next chunk has to begin here.
