@@ -11,6 +11,7 @@
 //!
 //! Start reading at [`domain::signal`], then [`engine::cluster`].
 
+pub mod api;
 pub mod domain;
 pub mod embedded;
 pub mod engine;

@@ -1,0 +1,154 @@
+//! `PrefetchPolicy`: what an operator allows, per pool.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::image::ImageRef;
+
+/// What Forelay may do on some pools.
+///
+/// Patterns are texts in which `*` stands for any number of characters. Of several policies the
+/// one with the longest matching pool pattern counts, of equals the first by name.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "forelay.dev",
+    version = "v1alpha1",
+    kind = "PrefetchPolicy",
+    plural = "prefetchpolicies",
+    shortname = "pfp",
+    category = "forelay",
+    status = "PrefetchPolicyStatus",
+    derive = "PartialEq",
+    doc = "What Forelay may do on some pools.",
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct PrefetchPolicySpec {
+    /// Whether plans are only made and scored, carried out, or withdrawn.
+    #[serde(default)]
+    pub mode: PolicyMode,
+    /// Patterns of pools that this is about; none means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub pools: Vec<String>,
+    /// Patterns of images that may be sent (`docker.io/library/*`); none means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 512)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub include: Vec<String>,
+    /// Patterns of images that are never sent; stronger than `include`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 512)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub exclude: Vec<String>,
+    /// Prometheus queries that tell a workload's load.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub load_queries: Vec<LoadQuery>,
+}
+
+/// What is done with plans.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
+pub enum PolicyMode {
+    /// Plans are made, counted and scored; nothing is written, no byte moves.
+    #[default]
+    Observe,
+    /// Plans are published; agents carry them out.
+    On,
+    /// Plans are withdrawn at once.
+    Off,
+}
+
+/// One load series.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LoadQuery {
+    /// Name of the series.
+    #[schemars(length(min = 1, max = 128))]
+    pub name: String,
+    /// PromQL that gives one sample.
+    #[schemars(length(min = 1, max = 4096))]
+    pub query: String,
+    /// `Kind/namespace/name` of the workload whose load it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub workload: Option<String>,
+}
+
+/// What the controller says of a policy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PrefetchPolicyStatus {
+    /// Generation of the spec that this is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Conditions, one per type: `Ready` is true when the policy is understood and in force.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+impl PrefetchPolicySpec {
+    /// How closely the policy names the pool: characters of the longest matching pattern beside
+    /// `*`; 0 where it is about all pools; `None` where it is about others.
+    #[must_use]
+    pub fn closeness(&self, pool: &str) -> Option<usize> {
+        if self.pools.is_empty() {
+            return Some(0);
+        }
+        self.pools
+            .iter()
+            .filter(|pattern| covers(pattern, pool))
+            .map(|pattern| pattern.chars().filter(|c| *c != '*').count())
+            .max()
+    }
+
+    /// Whether the image may be sent.
+    #[must_use]
+    pub fn allows(&self, image: &ImageRef) -> bool {
+        let any = |patterns: &[String]| patterns.iter().any(|p| covers(p, image.as_str()));
+        (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
+    }
+}
+
+/// Whether `pattern` covers the whole `text`; `*` stands for any number of characters.
+///
+/// Greedy with one point of return, so the cost is at most `pattern x text` steps.
+#[must_use]
+pub fn covers(pattern: &str, text: &str) -> bool {
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        if p < pattern.len() && pattern[p] == b'*' {
+            star = Some((p, t));
+            p += 1;
+        } else if p < pattern.len() && pattern[p] == text[t] {
+            p += 1;
+            t += 1;
+        } else if let Some((back, from)) = star {
+            star = Some((back, from + 1));
+            p = back + 1;
+            t = from + 1;
+        } else {
+            return false;
+        }
+    }
+    pattern[p..].iter().all(|c| *c == b'*')
+}
