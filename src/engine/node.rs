@@ -1,17 +1,27 @@
 //! The agent's machine: plans and transfer results in, fetches out.
 
+mod demand;
+mod merge;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::domain::image::{Digest, ImageManifest, ImageRef};
-use crate::domain::plan::{Plan, Priority};
+use crate::domain::plan::{Plan, PlanEntry, Priority};
 use crate::domain::quantity::ByteSize;
+use crate::domain::time::Timestamp;
+use crate::engine::node::demand::{Demand, Stock, Wanted, demand, distinct};
+use crate::engine::node::merge::merged;
+use crate::engine::trouble::{BackOff, Troubles, Verdict};
 
 /// Limits of one agent.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Blobs in transfer at once.
     pub concurrency: usize,
-    /// Bytes that planned images may add to the node's disk.
+    /// Bytes that planned images may add to the node's disk, counted as they travel.
     pub disk: ByteSize,
     /// First pause after a failure; doubles up to `back_off_max`.
     pub back_off: Duration,
@@ -32,9 +42,11 @@ pub enum Input {
     Inventory(Vec<Digest>),
     /// A blob is there, whoever brought it.
     BlobPresent(Digest),
-    /// A manifest that was asked for.
+    /// A manifest that was asked for. It lists layers only: the config blob belongs to fetching
+    /// the manifest, and the driver has both before it says so.
     Manifest(ImageManifest),
-    /// A manifest or blob could not be had; `lasting` when trying again is no use.
+    /// A manifest or blob could not be had, or (by the manifest's digest) an image's record could
+    /// not be made; `lasting` when trying again is no use.
     Failed {
         /// manifest or blob
         digest: Digest,
@@ -62,7 +74,7 @@ pub enum Input {
 /// What the driver is asked to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Get the manifest with this digest.
+    /// Get the manifest with this digest, and the config blob that it names.
     FetchManifest {
         /// what the plan names
         image: ImageRef,
@@ -80,7 +92,8 @@ pub enum Effect {
         /// class of the strongest entry that needs it
         priority: Priority,
     },
-    /// Stop this transfer; the partial blob stays for a resume.
+    /// Stop this transfer; the partial blob stays for a resume. The driver answers nothing more
+    /// for it (a blob that was complete already may be told as [`Input::BlobPresent`]).
     Cancel(Digest),
     /// All blobs are there: make the image's record.
     Record {
@@ -89,6 +102,393 @@ pub enum Effect {
         /// manifest digest
         digest: Digest,
     },
-    /// Entries whose turn is over (expired, withdrawn): release what only they needed.
+    /// No entry names this manifest any more (expired, withdrawn): release what only it needed and
+    /// no container uses. What is left is told with [`Input::Inventory`].
     Release(Digest),
+}
+
+/// How far one entry of the merged plan is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryProgress {
+    /// Name.
+    pub image: ImageRef,
+    /// Manifest digest.
+    pub digest: Digest,
+    /// What it is waiting for.
+    pub phase: Phase,
+    /// Compressed bytes of all its layers; the plan's own figure until the manifest is known.
+    pub bytes_total: ByteSize,
+    /// Compressed bytes of its layers that are there.
+    pub bytes_present: ByteSize,
+}
+
+/// What an entry of the plan is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Its turn.
+    Queued,
+    /// Its manifest or one of its layers, which is under way.
+    Fetching,
+    /// Its record: all layers are there.
+    Recording,
+    /// Nothing: pods can use it.
+    Recorded,
+    /// Room on the disk.
+    LeftOut,
+    /// Another plan: a part of it was given up.
+    Failed,
+}
+
+/// The merged plan of one node, and how far it is.
+#[derive(Debug)]
+pub struct NodeEngine {
+    limits: Limits,
+    pool_plan: Option<Plan>,
+    node_plan: Option<Plan>,
+    plans_changed: bool,
+    /// Live entries of both plans as of the last step, in the order of transfer.
+    entries: Vec<PlanEntry>,
+    manifests: BTreeMap<Digest, ImageManifest>,
+    present: BTreeSet<Digest>,
+    /// Blobs that were brought for a plan and are still there: they fill the disk budget.
+    brought: BTreeMap<Digest, ByteSize>,
+    /// Records by manifest digest and name: one image may be planned under two names.
+    recorded: BTreeSet<(Digest, ImageRef)>,
+    foreground: BTreeSet<Digest>,
+    manifests_asked: BTreeSet<Digest>,
+    records_asked: BTreeSet<(Digest, ImageRef)>,
+    transfers: BTreeMap<Digest, Transfer>,
+    transfers_started: u64,
+    troubles: Troubles,
+    wake_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Transfer {
+    /// Counts up: the latest transfer has the highest.
+    order: u64,
+    size: ByteSize,
+}
+
+// === impl NodeEngine ===
+
+impl NodeEngine {
+    /// An engine with no plan and an empty disk.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        let troubles = Troubles::new(BackOff {
+            first: limits.back_off,
+            longest: limits.back_off_max,
+            attempts: limits.attempts,
+        });
+        Self {
+            limits,
+            pool_plan: None,
+            node_plan: None,
+            plans_changed: false,
+            entries: Vec::new(),
+            manifests: BTreeMap::new(),
+            present: BTreeSet::new(),
+            brought: BTreeMap::new(),
+            recorded: BTreeSet::new(),
+            foreground: BTreeSet::new(),
+            manifests_asked: BTreeSet::new(),
+            records_asked: BTreeSet::new(),
+            transfers: BTreeMap::new(),
+            transfers_started: 0,
+            troubles,
+            wake_at: None,
+        }
+    }
+
+    /// Takes in what happened; `step` says what follows from it.
+    pub fn input(&mut self, input: Input, now: Timestamp) {
+        match input {
+            Input::PoolPlan(plan) => self.take_plan(plan, |engine| &mut engine.pool_plan),
+            Input::NodePlan(plan) => self.take_plan(plan, |engine| &mut engine.node_plan),
+            Input::Inventory(digests) => self.take_inventory(digests),
+            Input::BlobPresent(digest) => {
+                self.transfers.remove(&digest);
+                self.troubles.forgive(&digest);
+                self.present.insert(digest);
+            }
+            Input::Manifest(manifest) => {
+                self.manifests_asked.remove(&manifest.digest);
+                self.troubles.forgive(&manifest.digest);
+                self.manifests.insert(manifest.digest.clone(), manifest);
+            }
+            Input::Failed { digest, lasting } => {
+                let records = self.records_asked.len();
+                self.records_asked.retain(|(asked, _)| *asked != digest);
+                let ours = self.transfers.remove(&digest).is_some()
+                    | self.manifests_asked.remove(&digest)
+                    | (self.records_asked.len() < records);
+                if ours {
+                    self.troubles.failed(&digest, lasting, now);
+                }
+            }
+            Input::Fetched { digest, .. } => {
+                if let Some(transfer) = self.transfers.remove(&digest) {
+                    self.brought.insert(digest.clone(), transfer.size);
+                }
+                self.troubles.forgive(&digest);
+                self.present.insert(digest);
+            }
+            Input::Recorded(digest) => self.take_recorded(&digest),
+            Input::Foreground { digest, active } => {
+                if active {
+                    self.foreground.insert(digest);
+                } else {
+                    self.foreground.remove(&digest);
+                }
+            }
+        }
+    }
+
+    /// What the driver has to do now; asking again without new input gives nothing.
+    pub fn step(&mut self, now: Timestamp) -> Vec<Effect> {
+        let mut effects = self.merge_plans(now);
+        self.ask_manifests(now, &mut effects);
+        let demand = self.demand();
+        self.cancel_unwanted(&demand, &mut effects);
+        self.start_transfers(&demand, now, &mut effects);
+        self.ask_records(now, &mut effects);
+        let expiry = self.entries.iter().map(|entry| entry.expires).min();
+        self.wake_at = expiry.into_iter().chain(self.troubles.next_end(now)).min();
+        effects
+    }
+
+    /// When `step` has work even without input (an expiry, the end of a rest), as of the last step.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        self.wake_at
+    }
+
+    /// Every live entry of the merged plan as of the last step, in the order of transfer.
+    #[must_use]
+    pub fn progress(&self) -> Vec<EntryProgress> {
+        let demand = self.demand();
+        self.entries
+            .iter()
+            .map(|entry| self.entry_progress(entry, &demand))
+            .collect()
+    }
+
+    fn take_plan(&mut self, plan: Option<Plan>, slot: impl Fn(&mut Self) -> &mut Option<Plan>) {
+        let old = std::mem::replace(slot(self), plan);
+        let same = match (&old, &*slot(self)) {
+            (Some(old), Some(new)) => old.same_wishes(new),
+            (old, new) => old.is_none() && new.is_none(),
+        };
+        // A plan that only renews its expiry is no reason to ask a registry again for what it
+        // refused for good.
+        if !same {
+            self.troubles.forgive_given_up();
+        }
+        self.plans_changed = true;
+    }
+
+    fn take_inventory(&mut self, digests: Vec<Digest>) {
+        self.present = digests.into_iter().collect();
+        let present = &self.present;
+        self.brought.retain(|digest, _| present.contains(digest));
+        self.transfers.retain(|digest, _| !present.contains(digest));
+        let manifests = &self.manifests;
+        self.recorded.retain(|(digest, _)| {
+            manifests.get(digest).is_some_and(|manifest| {
+                distinct(manifest).all(|(layer, _)| present.contains(layer))
+            })
+        });
+    }
+
+    fn take_recorded(&mut self, digest: &Digest) {
+        self.troubles.forgive(digest);
+        let names: Vec<ImageRef> = self
+            .records_asked
+            .iter()
+            .filter(|(asked, _)| asked == digest)
+            .map(|(_, image)| image.clone())
+            .collect();
+        for image in names {
+            let record = (digest.clone(), image);
+            self.records_asked.remove(&record);
+            self.recorded.insert(record);
+        }
+    }
+
+    /// Renews `entries` when a plan changed or an entry expired; forgets what no entry needs.
+    fn merge_plans(&mut self, now: Timestamp) -> Vec<Effect> {
+        let expired = self.entries.iter().any(|entry| entry.expires <= now);
+        if !self.plans_changed && !expired {
+            return Vec::new();
+        }
+        self.plans_changed = false;
+        let old = std::mem::take(&mut self.entries);
+        self.entries = merged(self.node_plan.as_ref(), self.pool_plan.as_ref(), now);
+        let live: BTreeSet<&Digest> = self.entries.iter().map(|entry| &entry.digest).collect();
+        self.manifests_asked.retain(|digest| live.contains(digest));
+        self.records_asked
+            .retain(|(digest, _)| live.contains(digest));
+        self.recorded.retain(|(digest, _)| live.contains(digest));
+        self.manifests.retain(|digest, _| live.contains(digest));
+        let layers: BTreeSet<&Digest> = self
+            .manifests
+            .values()
+            .flat_map(|manifest| manifest.layers.iter().map(|layer| &layer.digest))
+            .collect();
+        self.troubles
+            .retain(|digest| live.contains(digest) || layers.contains(digest));
+        let gone: BTreeSet<&Digest> = old
+            .iter()
+            .map(|entry| &entry.digest)
+            .filter(|digest| !live.contains(digest))
+            .collect();
+        gone.into_iter().cloned().map(Effect::Release).collect()
+    }
+
+    fn ask_manifests(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        for entry in &self.entries {
+            if self.manifests_asked.len() >= self.limits.concurrency.max(1) {
+                break;
+            }
+            let missing = !self.manifests.contains_key(&entry.digest)
+                && !self.manifests_asked.contains(&entry.digest);
+            if missing && self.troubles.verdict(&entry.digest, now) == Verdict::Free {
+                self.manifests_asked.insert(entry.digest.clone());
+                effects.push(Effect::FetchManifest {
+                    image: entry.image.clone(),
+                    digest: entry.digest.clone(),
+                });
+            }
+        }
+    }
+
+    fn demand(&self) -> Demand {
+        demand(
+            &self.entries,
+            Stock {
+                manifests: &self.manifests,
+                present: &self.present,
+                brought: &self.brought,
+                troubles: &self.troubles,
+                disk: self.limits.disk,
+            },
+        )
+    }
+
+    fn cancel_unwanted(&mut self, demand: &Demand, effects: &mut Vec<Effect>) {
+        let wanted: BTreeSet<&Digest> = demand.wanted.iter().map(|blob| &blob.digest).collect();
+        self.transfers.retain(|digest, _| {
+            let keep = wanted.contains(digest);
+            if !keep {
+                effects.push(Effect::Cancel(digest.clone()));
+            }
+            keep
+        });
+    }
+
+    /// Fills free slots in order. Blobs that a pod waits for take the slots of weaker ones, latest
+    /// first; while the kubelet fetches for a pod itself nothing weaker begins.
+    fn start_transfers(&mut self, demand: &Demand, now: Timestamp, effects: &mut Vec<Effect>) {
+        let class: BTreeMap<&Digest, Priority> = demand
+            .wanted
+            .iter()
+            .map(|blob| (&blob.digest, blob.priority))
+            .collect();
+        for blob in &demand.wanted {
+            let urgent = blob.priority == Priority::Pending;
+            if !urgent && !self.foreground.is_empty() {
+                break;
+            }
+            let idle = !self.transfers.contains_key(&blob.digest)
+                && !self.foreground.contains(&blob.digest)
+                && self.troubles.verdict(&blob.digest, now) == Verdict::Free;
+            if !idle {
+                continue;
+            }
+            if self.transfers.len() >= self.limits.concurrency.max(1) {
+                let weakest = self
+                    .transfers
+                    .iter()
+                    .filter(|(digest, _)| class.get(digest) > Some(&Priority::Pending))
+                    .max_by_key(|(_, transfer)| transfer.order)
+                    .map(|(digest, _)| digest.clone());
+                let Some(victim) = weakest.filter(|_| urgent) else {
+                    break;
+                };
+                self.transfers.remove(&victim);
+                effects.push(Effect::Cancel(victim));
+            }
+            effects.push(self.start(blob));
+        }
+    }
+
+    fn start(&mut self, blob: &Wanted) -> Effect {
+        self.transfers_started += 1;
+        let transfer = Transfer {
+            order: self.transfers_started,
+            size: blob.size,
+        };
+        self.transfers.insert(blob.digest.clone(), transfer);
+        Effect::FetchBlob {
+            image: blob.image.clone(),
+            digest: blob.digest.clone(),
+            size: blob.size,
+            priority: blob.priority,
+        }
+    }
+
+    fn ask_records(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        for entry in &self.entries {
+            let record = (entry.digest.clone(), entry.image.clone());
+            let whole = self.manifests.get(&entry.digest).is_some_and(|manifest| {
+                distinct(manifest).all(|(digest, _)| self.present.contains(digest))
+            });
+            if whole
+                && !self.recorded.contains(&record)
+                && !self.records_asked.contains(&record)
+                && self.troubles.verdict(&entry.digest, now) == Verdict::Free
+            {
+                self.records_asked.insert(record);
+                effects.push(Effect::Record {
+                    image: entry.image.clone(),
+                    digest: entry.digest.clone(),
+                });
+            }
+        }
+    }
+
+    fn entry_progress(&self, entry: &PlanEntry, demand: &Demand) -> EntryProgress {
+        let manifest = self.manifests.get(&entry.digest);
+        let layers = || manifest.into_iter().flat_map(distinct);
+        let missing = || layers().filter(|(digest, _)| !self.present.contains(*digest));
+        let under_way = self.manifests_asked.contains(&entry.digest)
+            || missing().any(|(digest, _)| self.transfers.contains_key(digest));
+        let record = (entry.digest.clone(), entry.image.clone());
+        let phase = if self.recorded.contains(&record) {
+            Phase::Recorded
+        } else if demand.failed.contains(&entry.digest) {
+            Phase::Failed
+        } else if demand.left_out.contains(&entry.digest) {
+            Phase::LeftOut
+        } else if manifest.is_some() && missing().next().is_none() {
+            Phase::Recording
+        } else if under_way {
+            Phase::Fetching
+        } else {
+            Phase::Queued
+        };
+        let bytes = |layers: &mut dyn Iterator<Item = (&Digest, ByteSize)>| -> ByteSize {
+            layers.map(|(_, size)| size).sum()
+        };
+        let bytes_total = manifest.map_or(entry.bytes, |_| bytes(&mut layers()));
+        let bytes_present = manifest.map_or(ByteSize(0), |_| bytes_total - bytes(&mut missing()));
+        EntryProgress {
+            image: entry.image.clone(),
+            digest: entry.digest.clone(),
+            phase,
+            bytes_total,
+            bytes_present,
+        }
+    }
 }

@@ -1,0 +1,100 @@
+//! Which blobs the live entries still need, within the disk budget.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::domain::image::{Digest, ImageManifest, ImageRef};
+use crate::domain::plan::{PlanEntry, Priority};
+use crate::domain::quantity::ByteSize;
+use crate::engine::trouble::Troubles;
+
+/// One missing blob, with the strongest entry that needs it.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Name of that entry: tells the repository.
+    pub image: ImageRef,
+    /// Blob.
+    pub digest: Digest,
+    /// Bytes as it travels.
+    pub size: ByteSize,
+    /// Class of that entry.
+    pub priority: Priority,
+}
+
+/// What is missing, and what is not tried.
+#[derive(Clone, Debug, Default)]
+pub struct Demand {
+    /// Missing blobs, each once, first to fetch first.
+    pub wanted: Vec<Wanted>,
+    /// Manifest digests of entries for which the disk budget has no room.
+    pub left_out: BTreeSet<Digest>,
+    /// Manifest digests of entries of which a part was given up.
+    pub failed: BTreeSet<Digest>,
+}
+
+/// What is known of the node when demand is counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Stock<'a> {
+    /// Known manifests.
+    pub manifests: &'a BTreeMap<Digest, ImageManifest>,
+    /// Blobs that are there.
+    pub present: &'a BTreeSet<Digest>,
+    /// Blobs that were brought for a plan and fill the budget.
+    pub brought: &'a BTreeMap<Digest, ByteSize>,
+    /// Failures.
+    pub troubles: &'a Troubles,
+    /// The budget.
+    pub disk: ByteSize,
+}
+
+/// Layers of a manifest, each once: an image may list its empty layer many times.
+pub fn distinct(manifest: &ImageManifest) -> impl Iterator<Item = (&Digest, ByteSize)> {
+    let mut seen = BTreeSet::new();
+    manifest
+        .layers
+        .iter()
+        .filter(move |layer| seen.insert(&layer.digest))
+        .map(|layer| (&layer.digest, layer.size))
+}
+
+/// Walks the entries in their order and admits each as a whole, or not at all.
+///
+/// An entry whose manifest is still unknown keeps the room that its plan says it needs, so that a
+/// weaker one does not take it in the meantime.
+pub fn demand(entries: &[PlanEntry], stock: Stock<'_>) -> Demand {
+    let mut demand = Demand::default();
+    let mut room = stock.disk - stock.brought.values().copied().sum();
+    let mut counted: BTreeSet<&Digest> = BTreeSet::new();
+    for entry in entries {
+        let Some(manifest) = stock.manifests.get(&entry.digest) else {
+            if stock.troubles.is_given_up(&entry.digest) {
+                demand.failed.insert(entry.digest.clone());
+            } else {
+                room = room - entry.bytes;
+            }
+            continue;
+        };
+        let missing: Vec<_> = distinct(manifest)
+            .filter(|(digest, _)| !stock.present.contains(*digest) && !counted.contains(digest))
+            .collect();
+        let given_up = stock.troubles.is_given_up(&entry.digest)
+            || distinct(manifest).any(|(digest, _)| stock.troubles.is_given_up(digest));
+        let bytes: ByteSize = missing.iter().map(|(_, size)| *size).sum();
+        if given_up {
+            demand.failed.insert(entry.digest.clone());
+        } else if bytes > room {
+            demand.left_out.insert(entry.digest.clone());
+        } else {
+            room = room - bytes;
+            for (digest, size) in missing {
+                counted.insert(digest);
+                demand.wanted.push(Wanted {
+                    image: entry.image.clone(),
+                    digest: digest.clone(),
+                    size,
+                    priority: entry.priority,
+                });
+            }
+        }
+    }
+    demand
+}

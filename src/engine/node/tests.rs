@@ -1,0 +1,407 @@
+//! The agent's machine keeps its promises under random plans, orders, failures.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::image::{Layer, Platform};
+use crate::domain::plan::{Reason, Target};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn digest(n: u8) -> Digest {
+    Digest::from_sha256(&[n; 32])
+}
+
+fn name(n: u8) -> ImageRef {
+    format!("registry.example/app{n}:1").parse().unwrap()
+}
+
+fn limits() -> Limits {
+    Limits {
+        concurrency: 2,
+        disk: ByteSize(1000),
+        back_off: Duration::from_secs(1),
+        back_off_max: Duration::from_secs(8),
+        attempts: 10,
+    }
+}
+
+/// Image `n` has the given layers of ten bytes each.
+fn manifest(n: u8, layers: &[u8]) -> ImageManifest {
+    ImageManifest {
+        digest: digest(n),
+        platform: Platform::linux("amd64"),
+        layers: layers
+            .iter()
+            .map(|layer| Layer {
+                digest: digest(*layer),
+                size: ByteSize(10),
+                unpacked: None,
+            })
+            .collect(),
+    }
+}
+
+fn entry(n: u8, priority: Priority, expires: Timestamp) -> PlanEntry {
+    PlanEntry {
+        image: name(n),
+        digest: digest(n),
+        platform: Platform::linux("amd64"),
+        priority,
+        reason: Reason::DaemonSet("DaemonSet/a/b".into()),
+        probability: 1.0,
+        bytes: ByteSize(10),
+        deadline: None,
+        expires,
+    }
+}
+
+fn plan(entries: Vec<PlanEntry>) -> Plan {
+    Plan {
+        target: Target::Node("a".into()),
+        epoch: 1,
+        made: Timestamp::ZERO,
+        entries,
+        left_out: BTreeMap::new(),
+    }
+}
+
+fn blobs_of(effects: &[Effect]) -> Vec<u8> {
+    let number = |d: &Digest| u8::from_str_radix(&d.hex()[..2], 16).unwrap();
+    effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::FetchBlob { digest, .. } => Some(number(digest)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// An engine that knows the manifests of the entries of a node plan.
+fn planned(limits: Limits, entries: Vec<(PlanEntry, &[u8])>) -> (NodeEngine, Vec<Effect>) {
+    let mut engine = NodeEngine::new(limits);
+    let now = Timestamp::ZERO;
+    let list = entries.iter().map(|(entry, _)| entry.clone()).collect();
+    engine.input(Input::NodePlan(Some(plan(list))), now);
+    for (entry, layers) in &entries {
+        let n = u8::from_str_radix(&entry.digest.hex()[..2], 16).unwrap();
+        engine.input(Input::Manifest(manifest(n, layers)), now);
+    }
+    let effects = engine.step(now);
+    (engine, effects)
+}
+
+fn fetched(n: u8) -> Input {
+    Input::Fetched {
+        digest: digest(n),
+        moved: ByteSize(10),
+    }
+}
+
+#[test]
+fn a_layer_that_two_images_share_is_fetched_once() {
+    let entries = vec![
+        (entry(1, Priority::Predicted, Timestamp::MAX), &[11, 12][..]),
+        (entry(2, Priority::Predicted, Timestamp::MAX), &[11, 13]),
+    ];
+    let (mut engine, effects) = planned(limits(), entries);
+    assert_eq!(blobs_of(&effects), [11, 12]);
+    engine.input(fetched(11), Timestamp::ZERO);
+    assert_eq!(blobs_of(&engine.step(Timestamp::ZERO)), [13]);
+    let progress = engine.progress();
+    assert_eq!(progress[1].bytes_total, ByteSize(20));
+    assert_eq!(progress[1].bytes_present, ByteSize(10));
+    assert_eq!(progress[1].phase, Phase::Fetching);
+}
+
+#[test]
+fn a_blob_that_a_pod_waits_for_takes_the_latest_slot_of_a_weaker_one() {
+    let weak = entry(1, Priority::Predicted, Timestamp::MAX);
+    let (mut engine, _) = planned(limits(), vec![(weak.clone(), &[11, 12])]);
+    let urgent = entry(2, Priority::Pending, Timestamp::MAX);
+    let now = Timestamp::ZERO;
+    engine.input(Input::NodePlan(Some(plan(vec![weak, urgent]))), now);
+    engine.input(Input::Manifest(manifest(2, &[21])), now);
+    let effects = engine.step(now);
+    assert_eq!(effects[0], Effect::Cancel(digest(12)));
+    assert_eq!(blobs_of(&effects), [21]);
+    engine.input(fetched(21), now);
+    assert_eq!(
+        blobs_of(&engine.step(now)),
+        [12],
+        "the cancelled one resumes"
+    );
+}
+
+#[test]
+fn nothing_speculative_begins_while_the_kubelet_fetches_for_a_pod() {
+    let mut engine = NodeEngine::new(limits());
+    let now = Timestamp::ZERO;
+    let foreground = |active| Input::Foreground {
+        digest: digest(99),
+        active,
+    };
+    engine.input(foreground(true), now);
+    let entries = vec![
+        entry(1, Priority::Predicted, Timestamp::MAX),
+        entry(2, Priority::Pending, Timestamp::MAX),
+    ];
+    engine.input(Input::NodePlan(Some(plan(entries))), now);
+    engine.input(Input::Manifest(manifest(1, &[11])), now);
+    engine.input(Input::Manifest(manifest(2, &[21])), now);
+    assert_eq!(blobs_of(&engine.step(now)), [21]);
+    engine.input(foreground(false), now);
+    assert_eq!(blobs_of(&engine.step(now)), [11]);
+}
+
+#[test]
+fn an_image_without_room_on_the_disk_is_left_out_whole() {
+    let small = Limits {
+        disk: ByteSize(25),
+        ..limits()
+    };
+    let entries = vec![
+        (entry(1, Priority::Pending, Timestamp::MAX), &[11, 12][..]),
+        (entry(2, Priority::Predicted, Timestamp::MAX), &[12, 13]),
+        (entry(3, Priority::Background, Timestamp::MAX), &[11, 12]),
+    ];
+    let (mut engine, _) = planned(small, entries);
+    let now = Timestamp::ZERO;
+    engine.input(fetched(11), now);
+    engine.input(fetched(12), now);
+    assert_eq!(blobs_of(&engine.step(now)), [0u8; 0]);
+    let phases: Vec<Phase> = engine.progress().iter().map(|p| p.phase).collect();
+    assert_eq!(phases, [Phase::Recording, Phase::LeftOut, Phase::Recording]);
+}
+
+#[test]
+fn an_expired_entry_is_cancelled_then_released() {
+    let end = Timestamp::ZERO + HOUR;
+    let (mut engine, _) = planned(limits(), vec![(entry(1, Priority::Pending, end), &[11])]);
+    assert_eq!(engine.wake_at(), Some(end));
+    let effects = engine.step(end);
+    assert_eq!(
+        effects,
+        [Effect::Release(digest(1)), Effect::Cancel(digest(11))]
+    );
+    assert!(engine.progress().is_empty());
+}
+
+#[test]
+fn a_blob_given_up_is_tried_again_only_when_the_plan_asks_for_something_new() {
+    let wish = entry(1, Priority::Pending, Timestamp::MAX);
+    let (mut engine, _) = planned(limits(), vec![(wish.clone(), &[11])]);
+    let now = Timestamp::ZERO;
+    let lost = Input::Failed {
+        digest: digest(11),
+        lasting: true,
+    };
+    engine.input(lost, now);
+    engine.input(Input::NodePlan(Some(plan(vec![wish.clone()]))), now);
+    assert_eq!(engine.step(now + HOUR), []);
+    assert_eq!(engine.progress()[0].phase, Phase::Failed);
+    let more = vec![wish, entry(2, Priority::Pending, Timestamp::MAX)];
+    engine.input(Input::NodePlan(Some(plan(more))), now);
+    assert_eq!(blobs_of(&engine.step(now + HOUR)), [11]);
+}
+
+#[test]
+fn the_pools_plan_is_used_beside_the_nodes_own_which_wins() {
+    let mut engine = NodeEngine::new(limits());
+    let now = Timestamp::ZERO;
+    let pool = vec![
+        entry(1, Priority::Pending, Timestamp::MAX),
+        entry(2, Priority::Predicted, Timestamp::MAX),
+    ];
+    engine.input(Input::PoolPlan(Some(plan(pool))), now);
+    let own = vec![entry(1, Priority::Background, Timestamp::MAX)];
+    engine.input(Input::NodePlan(Some(plan(own))), now);
+    engine.step(now);
+    let order: Vec<ImageRef> = engine.progress().into_iter().map(|p| p.image).collect();
+    assert_eq!(order, [name(2), name(1)]);
+}
+
+/// A random plan: images with layers out of a small set, so that they share many.
+fn images() -> impl Strategy<Value = Vec<(Priority, BTreeSet<u8>, u64)>> {
+    let priority = prop_oneof![
+        Just(Priority::Pending),
+        Just(Priority::Predicted),
+        Just(Priority::Background)
+    ];
+    let layers = prop::collection::btree_set(100u8..130, 0..6);
+    prop::collection::vec((priority, layers, 1u64..200), 1..12)
+}
+
+/// Carries out effects in a random order, some of them failing, and checks the promises.
+struct Driver {
+    engine: NodeEngine,
+    limits: Limits,
+    manifests: BTreeMap<Digest, ImageManifest>,
+    expires: BTreeMap<Digest, Timestamp>,
+    transfers: Vec<Digest>,
+    asked: Vec<(Digest, bool)>,
+    recorded: BTreeSet<Digest>,
+    moved: u64,
+    now: Timestamp,
+}
+
+impl Driver {
+    fn new(limits: Limits) -> Self {
+        Self {
+            engine: NodeEngine::new(limits.clone()),
+            limits,
+            manifests: BTreeMap::new(),
+            expires: BTreeMap::new(),
+            transfers: Vec::new(),
+            asked: Vec::new(),
+            recorded: BTreeSet::new(),
+            moved: 0,
+            now: Timestamp::ZERO,
+        }
+    }
+
+    fn give_plans(&mut self, images: &[(Priority, BTreeSet<u8>, u64)], endless: bool) {
+        let mut plans = [Vec::new(), Vec::new()];
+        for (n, (priority, layers, life)) in images.iter().enumerate() {
+            let n = n as u8;
+            let layers: Vec<u8> = layers.iter().copied().collect();
+            self.manifests.insert(digest(n), manifest(n, &layers));
+            let end = self.now + Duration::from_secs(*life);
+            let expires = if endless { Timestamp::MAX } else { end };
+            self.expires.insert(digest(n), expires);
+            plans[usize::from(n % 3 == 0)].push(entry(n, *priority, expires));
+        }
+        let [node, pool] = plans;
+        self.engine
+            .input(Input::NodePlan(Some(plan(node))), self.now);
+        self.engine
+            .input(Input::PoolPlan(Some(plan(pool))), self.now);
+    }
+
+    fn step(&mut self) {
+        for effect in self.engine.step(self.now) {
+            match effect {
+                Effect::FetchManifest { digest, .. } => {
+                    assert!(
+                        self.expires[&digest] > self.now,
+                        "manifest of an expired entry"
+                    );
+                    self.asked.push((digest, false));
+                }
+                Effect::FetchBlob { digest, .. } => {
+                    assert!(!self.transfers.contains(&digest), "twice at once");
+                    let needed = self.manifests.values().any(|manifest| {
+                        self.expires[&manifest.digest] > self.now
+                            && distinct(manifest).any(|(layer, _)| *layer == digest)
+                    });
+                    assert!(needed, "a fetch that no live entry needs");
+                    self.transfers.push(digest);
+                    assert!(self.transfers.len() <= self.limits.concurrency);
+                }
+                Effect::Cancel(digest) => {
+                    let at = self.transfers.iter().position(|d| *d == digest);
+                    self.transfers.remove(at.expect("cancels what runs"));
+                }
+                Effect::Record { digest, .. } => self.asked.push((digest, true)),
+                Effect::Release(digest) => {
+                    self.recorded.remove(&digest);
+                    self.asked.retain(|(asked, _)| *asked != digest);
+                }
+            }
+        }
+        assert_eq!(
+            self.engine.step(self.now),
+            [],
+            "a second step without input does nothing"
+        );
+    }
+
+    /// One piece of work, chosen and failed by `dice`; false when there is none.
+    fn work(&mut self, dice: u32, fail_per_100: u32) -> bool {
+        let fails = (dice / 7) % 100 < fail_per_100;
+        let jobs = self.transfers.len() + self.asked.len();
+        if jobs == 0 {
+            return false;
+        }
+        let at = dice as usize % jobs;
+        let input = if at < self.transfers.len() {
+            let digest = self.transfers.remove(at);
+            if !fails {
+                self.moved += 10;
+            }
+            let moved = ByteSize(10);
+            failure(&digest, fails).unwrap_or(Input::Fetched { digest, moved })
+        } else {
+            let (digest, record) = self.asked.remove(at - self.transfers.len());
+            failure(&digest, fails).unwrap_or_else(|| {
+                if record {
+                    self.recorded.insert(digest.clone());
+                    Input::Recorded(digest)
+                } else {
+                    Input::Manifest(self.manifests[&digest].clone())
+                }
+            })
+        };
+        self.engine.input(input, self.now);
+        true
+    }
+}
+
+fn failure(digest: &Digest, fails: bool) -> Option<Input> {
+    fails.then(|| Input::Failed {
+        digest: digest.clone(),
+        lasting: false,
+    })
+}
+
+proptest! {
+    #[test]
+    fn everything_planned_ends_recorded_however_transfers_fail(
+        images in images(),
+        dice in prop::collection::vec(any::<u32>(), 64),
+        fail_per_100 in 0u32..60,
+        concurrency in 1usize..5,
+    ) {
+        let limits = Limits { concurrency, attempts: u32::MAX, ..limits() };
+        let mut driver = Driver::new(limits);
+        driver.give_plans(&images, true);
+        for round in 0.. {
+            driver.step();
+            if driver.recorded.len() == images.len() {
+                break;
+            }
+            prop_assert!(round < 20_000, "no end");
+            let roll = dice[round % dice.len()].wrapping_add((round / dice.len()) as u32);
+            if !driver.work(roll, fail_per_100) {
+                let wake = driver.engine.wake_at();
+                driver.now = wake.expect("work left and nothing under way: a rest ends");
+            }
+        }
+        let layers: BTreeSet<u8> = images.iter().flat_map(|(_, layers, _)| layers).copied().collect();
+        prop_assert_eq!(driver.moved, layers.len() as u64 * 10, "each layer travels once");
+        let phases = driver.engine.progress();
+        prop_assert!(phases.iter().all(|p| p.phase == Phase::Recorded && p.bytes_present == p.bytes_total));
+    }
+
+    #[test]
+    fn nothing_is_fetched_for_an_expired_entry_nor_beyond_the_disk(
+        images in images(),
+        dice in prop::collection::vec((any::<u32>(), 0u64..20), 150),
+        disk in 0u64..150,
+    ) {
+        let mut driver = Driver::new(Limits { disk: ByteSize(disk), ..limits() });
+        driver.give_plans(&images, false);
+        for (roll, pause) in dice {
+            driver.step();
+            driver.work(roll, 10);
+            driver.now = driver.now + Duration::from_secs(pause);
+        }
+        prop_assert!(driver.moved <= disk, "{} bytes moved", driver.moved);
+        driver.now = driver.now + HOUR;
+        driver.step();
+        prop_assert!(driver.transfers.is_empty() && driver.engine.progress().is_empty());
+    }
+}
