@@ -393,7 +393,7 @@ mod tests {
             quota: ByteSize(quota),
             back_off: BackOff {
                 first: Duration::from_secs(1),
-                longest: Duration::from_secs(60),
+                longest: Duration::from_mins(1),
                 attempts: 5,
             },
         })

@@ -9,7 +9,7 @@ use super::*;
 use crate::domain::image::{Layer, Platform};
 use crate::domain::plan::{Reason, Target};
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 fn digest(n: u8) -> Digest {
     Digest::from_sha256(&[n; 32])
@@ -272,7 +272,7 @@ impl Driver {
             let end = self.now + Duration::from_secs(*life);
             let expires = if endless { Timestamp::MAX } else { end };
             self.expires.insert(digest(n), expires);
-            plans[usize::from(n % 3 == 0)].push(entry(n, *priority, expires));
+            plans[usize::from(n.is_multiple_of(3))].push(entry(n, *priority, expires));
         }
         let [node, pool] = plans;
         self.engine
