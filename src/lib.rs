@@ -12,6 +12,7 @@
 //! Start reading at [`domain::signal`], then [`engine::cluster`].
 
 pub mod api;
+pub mod config;
 pub mod domain;
 pub mod embedded;
 pub mod engine;
@@ -20,3 +21,4 @@ pub mod plan;
 pub mod port;
 pub mod source;
 pub mod store;
+pub mod telemetry;

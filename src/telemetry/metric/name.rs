@@ -1,0 +1,94 @@
+//! Every metric there is: its name, label, unit and meaning.
+
+/// A row of the table: variant, stem, unit, label, whether it only grows, meaning.
+macro_rules! names {
+    ($($variant:ident: $stem:literal, $unit:expr, $label:expr, $grows:literal, $help:literal;)*) => {
+        /// Names of metrics. The full name is `forelay_<stem>[_<unit>][_total]`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Name {
+            $(#[doc = $help] $variant,)*
+        }
+
+        impl Name {
+            /// All of them, in the order of the reference.
+            pub const ALL: [Self; [$($stem),*].len()] = [$(Self::$variant),*];
+
+            /// The name without prefix, unit and `_total`.
+            pub const fn stem(self) -> &'static str {
+                match self { $(Self::$variant => $stem,)* }
+            }
+
+            /// The unit, which comes last in the name.
+            pub const fn unit(self) -> Option<&'static str> {
+                match self { $(Self::$variant => $unit,)* }
+            }
+
+            /// The label that tells its values apart.
+            pub const fn label(self) -> Option<&'static str> {
+                match self { $(Self::$variant => $label,)* }
+            }
+
+            /// Whether it only grows, which adds `_total` to the name.
+            pub const fn grows(self) -> bool {
+                match self { $(Self::$variant => $grows,)* }
+            }
+
+            /// What it means.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help,)* }
+            }
+        }
+    };
+}
+
+names! {
+    AppliedSignals: "applied_signals", None, Some("family"), true,
+        "Signals that changed what is known, by family";
+    SkippedSignals: "skipped_signals", None, Some("reason"), true,
+        "Signals that were skipped, by reason";
+    SourceLagSeconds: "source_lag", Some("seconds"), Some("source"), false,
+        "Age of the last signal when it was taken in, by source";
+    StepSeconds: "step", Some("seconds"), None, false,
+        "Time that one look at the whole cluster took";
+    PublishedPlans: "published_plans", None, Some("target"), true,
+        "Plans written, by target (node, pool)";
+    RefusedWrites: "refused_writes", None, Some("reason"), true,
+        "Writes that the API server refused, by reason";
+    Leader: "leader", None, None, false,
+        "1 while this replica publishes";
+    Epoch: "epoch", None, None, false,
+        "The epoch that this replica writes with";
+    KnownObjects: "known_objects", None, Some("kind"), false,
+        "Objects in the indexes, by kind";
+    FetchedBytes: "fetched", Some("bytes"), Some("from"), true,
+        "Bytes of layers fetched, by where from (cache, peer, origin)";
+    FailedFetches: "failed_fetches", None, Some("reason"), true,
+        "Fetches that failed, by reason";
+    QueuedBlobs: "queued_blobs", None, None, false,
+        "Layers that wait to be fetched";
+    PresentImages: "present_images", None, None, false,
+        "Images put into the runtime that are still there";
+    StoredBytes: "stored", Some("bytes"), None, false,
+        "Bytes of verified blobs on disk";
+    ServedRequests: "served_requests", None, Some("status"), true,
+        "Requests answered, by status";
+    ServedBytes: "served", Some("bytes"), None, true,
+        "Bytes of blobs and manifests sent to clients";
+    UpstreamFetches: "upstream_fetches", None, Some("outcome"), true,
+        "Fetches from upstreams, by outcome";
+    UpstreamBytes: "upstream", Some("bytes"), None, true,
+        "Bytes that came from upstreams";
+    EvictedBytes: "evicted", Some("bytes"), None, true,
+        "Bytes dropped to stay below the limit";
+}
+
+impl Name {
+    /// The name as it stands on the page.
+    pub fn full(self) -> String {
+        let unit = self
+            .unit()
+            .map_or_else(String::new, |unit| format!("_{unit}"));
+        let total = if self.grows() { "_total" } else { "" };
+        format!("forelay_{}{unit}{total}", self.stem())
+    }
+}
