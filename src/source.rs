@@ -1,3 +1,6 @@
 //! L4: adapters that bring signals in.
 
+pub mod admission;
+pub mod cloudevents;
+pub mod rejection;
 pub mod scenario;
