@@ -12,6 +12,7 @@
 //! Start reading at [`domain::signal`], then [`engine::cluster`].
 
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod embedded;

@@ -24,6 +24,8 @@ pub const DOWNWARD: [(&str, &str); 3] = [
 /// Everything that a configuration is read from, weakest first: file, environment, flags.
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
+    /// Defaults of one command that differ from the common ones: key and value.
+    pub defaults: Vec<(&'static str, &'static str)>,
     /// The file, TOML or YAML by its extension.
     pub file: Option<PathBuf>,
     /// Environment variables; all of them, those of others are ignored.
@@ -55,8 +57,15 @@ impl Layers {
         Self {
             file,
             environment: environment.collect(),
-            flags: Vec::new(),
+            ..Self::default()
         }
+    }
+
+    /// Replaces a default; every layer is stronger.
+    #[must_use]
+    pub fn with_default(mut self, key: &'static str, value: &'static str) -> Self {
+        self.defaults.push((key, value));
+        self
     }
 
     /// Adds a flag that was given.
@@ -69,6 +78,9 @@ impl Layers {
     /// All leaves after merging; a list is one leaf, so a stronger layer replaces it whole.
     pub(crate) fn leaves(&self, problems: &mut Problems) -> Vec<Leaf> {
         let mut builder = ConfigBuilder::<DefaultState>::default();
+        for (key, value) in &self.defaults {
+            builder = builder.add_source(single(key, &Origin::Default, (*value).to_owned()));
+        }
         if let Some(path) = &self.file {
             match read_file(path) {
                 Ok(layer) => builder = builder.add_source(layer),

@@ -99,7 +99,9 @@ impl Entry {
         match origin {
             Origin::Variable(name) => format!("for example {name}={}", plain(value)),
             Origin::Flag(flag) => format!("for example {flag} {}", plain(value)),
-            Origin::File(_) | Origin::Default => format!("for example {} = {value}", self.key),
+            Origin::File(_) | Origin::Default => {
+                format!("for example {} = {}", self.key, toml(value))
+            }
         }
     }
 
@@ -111,7 +113,7 @@ impl Entry {
             _ => false,
         };
         if empty {
-            return format!("none, e.g. `{}`", self.example);
+            return format!("none, e.g. `{}`", toml(&self.example));
         }
         match &self.default {
             Json::Array(items) => code_list(items.iter().map(plain)),
@@ -130,6 +132,28 @@ fn code_list(items: impl Iterator<Item = String>) -> String {
         .map(|item| format!("`{item}`"))
         .collect::<Vec<_>>()
         .join(", ")
+}
+
+/// A value as a TOML file takes it.
+fn toml(value: &Json) -> String {
+    match value {
+        Json::Array(items) => {
+            format!(
+                "[{}]",
+                items.iter().map(toml).collect::<Vec<_>>().join(", ")
+            )
+        }
+        Json::Object(members) => {
+            let bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            let pairs = members.iter().map(|(name, value)| {
+                let quote = if name.chars().all(bare) { "" } else { "\"" };
+                format!("{quote}{name}{quote} = {}", toml(value))
+            });
+            format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
+        }
+        // JSON's texts, numbers and booleans are TOML's.
+        value => value.to_string(),
+    }
 }
 
 /// A value as an environment variable or a flag takes it.

@@ -1,0 +1,149 @@
+//! L6: the command line, one file per subcommand.
+
+use std::path::PathBuf;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::config::{self, Common, Layers};
+use crate::telemetry::log::{self, Surroundings};
+
+pub mod completions;
+pub mod crds;
+pub mod exit;
+pub mod generate;
+pub mod man;
+pub mod render;
+
+pub use exit::Exit;
+
+/// Lays image layers down on a Kubernetes node before the pods that need them arrive.
+#[derive(Debug, Parser)]
+#[command(
+    name = "forelay",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// Flags that every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Global {
+    /// Configuration file, TOML or YAML
+    #[arg(long, global = true, env = "FORELAY_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How log lines look: auto, text or json
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// What is logged: a level, or levels by module (info,forelay::source=debug)
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+}
+
+/// The subcommands; each is `cli/<name>.rs` with its `Args` and `run`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the custom resource definitions
+    Crds(crds::Args),
+    /// Print a shell's completion script
+    Completions(completions::Args),
+    /// Print the manual page, or write the pages of all commands
+    Man(man::Args),
+    /// Write what is generated from the code: references, schemas, definitions
+    #[command(hide = true)]
+    Generate(generate::Args),
+}
+
+/// What a command is given besides its own arguments.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// File, environment and flags, for `config::controller` and its siblings.
+    pub layers: Layers,
+    /// Whether there is a terminal, a cluster, a wish for no colour.
+    pub surroundings: Surroundings,
+}
+
+/// Runs a parsed command line.
+pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
+    let context = Context::new(&cli.global, std::env::vars_os());
+    match cli.command {
+        Command::Crds(args) => crds::run(args, &context).await,
+        Command::Completions(args) => completions::run(args, &context).await,
+        Command::Man(args) => man::run(args, &context).await,
+        Command::Generate(args) => generate::run(args, &context).await,
+    }
+}
+
+/// The whole command line as clap knows it, for completions and manual pages.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+// === impl Context ===
+
+impl Context {
+    /// From the global flags and the environment; names and values that are no text are none of
+    /// ours.
+    pub fn new<V>(global: &Global, environment: V) -> Self
+    where
+        V: Iterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
+    {
+        let environment = environment.filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        let mut layers = Layers::new(global.config.clone(), environment);
+        if let Some(format) = &global.log_format {
+            layers = layers.with_flag("log.format", "--log-format", format.clone());
+        }
+        if let Some(level) = &global.log_level {
+            layers = layers.with_flag("log.level", "--log-level", level.clone());
+        }
+        Self {
+            layers,
+            surroundings: Surroundings::here(),
+        }
+    }
+
+    /// Begins logging as the configuration of a long-running process says.
+    pub fn begin(&self, common: &Common) -> anyhow::Result<()> {
+        Ok(log::init(
+            common.log_format,
+            &common.log_level,
+            self.surroundings,
+        )?)
+    }
+
+    /// Begins logging for a command with a person before it: only warnings, unless asked for more,
+    /// so that log lines do not tear its tables and progress apart.
+    pub fn begin_quietly(&self) -> anyhow::Result<Common> {
+        let layers = self.layers.clone().with_default("log.level", "warn");
+        let common = config::common(&layers)?;
+        self.begin(&common)?;
+        Ok(common)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_become_the_strongest_layer() {
+        let cli = Cli::parse_from(["forelay", "crds", "--log-level", "debug"]);
+        let environment = [("FORELAY_LOG__LEVEL".into(), "warn".into())];
+        let context = Context::new(&cli.global, environment.into_iter());
+        assert_eq!(config::common(&context.layers).unwrap().log_level, "debug");
+    }
+}
