@@ -4,3 +4,4 @@ pub mod kubelet;
 pub mod link;
 pub mod machine;
 pub mod objects;
+pub mod origin;

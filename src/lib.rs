@@ -20,6 +20,7 @@ pub mod engine;
 pub mod forecast;
 pub mod plan;
 pub mod port;
+pub mod registry;
 pub mod source;
 pub mod store;
 pub mod telemetry;

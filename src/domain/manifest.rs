@@ -99,7 +99,10 @@ impl Manifest {
             let entries: Result<Vec<_>, _> = images.map(entry_of).collect();
             return Ok(Self::Index(limited(entries?, PLATFORMS_MAX, "platforms")?));
         }
-        if kind.media_type.is_some_and(|t| t.ends_with(".v1+prettyjws")) {
+        if kind
+            .media_type
+            .is_some_and(|t| t.ends_with(".v1+prettyjws"))
+        {
             return Err(ManifestError("schema 1 is no longer read".into()));
         }
         let image: OciManifest = read(bytes)?;
@@ -130,7 +133,9 @@ impl Manifest {
         match self {
             Self::Image(image) => {
                 let layers = image.layers.iter().map(|layer| layer.digest.clone());
-                std::iter::once(image.config.digest.clone()).chain(layers).collect()
+                std::iter::once(image.config.digest.clone())
+                    .chain(layers)
+                    .collect()
             }
             Self::Index(entries) => entries.iter().map(|entry| entry.digest.clone()).collect(),
         }
@@ -177,8 +182,7 @@ fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, ManifestError> {
 
 fn digest_of(descriptor: &Descriptor) -> Result<Digest, ManifestError> {
     let text = descriptor.digest().to_string();
-    text.parse()
-        .map_err(|e| ManifestError(format!("{e}")))
+    text.parse().map_err(|e| ManifestError(format!("{e}")))
 }
 
 fn part_of(descriptor: &Descriptor) -> Result<Part, ManifestError> {
@@ -258,7 +262,10 @@ mod tests {
         let Manifest::Index(entries) = Manifest::parse(text.as_bytes()).unwrap() else {
             panic!("read as an image");
         };
-        let found: Vec<_> = entries.iter().map(|e| e.platform.clone().unwrap()).collect();
+        let found: Vec<_> = entries
+            .iter()
+            .map(|e| e.platform.clone().unwrap())
+            .collect();
         assert_eq!(found, [Platform::linux("amd64"), Platform::linux("arm64")]);
         assert_eq!(Manifest::media_type(text.as_bytes()), OCI_INDEX);
     }
