@@ -241,7 +241,12 @@ fn production_code_states_invariants_instead_of_unwrapping() {
 fn imports_stand_at_the_top() {
     let found: Vec<String> = sources()
         .iter()
-        .flat_map(|source| source.inner_uses().into_iter().map(move |path| (source, path)))
+        .flat_map(|source| {
+            source
+                .inner_uses()
+                .into_iter()
+                .map(move |path| (source, path))
+        })
         .map(|(source, path)| format!("{}: {path}", source.name))
         .collect();
     assert_none("no imports inside functions", &found);
