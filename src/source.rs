@@ -2,5 +2,6 @@
 
 pub mod admission;
 pub mod cloudevents;
+pub mod kubernetes;
 pub mod rejection;
 pub mod scenario;

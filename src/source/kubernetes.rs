@@ -1,0 +1,274 @@
+//! Kubernetes objects into signals, only where something meaningful changed.
+//!
+//! The [`Translator`] is pure: an object, what happened to it and the time of receipt go in, signals
+//! come out. The importer of recordings and the live watches are two drivers of the same one.
+
+mod capacity;
+mod claims;
+mod events;
+mod groups;
+pub mod needs;
+mod nodes;
+pub mod objects;
+mod pods;
+pub mod quantity;
+mod scalers;
+pub mod shape;
+pub mod text;
+mod workloads;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hasher};
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Serialize;
+
+use crate::domain::signal::{Fact, Signal};
+use crate::domain::time::Timestamp;
+use crate::domain::workload::WorkloadRef;
+use crate::source::kubernetes::objects::{Kind, Object, instant};
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is there, in this form (added, modified, listed).
+    Applied,
+    /// It is gone; the object is its last form.
+    Deleted,
+}
+
+/// How objects are read.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Labels of nodes and claims that carry the pool's name: the first that is there counts.
+    pub pool_labels: Vec<String>,
+    /// Events older than this at receipt say nothing any more: a list after a restart holds an hour
+    /// of them, and what they asked for has been told by the objects.
+    pub event_age_max: Duration,
+}
+
+/// Pool labels of the usual autoscalers and clouds. The last is the recordings' own.
+const POOL_LABELS: [&str; 9] = [
+    "karpenter.sh/nodepool",
+    "eks.amazonaws.com/nodegroup",
+    "alpha.eksctl.io/nodegroup-name",
+    "cloud.google.com/gke-nodepool",
+    "kubernetes.azure.com/agentpool",
+    "doks.digitalocean.com/node-pool",
+    "k8s.scaleway.com/pool-name",
+    "kops.k8s.io/instancegroup",
+    "example.com/nodegroup",
+];
+
+/// Objects seen so far, in a few words each, and the signals that follow from the next one.
+pub struct Translator {
+    settings: Settings,
+    nodes: BTreeMap<String, nodes::NodeState>,
+    claims: BTreeMap<String, claims::ClaimState>,
+    disruptions: Vec<claims::Disruption>,
+    pools: BTreeSet<String>,
+    groups: BTreeMap<String, groups::GroupState>,
+    pods: HashMap<String, pods::PodState>,
+    owners: HashMap<String, WorkloadRef>,
+    workloads: BTreeMap<WorkloadRef, workloads::WorkloadState>,
+    scalers: HashMap<String, u64>,
+    capacity: capacity::Announcements,
+    skipped: BTreeMap<&'static str, u64>,
+}
+
+/// The signals of one observation, with what they have in common.
+struct Out<'a> {
+    meta: &'a ObjectMeta,
+    plural: &'static str,
+    observed: Timestamp,
+    signals: Vec<Signal>,
+}
+
+// === impl Settings ===
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            pool_labels: POOL_LABELS.map(str::to_owned).into(),
+            event_age_max: Duration::from_secs(120),
+        }
+    }
+}
+
+// === impl Translator ===
+
+impl Translator {
+    /// One that has seen nothing.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            nodes: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            disruptions: Vec::new(),
+            pools: BTreeSet::new(),
+            groups: BTreeMap::new(),
+            pods: HashMap::new(),
+            owners: HashMap::new(),
+            workloads: BTreeMap::new(),
+            scalers: HashMap::new(),
+            capacity: capacity::Announcements::default(),
+            skipped: BTreeMap::new(),
+        }
+    }
+
+    /// Takes one object and returns what it says that was not said before.
+    ///
+    /// `observed` is the time of receipt; a signal's `time` is the object's own where it has one.
+    pub fn observe(&mut self, change: Change, object: &Object, observed: Timestamp) -> Vec<Signal> {
+        let mut out = Out {
+            meta: object.metadata(),
+            plural: object.kind().plural(),
+            observed,
+            signals: Vec::new(),
+        };
+        match object {
+            Object::Node(node) => self.node(change, node, &mut out),
+            Object::NodeClaim(claim) => self.claim(change, claim, &mut out),
+            Object::NodePool(pool) => self.node_pool(pool),
+            Object::Pod(pod) => self.pod(change, pod, &mut out),
+            Object::ReplicaSet(set) => self.replica_set(change, set, &mut out),
+            Object::Deployment(deployment) => self.deployment(change, deployment, &mut out),
+            Object::StatefulSet(set) => self.stateful_set(change, set, &mut out),
+            Object::DaemonSet(set) => self.daemon_set(change, set, &mut out),
+            Object::Job(job) => self.job(change, job, &mut out),
+            Object::CronJob(cron) => self.cron_job(change, cron, &mut out),
+            Object::HorizontalPodAutoscaler(scaler) => self.scaler(change, scaler, &mut out),
+            Object::Event(event) => self.event(change, event, &mut out),
+            Object::ConfigMap(map) => self.config_map(change, map, &mut out),
+            Object::CapacityBuffer(buffer) => self.buffer(change, buffer, &mut out),
+            Object::ProvisioningRequest(request) => self.provisioning(change, request, &mut out),
+            Object::PodTemplate(template) => self.pod_template(change, template, &mut out),
+        }
+        out.signals
+    }
+
+    /// After a list that replaces a broken watch: whatever of that kind is not in `kept` (uids) went
+    /// away unseen. Returns the signals of its removal.
+    pub fn relisted(
+        &mut self,
+        kind: Kind,
+        kept: &HashSet<String>,
+        observed: Timestamp,
+    ) -> Vec<Signal> {
+        let meta = ObjectMeta::default();
+        let mut out = Out {
+            meta: &meta,
+            plural: kind.plural(),
+            observed,
+            signals: Vec::new(),
+        };
+        match kind {
+            Kind::Pod => self.forget_pods(kept, &mut out),
+            Kind::Node => self.forget_nodes(kept, &mut out),
+            Kind::NodeClaim => self.forget_claims(kept, &mut out),
+            Kind::Deployment
+            | Kind::StatefulSet
+            | Kind::DaemonSet
+            | Kind::Job
+            | Kind::CronJob
+            | Kind::ReplicaSet => self.forget_workloads(kind, kept, &mut out),
+            Kind::CapacityBuffer | Kind::ProvisioningRequest => {
+                self.forget_announcements(kind, kept, &mut out);
+            }
+            Kind::HorizontalPodAutoscaler => self.scalers.retain(|uid, _| kept.contains(uid)),
+            Kind::PodTemplate | Kind::NodePool | Kind::ConfigMap | Kind::Event => {}
+        }
+        out.signals
+    }
+
+    /// What was seen and not turned into a signal, by reason.
+    #[must_use]
+    pub fn skipped(&self) -> &BTreeMap<&'static str, u64> {
+        &self.skipped
+    }
+
+    fn skip(&mut self, reason: &'static str, count: u64) {
+        if count > 0 {
+            *self.skipped.entry(reason).or_default() += count;
+        }
+    }
+
+    /// The pool of a set of labels.
+    fn pool_of_labels(&self, labels: &BTreeMap<String, String>) -> Option<String> {
+        let keys = self.settings.pool_labels.iter();
+        keys.filter_map(|key| labels.get(key)).next().cloned()
+    }
+}
+
+// === impl Out ===
+
+impl Out<'_> {
+    /// Adds one signal; `what` tells apart the signals that one version of an object gives.
+    fn push(&mut self, what: &str, time: Option<Timestamp>, fact: Fact) {
+        let uid = self.meta.uid.as_deref().unwrap_or_default();
+        let version = self.meta.resource_version.as_deref().unwrap_or_default();
+        let source = format!("/kubernetes/{}", self.plural);
+        let id = format!("{uid}/{version}/{what}");
+        let mut signal = Signal::new(&source, id, self.observed, fact);
+        signal.time = time.unwrap_or(self.observed);
+        signal.subject = self.meta.name.as_ref().map(|_| full_name(self.meta));
+        self.signals.push(signal);
+    }
+
+    /// Adds one signal that only the scorer may see.
+    fn push_truth(&mut self, what: &str, time: Option<Timestamp>, fact: Fact) {
+        self.push(what, time, fact);
+        if let Some(signal) = self.signals.last_mut() {
+            signal.truth = true;
+        }
+    }
+
+    /// Adds the removal of something that a new list no longer has.
+    fn push_lost(&mut self, uid: &str, fact: Fact) {
+        let source = format!("/kubernetes/{}", self.plural);
+        let id = format!("{uid}/relist/removed");
+        self.signals
+            .push(Signal::new(&source, id, self.observed, fact));
+    }
+
+    /// When the object was made.
+    fn created(&self) -> Option<Timestamp> {
+        instant(self.meta.creation_timestamp.as_ref())
+    }
+
+    /// When its deletion began, where it has.
+    fn deleted(&self) -> Option<Timestamp> {
+        instant(self.meta.deletion_timestamp.as_ref())
+    }
+}
+
+/// `namespace/name`, or the name of a cluster-scoped object.
+fn full_name(meta: &ObjectMeta) -> String {
+    let name = meta.name.as_deref().unwrap_or_default();
+    match meta.namespace.as_deref() {
+        Some(namespace) if !namespace.is_empty() => format!("{namespace}/{name}"),
+        _ => name.to_owned(),
+    }
+}
+
+/// Name alone.
+fn name_of(meta: &ObjectMeta) -> &str {
+    meta.name.as_deref().unwrap_or_default()
+}
+
+/// Uid, empty where there is none.
+fn uid_of(meta: &ObjectMeta) -> &str {
+    meta.uid.as_deref().unwrap_or_default()
+}
+
+/// A short stand-in for a value that is only compared with its next form: 8 bytes instead of a copy
+/// of every node and workload. A collision (1 in 2^64 a change) would hide one change.
+fn fingerprint(value: &impl Serialize) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    if let Ok(bytes) = serde_json::to_vec(value) {
+        hasher.write(&bytes);
+    }
+    hasher.finish()
+}

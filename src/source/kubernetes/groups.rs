@@ -1,0 +1,264 @@
+//! Node groups of cluster-autoscaler: sizes asked for, reached, given up.
+
+use serde::Deserialize;
+
+use crate::domain::signal::{Fact, NodeRemoved, NodeRequested};
+use crate::source::kubernetes::objects::node::ConfigMap;
+use crate::source::kubernetes::text::GroupSize;
+use crate::source::kubernetes::{Change, Out, Translator, name_of};
+
+/// What is remembered of a group.
+#[derive(Default)]
+pub(super) struct GroupState {
+    target: Option<u32>,
+    before: u32,
+    failed: bool,
+}
+
+/// One group of the status ConfigMap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupStatus {
+    /// Group as cluster-autoscaler names it.
+    pub name: String,
+    /// `cloudProviderTarget`
+    pub target: u32,
+    /// Node objects that exist.
+    pub registered: u32,
+    /// Machines that never became nodes.
+    pub long_unregistered: u32,
+    /// The group is left alone after a failure.
+    pub backoff: bool,
+    /// `errorMessage` or `errorCode` of the failure.
+    pub error: String,
+}
+
+impl Translator {
+    pub(super) fn config_map(&mut self, change: Change, map: &ConfigMap, out: &mut Out<'_>) {
+        if name_of(&map.metadata) != "cluster-autoscaler-status" {
+            self.skip("config map of no interest", 1);
+            return;
+        }
+        let Some(text) = map.data.get("status").filter(|_| change == Change::Applied) else {
+            return;
+        };
+        match autoscaler_status(text) {
+            Some(groups) => {
+                for group in groups {
+                    self.group_status(&group, out);
+                }
+            }
+            None => self.skip("autoscaler status not understood", 1),
+        }
+    }
+
+    fn group_status(&mut self, status: &GroupStatus, out: &mut Out<'_>) {
+        let pool = self.pool_of_group(&status.name);
+        let state = self.groups.entry(pool.clone()).or_default();
+        // What never registered is a part of the target that will not come.
+        let target = status.target.saturating_sub(status.long_unregistered);
+        let reached = state.target.unwrap_or(status.registered);
+        if target != reached {
+            state.before = reached;
+            let what = format!("target:{pool}");
+            let requested = NodeRequested {
+                pool: pool.clone(),
+                count: target.saturating_sub(reached),
+                target: Some(target),
+                ..NodeRequested::default()
+            };
+            out.push(&what, None, Fact::NodeRequested(requested));
+        }
+        state.target = Some(target);
+        if status.backoff && !std::mem::replace(&mut state.failed, true) {
+            let what = format!("backoff:{pool}");
+            let fact = Fact::NodeRemoved(given_up(pool, &status.error));
+            out.push(&what, None, fact);
+        } else if !status.backoff {
+            state.failed = false;
+        }
+    }
+
+    /// The autoscaler says that a group grows. The decision, the confirmation and every pod of it say
+    /// the same: without pods it is worth saying once.
+    pub(super) fn group_grows(&mut self, grown: &GroupSize, pods: Vec<String>, out: &mut Out<'_>) {
+        let pool = self.pool_of_group(&grown.group);
+        let state = self.groups.entry(pool.clone()).or_default();
+        if state.target == Some(grown.size) && pods.is_empty() {
+            return;
+        }
+        if state.target != Some(grown.size) {
+            state.before = grown.was;
+            state.target = Some(grown.size);
+        }
+        state.failed = false;
+        let requested = NodeRequested {
+            pool: pool.clone(),
+            count: grown.size.saturating_sub(grown.was),
+            target: Some(grown.size),
+            pods,
+            ..NodeRequested::default()
+        };
+        let what = format!("requested:{pool}");
+        out.push(&what, out.created(), Fact::NodeRequested(requested));
+    }
+
+    /// The autoscaler says that a group could not grow.
+    pub(super) fn group_failed(&mut self, group: &str, reason: &str, out: &mut Out<'_>) {
+        let pool = self.pool_of_group(group);
+        let state = self.groups.entry(pool.clone()).or_default();
+        state.failed = true;
+        state.target = state.target.map(|target| target.min(state.before));
+        let what = format!("failed:{pool}");
+        out.push(
+            &what,
+            out.created(),
+            Fact::NodeRemoved(given_up(pool, reason)),
+        );
+    }
+
+    /// The pool whose label its nodes will carry. Clouds wrap the pool's name into a longer group id
+    /// (`eks-POOL-uuid`, `gke-CLUSTER-POOL-hash-grp`, `aks-POOL-123-vmss`, a MIG's URL): the longest
+    /// known pool that is a part of the id between separators is taken, else the id itself.
+    fn pool_of_group(&self, group: &str) -> String {
+        if self.pools.contains(group) {
+            return group.to_owned();
+        }
+        let inside = |pool: &&String| {
+            let separated = |c: Option<char>| c.is_none_or(|c| matches!(c, '-' | '_' | '/' | '.'));
+            group.match_indices(pool.as_str()).any(|(at, found)| {
+                separated(group[..at].chars().next_back())
+                    && separated(group[at + found.len()..].chars().next())
+            })
+        };
+        let known = self.pools.iter().filter(|pool| !pool.is_empty());
+        let longest = known.filter(inside).max_by_key(|pool| pool.len());
+        longest.map_or_else(|| group.to_owned(), String::clone)
+    }
+}
+
+fn given_up(pool: String, reason: &str) -> NodeRemoved {
+    NodeRemoved {
+        pool: Some(pool),
+        reason: reason.to_owned(),
+        ..NodeRemoved::default()
+    }
+}
+
+/// The groups of the status text: YAML since cluster-autoscaler 1.30, lines of prose before.
+#[must_use]
+pub fn autoscaler_status(text: &str) -> Option<Vec<GroupStatus>> {
+    if text
+        .trim_start()
+        .starts_with("Cluster-autoscaler status at")
+    {
+        return Some(prose_status(text));
+    }
+    let status: Status = serde_saphyr::from_str(text).ok()?;
+    let groups = status.node_groups.unwrap_or_default().into_iter();
+    Some(groups.map(GroupStatus::from).collect())
+}
+
+/// The form before 1.30: `Name: G` and `Health: Healthy (ready=3 .. cloudProviderTarget=3 (..))`.
+fn prose_status(text: &str) -> Vec<GroupStatus> {
+    let mut groups: Vec<GroupStatus> = Vec::new();
+    for line in text.lines() {
+        let Some((key, value)) = line.trim().split_once(':') else {
+            continue;
+        };
+        let value = value.trim();
+        if key == "Name" {
+            groups.push(GroupStatus {
+                name: value.to_owned(),
+                ..GroupStatus::default()
+            });
+        }
+        let Some(group) = groups.last_mut() else {
+            continue; // the cluster-wide part comes first
+        };
+        let number = |name: &str| -> u32 {
+            let mut words = value.split([' ', '(', ')']);
+            let found = words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+            found.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+        };
+        match key {
+            "Health" => {
+                group.target = number("cloudProviderTarget");
+                group.registered = number("registered");
+                group.long_unregistered = number("longUnregistered");
+            }
+            "ScaleUp" => group.backoff = value.starts_with("Backoff"),
+            _ => {}
+        }
+    }
+    groups
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    #[serde(default)]
+    node_groups: Option<Vec<Group>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Group {
+    name: String,
+    #[serde(default)]
+    health: Health,
+    #[serde(default)]
+    scale_up: ScaleUp,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Health {
+    cloud_provider_target: u32,
+    node_counts: NodeCounts,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct NodeCounts {
+    registered: Registered,
+    long_unregistered: u32,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Registered {
+    total: u32,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ScaleUp {
+    status: String,
+    backoff_info: BackoffInfo,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct BackoffInfo {
+    error_code: String,
+    error_message: String,
+}
+
+impl From<Group> for GroupStatus {
+    fn from(group: Group) -> Self {
+        let counts = group.health.node_counts;
+        let info = group.scale_up.backoff_info;
+        Self {
+            name: group.name,
+            target: group.health.cloud_provider_target,
+            registered: counts.registered.total,
+            long_unregistered: counts.long_unregistered,
+            backoff: group.scale_up.status == "Backoff",
+            error: if info.error_message.is_empty() {
+                info.error_code
+            } else {
+                info.error_message
+            },
+        }
+    }
+}
