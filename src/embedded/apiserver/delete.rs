@@ -1,0 +1,328 @@
+//! Deletion: finalizers, preconditions, and the collection of what the deleted object owned.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::crd;
+use super::machine::{Due, Machine, Target, seconds, served};
+use super::metadata;
+use super::read::ListQuery;
+use super::resource::{CRDS, NAMESPACES};
+use super::selector::Selector;
+use super::status::{ApiError, Cause};
+use super::store::Key;
+
+/// The body and query of a DELETE.
+#[derive(Debug, Clone, Default)]
+pub struct DeleteOptions {
+    /// The object must have this uid.
+    pub uid: Option<String>,
+    /// The object must have this version.
+    pub version: Option<String>,
+    /// `Background`, `Foreground` or `Orphan`.
+    pub propagation: Option<String>,
+    /// Answer as if, delete nothing.
+    pub dry_run: bool,
+}
+
+impl DeleteOptions {
+    /// Reads the JSON body; an empty one has no options.
+    pub fn from_body(body: &Value) -> Self {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        Self {
+            uid: text(&body["preconditions"]["uid"]),
+            version: text(&body["preconditions"]["resourceVersion"]),
+            propagation: text(&body["propagationPolicy"]),
+            dry_run: body["dryRun"].as_array().is_some_and(|list| !list.is_empty()),
+        }
+    }
+}
+
+/// The namespace controller takes about a second to empty a namespace.
+const NAMESPACE_DELAY: SignedDuration = SignedDuration::from_secs(1);
+
+impl Machine {
+    /// DELETE of one object: a Status, or the object when it stays for a while or is a Pod.
+    pub fn delete(
+        &mut self,
+        target: &Target,
+        options: &DeleteOptions,
+        now: Timestamp,
+    ) -> Result<Value, ApiError> {
+        let resource = &target.resource;
+        let found = self.store.get(&resource.collection, &target.key());
+        let live = (*found.ok_or_else(|| target.not_found())?.object).clone();
+        self.check_preconditions(target, &live, options)?;
+        let terminating = live["metadata"].get("deletionTimestamp").is_some();
+        let foreground = options.propagation.as_deref() == Some("Foreground");
+        let lingers = foreground
+            || resource.is_crd()
+            || resource.collection == NAMESPACES
+            || !metadata::finalizers(&live).is_empty();
+        if options.propagation.as_deref() == Some("Orphan") && !options.dry_run {
+            self.orphan_dependents(&live)?;
+        }
+        if !lingers {
+            if !options.dry_run {
+                self.erase(&resource.collection, &target.key(), now);
+            }
+            return Ok(deleted(target, &live));
+        }
+        if terminating || options.dry_run {
+            return Ok(served(resource, &live));
+        }
+        let marked = self.mark(target, live, foreground, now)?;
+        if resource.is_crd() {
+            self.drop_definition(&target.key(), &marked, now);
+        } else if resource.collection == NAMESPACES {
+            self.later(now + NAMESPACE_DELAY, Due::Namespace(target.name.clone()));
+        } else if metadata::finalizers(&marked) == ["foregroundDeletion"] {
+            self.erase(&resource.collection, &target.key(), now);
+        }
+        Ok(served(resource, &marked))
+    }
+
+    /// DELETE of a collection: the list of what was there.
+    pub fn delete_all(
+        &mut self,
+        target: &Target,
+        selector: Selector,
+        now: Timestamp,
+    ) -> Result<Value, ApiError> {
+        let list = self.list(target, &ListQuery { selector, ..ListQuery::default() })?;
+        for item in list["items"].as_array().into_iter().flatten() {
+            let one = Target {
+                namespace: metadata::text(item, "namespace").unwrap_or_default().to_owned(),
+                name: metadata::text(item, "name").unwrap_or_default().to_owned(),
+                ..target.clone()
+            };
+            self.delete(&one, &DeleteOptions::default(), now)?;
+        }
+        Ok(list)
+    }
+
+    fn check_preconditions(
+        &self,
+        target: &Target,
+        live: &Value,
+        options: &DeleteOptions,
+    ) -> Result<(), ApiError> {
+        let resource = &target.resource;
+        let conflict = |why: String| {
+            // Upstream names the kind here, not the resource.
+            Err(ApiError::conflict(&resource.group, &resource.kind, &target.name, &why))
+        };
+        let uid = metadata::text(live, "uid").unwrap_or_default();
+        if let Some(wanted) = options.uid.as_deref().filter(|&wanted| wanted != uid) {
+            return conflict(format!(
+                "the UID in the precondition ({wanted}) does not match the UID in record ({uid}). \
+                 The object might have been deleted and then recreated"
+            ));
+        }
+        let version = metadata::text(live, "resourceVersion").unwrap_or_default();
+        if let Some(wanted) = options.version.as_deref().filter(|&wanted| wanted != version) {
+            return conflict(format!(
+                "the ResourceVersion in the precondition ({wanted}) does not match the \
+                 ResourceVersion in record ({version}). The object might have been modified"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Stores the object as terminating.
+    fn mark(
+        &mut self,
+        target: &Target,
+        mut object: Value,
+        foreground: bool,
+        now: Timestamp,
+    ) -> Result<Value, ApiError> {
+        let resource = &target.resource;
+        object["metadata"]["deletionTimestamp"] = json!(seconds(now));
+        if resource.is_crd() {
+            object["metadata"]["finalizers"] = json!(["customresourcecleanup.apiextensions.k8s.io"]);
+        } else if resource.collection == NAMESPACES {
+            object["status"]["phase"] = json!("Terminating");
+        } else {
+            object["metadata"]["deletionGracePeriodSeconds"] = json!(0);
+            if let Some(generation) = object["metadata"]["generation"].as_i64() {
+                object["metadata"]["generation"] = json!(generation + 1);
+            }
+        }
+        if foreground {
+            let mut finalizers: Vec<String> =
+                metadata::finalizers(&object).into_iter().map(str::to_owned).collect();
+            finalizers.push("foregroundDeletion".to_owned());
+            object["metadata"]["finalizers"] = json!(finalizers);
+        }
+        let marked = self.store.put(&resource.collection, target.key(), object, false)?;
+        Ok((*marked).clone())
+    }
+
+    /// Removes an object and collects what only it owned.
+    pub(super) fn erase(&mut self, collection: &str, key: &Key, now: Timestamp) {
+        let mut gone = vec![(collection.to_owned(), key.clone())];
+        while let Some((collection, key)) = gone.pop() {
+            let Some(last) = self.store.remove(&collection, &key) else { continue };
+            let Some(uid) = metadata::text(&last, "uid") else { continue };
+            for (collection, key) in self.dependents(uid) {
+                let Some(stored) = self.store.get(&collection, &key) else { continue };
+                let owners = metadata::owners(&stored.object);
+                if owners.iter().any(|owner| *owner != uid && self.exists(owner)) {
+                    continue;
+                }
+                if metadata::finalizers(&stored.object).is_empty() {
+                    gone.push((collection, key));
+                } else if let Some(target) = self.target_of(&collection, &key) {
+                    // A finalizer's owner decides when; a refusal leaves the object as it is.
+                    drop(self.delete(&target, &DeleteOptions::default(), now));
+                }
+            }
+        }
+    }
+
+    /// Objects that name `uid` as an owner and were not played.
+    fn dependents(&self, uid: &str) -> Vec<(String, Key)> {
+        let mut found = Vec::new();
+        for collection in self.store.collections() {
+            for (key, stored) in self.store.list(collection, None) {
+                if !stored.played && metadata::owners(&stored.object).contains(&uid) {
+                    found.push((collection.clone(), key.clone()));
+                }
+            }
+        }
+        found
+    }
+
+    fn exists(&self, uid: &str) -> bool {
+        let is_it = |object: &Value| metadata::text(object, "uid") == Some(uid);
+        self.store
+            .collections()
+            .any(|collection| self.store.list(collection, None).any(|(_, s)| is_it(&s.object)))
+    }
+
+    fn orphan_dependents(&mut self, owner: &Value) -> Result<(), ApiError> {
+        let uid = metadata::text(owner, "uid").unwrap_or_default();
+        for (collection, key) in self.dependents(uid) {
+            let Some(stored) = self.store.get(&collection, &key) else { continue };
+            let mut object = (*stored.object).clone();
+            if let Some(list) = object["metadata"]["ownerReferences"].as_array_mut() {
+                list.retain(|reference| reference["uid"] != json!(uid));
+            }
+            self.store.put(&collection, key, object, false)?;
+        }
+        Ok(())
+    }
+
+    fn target_of(&self, collection: &str, key: &Key) -> Option<Target> {
+        Some(Target {
+            resource: self.registry.of_collection(collection)?.clone(),
+            namespace: key.0.clone(),
+            name: key.1.clone(),
+            subresource: String::new(),
+        })
+    }
+
+    /// Removes a CRD, its objects and its endpoints.
+    fn drop_definition(&mut self, key: &Key, definition: &Value, now: Timestamp) {
+        let collection = crd::collection(definition);
+        let keys: Vec<Key> = self.store.list(&collection, None).map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            self.erase(&collection, &key, now);
+        }
+        self.registry.remove(&collection);
+        self.erase(CRDS, key, now);
+    }
+
+    /// What a write to some kinds makes the control plane do.
+    pub(super) fn after_write(
+        &mut self,
+        target: &Target,
+        object: &Value,
+        now: Timestamp,
+    ) -> Result<(), ApiError> {
+        if !target.resource.is_crd() {
+            return Ok(());
+        }
+        let resources = crd::resources(object, &self.registry);
+        self.registry.remove(&crd::collection(object));
+        for resource in resources.unwrap_or_default() {
+            self.registry.add(resource.into());
+        }
+        let established = object["status"]["conditions"].is_array();
+        if !established {
+            let mut object = object.clone();
+            object["status"] = crd::established_status(&object, &seconds(now));
+            self.store.put(CRDS, target.key_of(&object), object, false)?;
+        }
+        Ok(())
+    }
+
+    /// Does the work that became due: dangling owners, emptied namespaces.
+    pub fn collect(&mut self, now: Timestamp) {
+        while self.due.front().is_some_and(|(at, _)| *at <= now) {
+            match self.due.pop_front().map(|(_, due)| due) {
+                Some(Due::Orphan { collection, key, uid }) => {
+                    self.collect_orphan(&collection, &key, &uid, now);
+                }
+                Some(Due::Namespace(name)) => self.finish_namespace(&name, now),
+                None => return,
+            }
+        }
+    }
+
+    fn collect_orphan(&mut self, collection: &str, key: &Key, uid: &str, now: Timestamp) {
+        let Some(stored) = self.store.get(collection, key) else { return };
+        let object = &stored.object;
+        let owners = metadata::owners(object);
+        let is_it = metadata::text(object, "uid") == Some(uid);
+        if is_it && !owners.is_empty() && !owners.iter().any(|owner| self.exists(owner)) {
+            self.erase(collection, key, now);
+        }
+    }
+
+    fn finish_namespace(&mut self, name: &str, now: Timestamp) {
+        let inside: Vec<(String, Key)> = self
+            .store
+            .collections()
+            .flat_map(|collection| {
+                let objects = self.store.list(collection, Some(name));
+                objects.map(|(key, _)| (collection.clone(), key.clone())).collect::<Vec<_>>()
+            })
+            .collect();
+        for (collection, key) in inside {
+            self.erase(&collection, &key, now);
+        }
+        self.erase(NAMESPACES, &(String::new(), name.to_owned()), now);
+    }
+}
+
+/// The answer to a DELETE that took effect at once.
+fn deleted(target: &Target, live: &Value) -> Value {
+    let resource = &target.resource;
+    if resource.kind == "Pod" && !resource.custom {
+        return served(resource, live);
+    }
+    let mut details = json!({
+        "name": target.name, "kind": resource.plural, "uid": live["metadata"]["uid"],
+    });
+    if !resource.group.is_empty() {
+        details["group"] = json!(resource.group);
+    }
+    json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+        "details": details,
+    })
+}
+
+/// 422 for a propagation policy that is none.
+pub fn check_propagation(policy: Option<&str>) -> Result<(), ApiError> {
+    match policy {
+        None | Some("Background" | "Foreground" | "Orphan") => Ok(()),
+        Some(other) => {
+            let known = [json!("Background"), json!("Foreground"), json!("Orphan")];
+            let cause = Cause::not_supported("propagationPolicy", &json!(other), &known);
+            Err(ApiError::invalid_option("DeleteOptions", cause))
+        }
+    }
+}
