@@ -1,5 +1,6 @@
 //! L5: small real peers for the demo and for tests: API server, registry, links, kubelets.
 
+pub mod apiserver;
 pub mod kubelet;
 pub mod link;
 pub mod machine;

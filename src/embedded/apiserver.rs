@@ -47,16 +47,13 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::serve::ListenerExt;
-use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval};
 
 pub use self::handle::{Handle, ObjectRef};
 use self::shared::Shared;
 pub use self::status::{ApiError, Cause};
-
-/// Where the server reads the time from.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+use crate::port::Clock;
 
 /// How often work that real controllers do in their own time is looked for.
 const COLLECT_EVERY: Duration = Duration::from_millis(200);
@@ -65,7 +62,7 @@ const COLLECT_EVERY: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 pub struct Options {
     /// Time for metadata and for the collector; not for the cadence of watches.
-    pub clock: Clock,
+    pub clock: Arc<dyn Clock>,
     /// Seed of uids and generated names.
     pub seed: u64,
     /// Time between bookmarks of an idle watch.
@@ -80,7 +77,7 @@ pub struct Options {
 
 impl Options {
     /// Upstream's minute between bookmarks, and bounds wide enough for a cluster of 5,000 nodes.
-    pub fn new(clock: Clock) -> Self {
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
             clock,
             seed: 0,
@@ -113,7 +110,9 @@ pub struct ApiServer {
 impl ApiServer {
     /// A server with the built-in kinds and the namespaces every cluster has.
     pub fn new(options: Options) -> Self {
-        Self { shared: Arc::new(Shared::new(options)) }
+        Self {
+            shared: Arc::new(Shared::new(options)),
+        }
     }
 
     /// The routes, to be mounted at the root.
@@ -123,7 +122,9 @@ impl ApiServer {
 
     /// A way in without a socket.
     pub fn handle(&self) -> Handle {
-        Handle { shared: Arc::clone(&self.shared) }
+        Handle {
+            shared: Arc::clone(&self.shared),
+        }
     }
 
     /// Serves plain HTTP on `listener` until `shutdown`; open watches then end cleanly.

@@ -36,14 +36,24 @@ fn parts<'v>(value: &'v Value, schema: &'v Schema) -> Option<Vec<Part<'v>>> {
                     Some((child, declared)) => (&**child, declared),
                     None => (schema.item().as_ref(), false),
                 };
-                Part { element: format!("f:{name}"), value, schema, declared }
+                Part {
+                    element: format!("f:{name}"),
+                    value,
+                    schema,
+                    declared,
+                }
             };
             Some(map.iter().map(part).collect())
         }
         Value::Array(items) => {
             let part = |value| {
                 let element = item_element(value, &schema.list)?;
-                Some(Part { element, value, schema: schema.item(), declared: false })
+                Some(Part {
+                    element,
+                    value,
+                    schema: schema.item(),
+                    declared: false,
+                })
             };
             items.iter().map(part).collect()
         }
@@ -100,12 +110,19 @@ pub fn compare(old: &Value, new: &Value, schema: &Schema) -> Comparison {
                     && parts(part.value, part.schema).is_some();
                 if both {
                     let inner = compare(old.value, part.value, part.schema);
-                    let at = |below| Entry { member: false, below };
+                    let at = |below| Entry {
+                        member: false,
+                        below,
+                    };
                     out.added.insert(part.element.clone(), at(inner.added));
-                    out.modified.insert(part.element.clone(), at(inner.modified));
+                    out.modified
+                        .insert(part.element.clone(), at(inner.modified));
                     out.removed.insert(part.element.clone(), at(inner.removed));
                 } else if old.value != part.value {
-                    let entry = Entry { member: true, below: FieldSet::default() };
+                    let entry = Entry {
+                        member: true,
+                        below: FieldSet::default(),
+                    };
                     out.modified.insert(part.element.clone(), entry);
                 }
             }
@@ -125,7 +142,10 @@ fn everything(part: &Part<'_>) -> Entry {
     for inner in parts(part.value, part.schema).unwrap_or_default() {
         below.insert(inner.element.clone(), everything(&inner));
     }
-    Entry { member: true, below }
+    Entry {
+        member: true,
+        below,
+    }
 }
 
 /// `live` with everything that `applied` sets.
@@ -134,7 +154,9 @@ pub fn merge(live: &Value, applied: &Value, schema: &Schema) -> Value {
         (Value::Object(old), Value::Object(new)) if !schema.atomic => {
             let mut out = old.clone();
             for (name, value) in new {
-                let child = schema.member(name).map_or_else(Schema::any, |(c, _)| c.clone());
+                let child = schema
+                    .member(name)
+                    .map_or_else(Schema::any, |(c, _)| c.clone());
                 let merged = match old.get(name) {
                     Some(old) => merge(old, value, &child),
                     None => value.clone(),
@@ -147,7 +169,8 @@ pub fn merge(live: &Value, applied: &Value, schema: &Schema) -> Value {
             let mut out = old.clone();
             for item in new {
                 let element = item_element(item, &schema.list);
-                let same = |o: &Value| element.is_some() && item_element(o, &schema.list) == element;
+                let same =
+                    |o: &Value| element.is_some() && item_element(o, &schema.list) == element;
                 match out.iter().position(same) {
                     Some(at) => out[at] = merge(&out[at], item, schema.item()),
                     None => out.push(item.clone()),
@@ -164,9 +187,15 @@ pub fn drop_unowned(value: &mut Value, last: &FieldSet, kept: &FieldSet, schema:
     match value {
         Value::Object(map) if !schema.atomic => {
             for (element, entry) in last.iter() {
-                let Some(name) = element.strip_prefix("f:") else { continue };
-                let child = schema.member(name).map_or_else(Schema::any, |(c, _)| c.clone());
-                let Some(inner) = map.get_mut(name) else { continue };
+                let Some(name) = element.strip_prefix("f:") else {
+                    continue;
+                };
+                let child = schema
+                    .member(name)
+                    .map_or_else(Schema::any, |(c, _)| c.clone());
+                let Some(inner) = map.get_mut(name) else {
+                    continue;
+                };
                 if drop_part(inner, entry, kept.get(element), &child) {
                     map.remove(name);
                 }
@@ -174,7 +203,9 @@ pub fn drop_unowned(value: &mut Value, last: &FieldSet, kept: &FieldSet, schema:
         }
         Value::Array(items) if schema.list != ListType::Atomic => {
             items.retain_mut(|item| {
-                let Some(element) = item_element(item, &schema.list) else { return true };
+                let Some(element) = item_element(item, &schema.list) else {
+                    return true;
+                };
                 match last.get(&element) {
                     Some(entry) => !drop_part(item, entry, kept.get(&element), schema.item()),
                     None => true,

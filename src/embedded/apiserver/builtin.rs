@@ -54,15 +54,26 @@ impl Row {
 
     /// Has a status endpoint, counts generations and belongs to the category `all`.
     const fn workload(self) -> Self {
-        Self { status: true, generation: true, all: true, ..self }
+        Self {
+            status: true,
+            generation: true,
+            all: true,
+            ..self
+        }
     }
 
     const fn status(self) -> Self {
-        Self { status: true, ..self }
+        Self {
+            status: true,
+            ..self
+        }
     }
 
     const fn cluster(self) -> Self {
-        Self { namespaced: false, ..self }
+        Self {
+            namespaced: false,
+            ..self
+        }
     }
 
     const fn selectable(self, selectable: &'static [&'static str]) -> Self {
@@ -86,32 +97,64 @@ const APPS: (&str, &str) = ("apps", "v1");
 const BATCH: (&str, &str) = ("batch", "v1");
 
 const POD_FIELDS: &[&str] = &[
-    "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName",
-    "spec.hostNetwork", "status.phase", "status.podIP", "status.podIPs",
+    "spec.nodeName",
+    "spec.restartPolicy",
+    "spec.schedulerName",
+    "spec.serviceAccountName",
+    "spec.hostNetwork",
+    "status.phase",
+    "status.podIP",
+    "status.podIPs",
     "status.nominatedNodeName",
 ];
 const EVENT_FIELDS: &[&str] = &[
-    "involvedObject.kind", "involvedObject.namespace", "involvedObject.name",
-    "involvedObject.uid", "involvedObject.apiVersion", "involvedObject.resourceVersion",
-    "involvedObject.fieldPath", "reason", "reportingComponent", "source", "type",
+    "involvedObject.kind",
+    "involvedObject.namespace",
+    "involvedObject.name",
+    "involvedObject.uid",
+    "involvedObject.apiVersion",
+    "involvedObject.resourceVersion",
+    "involvedObject.fieldPath",
+    "reason",
+    "reportingComponent",
+    "source",
+    "type",
 ];
 const NEW_EVENT_FIELDS: &[&str] = &[
-    "regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid",
-    "regarding.apiVersion", "regarding.resourceVersion", "regarding.fieldPath", "reason",
-    "reportingController", "type",
+    "regarding.kind",
+    "regarding.namespace",
+    "regarding.name",
+    "regarding.uid",
+    "regarding.apiVersion",
+    "regarding.resourceVersion",
+    "regarding.fieldPath",
+    "reason",
+    "reportingController",
+    "type",
 ];
 
 fn rows() -> Vec<Row> {
     vec![
-        Row::new(CORE, "configmaps", "ConfigMap", defined::<core::v1::ConfigMap>).short(&["cm"]),
+        Row::new(
+            CORE,
+            "configmaps",
+            "ConfigMap",
+            defined::<core::v1::ConfigMap>,
+        )
+        .short(&["cm"]),
         Row::new(CORE, "events", "Event", defined::<core::v1::Event>)
             .short(&["ev"])
             .selectable(EVENT_FIELDS),
-        Row::new(CORE, "namespaces", "Namespace", defined::<core::v1::Namespace>)
-            .short(&["ns"])
-            .cluster()
-            .status()
-            .selectable(&["status.phase"]),
+        Row::new(
+            CORE,
+            "namespaces",
+            "Namespace",
+            defined::<core::v1::Namespace>,
+        )
+        .short(&["ns"])
+        .cluster()
+        .status()
+        .selectable(&["status.phase"]),
         Row::new(CORE, "nodes", "Node", defined::<core::v1::Node>)
             .short(&["no"])
             .cluster()
@@ -121,20 +164,45 @@ fn rows() -> Vec<Row> {
             .short(&["po"])
             .workload()
             .selectable(POD_FIELDS),
-        Row::new(CORE, "podtemplates", "PodTemplate", defined::<core::v1::PodTemplate>),
-        Row::new(APPS, "daemonsets", "DaemonSet", defined::<apps::v1::DaemonSet>)
-            .short(&["ds"])
-            .workload(),
-        Row::new(APPS, "deployments", "Deployment", defined::<apps::v1::Deployment>)
-            .short(&["deploy"])
-            .workload(),
-        Row::new(APPS, "replicasets", "ReplicaSet", defined::<apps::v1::ReplicaSet>)
-            .short(&["rs"])
-            .workload()
-            .selectable(&["status.replicas"]),
-        Row::new(APPS, "statefulsets", "StatefulSet", defined::<apps::v1::StatefulSet>)
-            .short(&["sts"])
-            .workload(),
+        Row::new(
+            CORE,
+            "podtemplates",
+            "PodTemplate",
+            defined::<core::v1::PodTemplate>,
+        ),
+        Row::new(
+            APPS,
+            "daemonsets",
+            "DaemonSet",
+            defined::<apps::v1::DaemonSet>,
+        )
+        .short(&["ds"])
+        .workload(),
+        Row::new(
+            APPS,
+            "deployments",
+            "Deployment",
+            defined::<apps::v1::Deployment>,
+        )
+        .short(&["deploy"])
+        .workload(),
+        Row::new(
+            APPS,
+            "replicasets",
+            "ReplicaSet",
+            defined::<apps::v1::ReplicaSet>,
+        )
+        .short(&["rs"])
+        .workload()
+        .selectable(&["status.replicas"]),
+        Row::new(
+            APPS,
+            "statefulsets",
+            "StatefulSet",
+            defined::<apps::v1::StatefulSet>,
+        )
+        .short(&["sts"])
+        .workload(),
         Row::new(BATCH, "cronjobs", "CronJob", defined::<batch::v1::CronJob>)
             .short(&["cj"])
             .workload(),
@@ -155,9 +223,14 @@ fn rows() -> Vec<Row> {
             "Lease",
             defined::<coordination::v1::Lease>,
         ),
-        Row::new(("events.k8s.io", "v1"), "events", "Event", defined::<events::v1::Event>)
-            .short(&["ev"])
-            .selectable(NEW_EVENT_FIELDS),
+        Row::new(
+            ("events.k8s.io", "v1"),
+            "events",
+            "Event",
+            defined::<events::v1::Event>,
+        )
+        .short(&["ev"])
+        .selectable(NEW_EVENT_FIELDS),
         Row::new(
             ("apiextensions.k8s.io", "v1"),
             "customresourcedefinitions",
@@ -187,12 +260,19 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| {
     let metadata_name = defined::<ObjectMeta>(&mut generator);
     let definitions: Map<String, Value> = generator.take_definitions(true);
     let mut reader = Reader::built_in(&definitions);
-    let mut read =
-        |name: &str| reader.definition(name).expect("generated schemas have known types");
+    let mut read = |name: &str| {
+        reader
+            .definition(name)
+            .expect("generated schemas have known types")
+    };
     let metadata = read(&metadata_name);
-    let resources =
-        rows.into_iter().map(|(row, name)| Arc::new(resource(row, &name, &mut read, &metadata)));
-    Tables { resources: resources.collect(), metadata: Arc::clone(&metadata) }
+    let resources = rows
+        .into_iter()
+        .map(|(row, name)| Arc::new(resource(row, &name, &mut read, &metadata)));
+    Tables {
+        resources: resources.collect(),
+        metadata: Arc::clone(&metadata),
+    }
 });
 
 fn resource(
@@ -204,14 +284,18 @@ fn resource(
     let schema = if definition.is_empty() {
         let mut open = Schema::new(Type::Object);
         open.preserve = true;
-        open.properties.insert("metadata".to_owned(), Arc::clone(metadata));
+        open.properties
+            .insert("metadata".to_owned(), Arc::clone(metadata));
         for part in ["spec", "status"] {
             open.properties.insert(part.to_owned(), Schema::any());
         }
         Arc::new(open)
     } else {
         // The kind's own requirements are checked by hand, in upstream's words.
-        Arc::new(Schema { required: Vec::new(), ..(*read(definition)).clone() })
+        Arc::new(Schema {
+            required: Vec::new(),
+            ..(*read(definition)).clone()
+        })
     };
     let group_plural = qualified(row.plural, row.group);
     let (collection, stored_version) = match row.plural {
@@ -228,7 +312,11 @@ fn resource(
         kind: row.kind.to_owned(),
         list_kind: format!("{}List", row.kind),
         short_names: row.short.iter().map(|&name| name.to_owned()).collect(),
-        categories: if row.all { vec!["all".to_owned()] } else { Vec::new() },
+        categories: if row.all {
+            vec!["all".to_owned()]
+        } else {
+            Vec::new()
+        },
         namespaced: row.namespaced,
         has_status: row.status,
         has_generation: row.generation || collection == CRDS,
@@ -236,7 +324,11 @@ fn resource(
         unconditional_update: !is_lease && collection != CRDS,
         create_on_update: is_lease || collection == EVENTS,
         schema,
-        selectable: row.selectable.iter().map(|&field| field.to_owned()).collect(),
+        selectable: row
+            .selectable
+            .iter()
+            .map(|&field| field.to_owned())
+            .collect(),
         collection,
         stored_version,
     }

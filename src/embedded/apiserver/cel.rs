@@ -36,7 +36,8 @@ impl fmt::Debug for Rule {
 static ENV: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut env = Env::stdlib();
     for extension in [extensions::strings, extensions::lists, extensions::math] {
-        env.add_extension(extension).expect("the extensions declare different functions");
+        env.add_extension(extension)
+            .expect("the extensions declare different functions");
     }
     Arc::new(env)
 });
@@ -60,13 +61,18 @@ impl Rule {
         let program = ENV
             .compile(&source)
             .map_err(|error| format!("compilation failed: ERROR: <input>: {error}"))?;
-        let mut scope = Scope { source: &source, root: schema, bound: Vec::new() };
+        let mut scope = Scope {
+            source: &source,
+            root: schema,
+            bound: Vec::new(),
+        };
         scope.check(program.expression())?;
         let message_expression = match text("messageExpression") {
             "" => None,
-            source => {
-                Some(ENV.compile(source).map_err(|e| format!("compilation failed: ERROR: {e}"))?)
-            }
+            source => Some(
+                ENV.compile(source)
+                    .map_err(|e| format!("compilation failed: ERROR: {e}"))?,
+            ),
         };
         let reason = match text("reason") {
             "FieldValueForbidden" => "FieldValueForbidden",
@@ -80,7 +86,10 @@ impl Rule {
             message_expression,
             reason,
             field_path: text("fieldPath").to_owned(),
-            optional_old: rule.get("optionalOldSelf").and_then(Value::as_bool).unwrap_or(false),
+            optional_old: rule
+                .get("optionalOldSelf")
+                .and_then(Value::as_bool)
+                .unwrap_or(false),
             uses_old,
             source,
             program,
@@ -112,12 +121,13 @@ impl Rule {
     }
 
     fn explain(&self, context: &Context<'_, '_>) -> String {
-        let computed = self.message_expression.as_ref().and_then(|program| {
-            match program.execute(context) {
-                Ok(Cel::String(text)) => Some(text.to_string()),
-                _ => None,
-            }
-        });
+        let computed =
+            self.message_expression
+                .as_ref()
+                .and_then(|program| match program.execute(context) {
+                    Ok(Cel::String(text)) => Some(text.to_string()),
+                    _ => None,
+                });
         computed
             .or_else(|| self.message.clone())
             .unwrap_or_else(|| format!("failed rule: {}", self.source))
@@ -150,7 +160,11 @@ fn check_at(value: &Value, old: Option<&Value>, schema: &Schema, path: &str, out
         Value::Object(map) => {
             for (name, inner) in map {
                 if let Some((child, declared)) = schema.member(name) {
-                    let at = if declared { join(path, name) } else { format!("{path}[{name}]") };
+                    let at = if declared {
+                        join(path, name)
+                    } else {
+                        format!("{path}[{name}]")
+                    };
                     check_at(inner, old.and_then(|old| old.get(name)), child, &at, out);
                 }
             }
@@ -167,7 +181,9 @@ fn check_at(value: &Value, old: Option<&Value>, schema: &Schema, path: &str, out
 
 /// The stored item with the same keys, where the list has keys.
 fn same_item<'v>(old: &'v Value, item: &Value, list: &ListType) -> Option<&'v Value> {
-    let ListType::Map(keys) = list else { return None };
+    let ListType::Map(keys) = list else {
+        return None;
+    };
     let same = |other: &&Value| keys.iter().all(|key| other.get(key) == item.get(key));
     old.as_array()?.iter().find(same)
 }
@@ -181,9 +197,12 @@ fn to_cel(value: &Value, schema: &Schema) -> Cel {
             _ => Cel::Float(number.as_f64().unwrap_or(f64::NAN)),
         },
         Value::String(text) => text_to_cel(text, &schema.format),
-        Value::Array(items) => {
-            Cel::List(Arc::new(items.iter().map(|item| to_cel(item, schema.item())).collect()))
-        }
+        Value::Array(items) => Cel::List(Arc::new(
+            items
+                .iter()
+                .map(|item| to_cel(item, schema.item()))
+                .collect(),
+        )),
         Value::Object(map) => {
             let members: HashMap<Key, Cel> = map
                 .iter()
@@ -217,8 +236,27 @@ fn make(maker: &str, argument: Option<Cel>) -> Option<Cel> {
 
 /// CEL keywords, which a member name has to escape.
 const KEYWORDS: [&str; 21] = [
-    "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function",
-    "if", "import", "let", "loop", "package", "namespace", "return", "var", "void", "while",
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
 ];
 
 /// The name under which CEL sees a member.
@@ -244,8 +282,21 @@ struct Scope<'s> {
 
 /// Identifiers that stand for types and namespaces.
 const CONSTANT_NAMES: [&str; 15] = [
-    "bool", "bytes", "double", "duration", "dyn", "int", "list", "map", "math", "null_type",
-    "optional", "string", "timestamp", "type", "uint",
+    "bool",
+    "bytes",
+    "double",
+    "duration",
+    "dyn",
+    "int",
+    "list",
+    "map",
+    "math",
+    "null_type",
+    "optional",
+    "string",
+    "timestamp",
+    "type",
+    "uint",
 ];
 
 impl<'s> Scope<'s> {
@@ -274,7 +325,11 @@ impl<'s> Scope<'s> {
                 }
                 Ok(known)
             }
-            Expr::List(list) => list.elements.iter().try_for_each(|e| self.check(e).map(drop)).map(|()| None),
+            Expr::List(list) => list
+                .elements
+                .iter()
+                .try_for_each(|e| self.check(e).map(drop))
+                .map(|()| None),
             Expr::Map(map) => {
                 for entry in &map.entries {
                     if let EntryExpr::MapEntry(entry) = &entry.expr {
@@ -288,7 +343,10 @@ impl<'s> Scope<'s> {
                 let range = self.check(&loops.iter_range)?;
                 self.check(&loops.accu_init)?;
                 let depth = self.bound.len();
-                self.bound.push((loops.iter_var.clone(), range.and_then(|s| s.items.as_deref())));
+                self.bound.push((
+                    loops.iter_var.clone(),
+                    range.and_then(|s| s.items.as_deref()),
+                ));
                 if let Some(second) = &loops.iter_var2 {
                     self.bound.push((second.clone(), None));
                 }
@@ -316,7 +374,11 @@ impl<'s> Scope<'s> {
 
     fn select(&self, known: Known<'s>, field: &str) -> Result<Known<'s>, String> {
         let Some(schema) = known else { return Ok(None) };
-        if let Some((_, child)) = schema.properties.iter().find(|(name, _)| escaped(name) == field) {
+        if let Some((_, child)) = schema
+            .properties
+            .iter()
+            .find(|(name, _)| escaped(name) == field)
+        {
             return Ok(Some(child));
         }
         if let Some(values) = &schema.values {
@@ -345,8 +407,15 @@ impl<'s> Scope<'s> {
     }
 
     fn error(&self, token: &str, name: &str, what: &str) -> String {
-        let column = self.source.find(token).map_or(0, |at| self.source[..at].chars().count());
-        let column = if token.starts_with('.') { column + 1 } else { column };
+        let column = self
+            .source
+            .find(token)
+            .map_or(0, |at| self.source[..at].chars().count());
+        let column = if token.starts_with('.') {
+            column + 1
+        } else {
+            column
+        };
         let dots = ".".repeat(column.saturating_sub(1));
         format!(
             "compilation failed: ERROR: <input>:1:{column}: {what} '{name}'\n | {}\n | {dots}^",
@@ -357,7 +426,9 @@ impl<'s> Scope<'s> {
 
 /// Whether the environment has a function of this name: adding one says so.
 fn declared(name: &str) -> bool {
-    Context::with_env(Arc::clone(&ENV)).add_function(name, || 0_i64).is_err()
+    Context::with_env(Arc::clone(&ENV))
+        .add_function(name, || 0_i64)
+        .is_err()
 }
 
 /// A rule as the server's messages print it.

@@ -11,7 +11,10 @@ use super::status::{Cause, qualified};
 
 /// Fills in what the real server adds to every definition.
 pub fn default(crd: &mut Value) {
-    let kind = crd["spec"]["names"]["kind"].as_str().unwrap_or_default().to_owned();
+    let kind = crd["spec"]["names"]["kind"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     let names = &mut crd["spec"]["names"];
     if names.get("singular").is_none() {
         names["singular"] = json!(kind.to_lowercase());
@@ -48,7 +51,11 @@ pub fn established_status(crd: &Value, time: &str) -> Value {
     status["acceptedNames"] = crd["spec"]["names"].clone();
     status["conditions"] = json!([
         condition("NamesAccepted", "NoConflicts", "no conflicts found"),
-        condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
+        condition(
+            "Established",
+            "InitialNamesAccepted",
+            "the initial names have been accepted"
+        ),
     ]);
     status
 }
@@ -81,10 +88,16 @@ pub fn resources(crd: &Value, registry: &Registry) -> Result<Vec<Resource>, Vec<
     let stored_name = collection(crd);
     if crd["metadata"]["name"] != json!(stored_name) {
         let detail = "must be spec.names.plural+\".\"+spec.group";
-        causes.push(Cause::invalid("metadata.name", &crd["metadata"]["name"], detail));
+        causes.push(Cause::invalid(
+            "metadata.name",
+            &crd["metadata"]["name"],
+            detail,
+        ));
     }
-    let stored: Vec<&Value> =
-        versions(crd).iter().filter(|version| version["storage"] == json!(true)).collect();
+    let stored: Vec<&Value> = versions(crd)
+        .iter()
+        .filter(|version| version["storage"] == json!(true))
+        .collect();
     if stored.len() != 1 {
         let detail = "must have exactly one version marked as storage version";
         causes.push(Cause::invalid("spec.versions", &spec["versions"], detail));
@@ -113,11 +126,17 @@ pub fn resources(crd: &Value, registry: &Registry) -> Result<Vec<Resource>, Vec<
             }
         }
     }
-    if causes.is_empty() { Ok(resources) } else { Err(causes) }
+    if causes.is_empty() {
+        Ok(resources)
+    } else {
+        Err(causes)
+    }
 }
 
 fn versions(crd: &Value) -> &[Value] {
-    crd["spec"]["versions"].as_array().map_or(&[], Vec::as_slice)
+    crd["spec"]["versions"]
+        .as_array()
+        .map_or(&[], Vec::as_slice)
 }
 
 /// The schema of a version, with the members that every object has.
@@ -125,10 +144,16 @@ fn schema(version: &Value) -> Result<Schema, SchemaError> {
     let mut openapi = version["schema"]["openAPIV3Schema"].clone();
     if !openapi.is_object() {
         let why = "schemas are required".to_owned();
-        return Err(SchemaError { path: String::new(), value: openapi, why });
+        return Err(SchemaError {
+            path: String::new(),
+            value: openapi,
+            why,
+        });
     }
     if let Some(map) = openapi.as_object_mut() {
-        let properties = map.entry("properties").or_insert_with(|| Value::Object(Map::new()));
+        let properties = map
+            .entry("properties")
+            .or_insert_with(|| Value::Object(Map::new()));
         properties["apiVersion"] = json!({"type": "string"});
         properties["kind"] = json!({"type": "string"});
         // What a rule may see of the metadata.
@@ -138,7 +163,9 @@ fn schema(version: &Value) -> Result<Schema, SchemaError> {
         });
     }
     let mut schema = Schema::parse(&openapi)?;
-    schema.properties.insert("metadata".to_owned(), builtin::metadata_schema());
+    schema
+        .properties
+        .insert("metadata".to_owned(), builtin::metadata_schema());
     Ok(schema)
 }
 

@@ -21,7 +21,10 @@ pub struct Decoded {
 impl Decoded {
     /// A value that was never text.
     pub fn of(value: Value) -> Self {
-        Self { value, duplicates: Vec::new() }
+        Self {
+            value,
+            duplicates: Vec::new(),
+        }
     }
 }
 
@@ -40,7 +43,11 @@ pub fn object(body: &[u8], yaml: bool, kind: &str) -> Result<Decoded, ApiError> 
              version/kind; json parse error: {why} ({shown})"
         ))
     };
-    if yaml { parse_yaml(body).map_err(failed) } else { parse_json(body).map_err(failed) }
+    if yaml {
+        parse_yaml(body).map_err(failed)
+    } else {
+        parse_json(body).map_err(failed)
+    }
 }
 
 /// Decodes a merge or JSON patch.
@@ -52,20 +59,29 @@ pub fn patch(body: &[u8]) -> Result<Value, ApiError> {
 
 /// Decodes an applied object, which may be YAML.
 pub fn applied(body: &[u8]) -> Result<Decoded, ApiError> {
-    parse_json(body).or_else(|_| parse_yaml(body)).map_err(|why| {
-        ApiError::bad_request(format!("error decoding YAML: error converting YAML to JSON: {why}"))
-    })
+    parse_json(body)
+        .or_else(|_| parse_yaml(body))
+        .map_err(|why| {
+            ApiError::bad_request(format!(
+                "error decoding YAML: error converting YAML to JSON: {why}"
+            ))
+        })
 }
 
 fn parse_yaml(body: &[u8]) -> Result<Decoded, String> {
     let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
-    serde_saphyr::from_str(text).map(Decoded::of).map_err(|error| error.to_string())
+    serde_saphyr::from_str(text)
+        .map(Decoded::of)
+        .map_err(|error| error.to_string())
 }
 
 fn parse_json(body: &[u8]) -> Result<Decoded, String> {
     let duplicates = RefCell::new(Vec::new());
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let seed = Seed { duplicates: &duplicates, path: String::new() };
+    let seed = Seed {
+        duplicates: &duplicates,
+        path: String::new(),
+    };
     let value = seed
         .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value))
@@ -76,7 +92,10 @@ fn parse_json(body: &[u8]) -> Result<Decoded, String> {
                 error.to_string()
             }
         })?;
-    Ok(Decoded { value, duplicates: duplicates.into_inner() })
+    Ok(Decoded {
+        value,
+        duplicates: duplicates.into_inner(),
+    })
 }
 
 /// Builds a value and notes the members that come twice.
@@ -132,7 +151,10 @@ impl<'de> Visitor<'de> for Seed<'_> {
         let mut list = Vec::new();
         loop {
             let path = format!("{}[{}]", self.path, list.len());
-            let seed = Seed { duplicates: self.duplicates, path };
+            let seed = Seed {
+                duplicates: self.duplicates,
+                path,
+            };
             match items.next_element_seed(seed)? {
                 Some(item) => list.push(item),
                 None => return Ok(Value::Array(list)),
@@ -143,9 +165,15 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some(name) = members.next_key::<String>()? {
-            let path =
-                if self.path.is_empty() { name.clone() } else { format!("{}.{name}", self.path) };
-            let seed = Seed { duplicates: self.duplicates, path: path.clone() };
+            let path = if self.path.is_empty() {
+                name.clone()
+            } else {
+                format!("{}.{name}", self.path)
+            };
+            let seed = Seed {
+                duplicates: self.duplicates,
+                path: path.clone(),
+            };
             let value = members.next_value_seed(seed)?;
             if map.insert(name, value).is_some() {
                 self.duplicates.borrow_mut().push(path);
@@ -179,7 +207,11 @@ pub fn mismatch(value: &Value, schema: &Schema, path: &str) -> Option<TypeMismat
             Value::Array(_) => "array",
             _ => "object",
         };
-        return Some(TypeMismatch { path: path.to_owned(), got, wanted: go_type(schema) });
+        return Some(TypeMismatch {
+            path: path.to_owned(),
+            got,
+            wanted: go_type(schema),
+        });
     }
     match value {
         Value::Object(map) => map.iter().find_map(|(name, inner)| {

@@ -1,6 +1,7 @@
 //! Deletion: finalizers, preconditions, and the collection of what the deleted object owned.
 
-use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::crd;
@@ -11,6 +12,7 @@ use super::resource::{CRDS, NAMESPACES};
 use super::selector::Selector;
 use super::status::{ApiError, Cause};
 use super::store::Key;
+use crate::domain::time::Timestamp;
 
 /// The body and query of a DELETE.
 #[derive(Debug, Clone, Default)]
@@ -33,13 +35,15 @@ impl DeleteOptions {
             uid: text(&body["preconditions"]["uid"]),
             version: text(&body["preconditions"]["resourceVersion"]),
             propagation: text(&body["propagationPolicy"]),
-            dry_run: body["dryRun"].as_array().is_some_and(|list| !list.is_empty()),
+            dry_run: body["dryRun"]
+                .as_array()
+                .is_some_and(|list| !list.is_empty()),
         }
     }
 }
 
 /// The namespace controller takes about a second to empty a namespace.
-const NAMESPACE_DELAY: SignedDuration = SignedDuration::from_secs(1);
+const NAMESPACE_DELAY: Duration = Duration::from_secs(1);
 
 impl Machine {
     /// DELETE of one object: a Status, or the object when it stays for a while or is a Pod.
@@ -89,10 +93,18 @@ impl Machine {
         selector: Selector,
         now: Timestamp,
     ) -> Result<Value, ApiError> {
-        let list = self.list(target, &ListQuery { selector, ..ListQuery::default() })?;
+        let list = self.list(
+            target,
+            &ListQuery {
+                selector,
+                ..ListQuery::default()
+            },
+        )?;
         for item in list["items"].as_array().into_iter().flatten() {
             let one = Target {
-                namespace: metadata::text(item, "namespace").unwrap_or_default().to_owned(),
+                namespace: metadata::text(item, "namespace")
+                    .unwrap_or_default()
+                    .to_owned(),
                 name: metadata::text(item, "name").unwrap_or_default().to_owned(),
                 ..target.clone()
             };
@@ -110,7 +122,12 @@ impl Machine {
         let resource = &target.resource;
         let conflict = |why: String| {
             // Upstream names the kind here, not the resource.
-            Err(ApiError::conflict(&resource.group, &resource.kind, &target.name, &why))
+            Err(ApiError::conflict(
+                &resource.group,
+                &resource.kind,
+                &target.name,
+                &why,
+            ))
         };
         let uid = metadata::text(live, "uid").unwrap_or_default();
         if let Some(wanted) = options.uid.as_deref().filter(|&wanted| wanted != uid) {
@@ -120,7 +137,11 @@ impl Machine {
             ));
         }
         let version = metadata::text(live, "resourceVersion").unwrap_or_default();
-        if let Some(wanted) = options.version.as_deref().filter(|&wanted| wanted != version) {
+        if let Some(wanted) = options
+            .version
+            .as_deref()
+            .filter(|&wanted| wanted != version)
+        {
             return conflict(format!(
                 "the ResourceVersion in the precondition ({wanted}) does not match the \
                  ResourceVersion in record ({version}). The object might have been modified"
@@ -140,7 +161,8 @@ impl Machine {
         let resource = &target.resource;
         object["metadata"]["deletionTimestamp"] = json!(seconds(now));
         if resource.is_crd() {
-            object["metadata"]["finalizers"] = json!(["customresourcecleanup.apiextensions.k8s.io"]);
+            object["metadata"]["finalizers"] =
+                json!(["customresourcecleanup.apiextensions.k8s.io"]);
         } else if resource.collection == NAMESPACES {
             object["status"]["phase"] = json!("Terminating");
         } else {
@@ -150,12 +172,16 @@ impl Machine {
             }
         }
         if foreground {
-            let mut finalizers: Vec<String> =
-                metadata::finalizers(&object).into_iter().map(str::to_owned).collect();
+            let mut finalizers: Vec<String> = metadata::finalizers(&object)
+                .into_iter()
+                .map(str::to_owned)
+                .collect();
             finalizers.push("foregroundDeletion".to_owned());
             object["metadata"]["finalizers"] = json!(finalizers);
         }
-        let marked = self.store.put(&resource.collection, target.key(), object, false)?;
+        let marked = self
+            .store
+            .put(&resource.collection, target.key(), object, false)?;
         Ok((*marked).clone())
     }
 
@@ -163,12 +189,21 @@ impl Machine {
     pub(super) fn erase(&mut self, collection: &str, key: &Key, now: Timestamp) {
         let mut gone = vec![(collection.to_owned(), key.clone())];
         while let Some((collection, key)) = gone.pop() {
-            let Some(last) = self.store.remove(&collection, &key) else { continue };
-            let Some(uid) = metadata::text(&last, "uid") else { continue };
+            let Some(last) = self.store.remove(&collection, &key) else {
+                continue;
+            };
+            let Some(uid) = metadata::text(&last, "uid") else {
+                continue;
+            };
             for (collection, key) in self.dependents(uid) {
-                let Some(stored) = self.store.get(&collection, &key) else { continue };
+                let Some(stored) = self.store.get(&collection, &key) else {
+                    continue;
+                };
                 let owners = metadata::owners(&stored.object);
-                if owners.iter().any(|owner| *owner != uid && self.exists(owner)) {
+                if owners
+                    .iter()
+                    .any(|owner| *owner != uid && self.exists(owner))
+                {
                     continue;
                 }
                 if metadata::finalizers(&stored.object).is_empty() {
@@ -196,15 +231,19 @@ impl Machine {
 
     fn exists(&self, uid: &str) -> bool {
         let is_it = |object: &Value| metadata::text(object, "uid") == Some(uid);
-        self.store
-            .collections()
-            .any(|collection| self.store.list(collection, None).any(|(_, s)| is_it(&s.object)))
+        self.store.collections().any(|collection| {
+            self.store
+                .list(collection, None)
+                .any(|(_, s)| is_it(&s.object))
+        })
     }
 
     fn orphan_dependents(&mut self, owner: &Value) -> Result<(), ApiError> {
         let uid = metadata::text(owner, "uid").unwrap_or_default();
         for (collection, key) in self.dependents(uid) {
-            let Some(stored) = self.store.get(&collection, &key) else { continue };
+            let Some(stored) = self.store.get(&collection, &key) else {
+                continue;
+            };
             let mut object = (*stored.object).clone();
             if let Some(list) = object["metadata"]["ownerReferences"].as_array_mut() {
                 list.retain(|reference| reference["uid"] != json!(uid));
@@ -226,7 +265,11 @@ impl Machine {
     /// Removes a CRD, its objects and its endpoints.
     fn drop_definition(&mut self, key: &Key, definition: &Value, now: Timestamp) {
         let collection = crd::collection(definition);
-        let keys: Vec<Key> = self.store.list(&collection, None).map(|(key, _)| key.clone()).collect();
+        let keys: Vec<Key> = self
+            .store
+            .list(&collection, None)
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in keys {
             self.erase(&collection, &key, now);
         }
@@ -253,7 +296,8 @@ impl Machine {
         if !established {
             let mut object = object.clone();
             object["status"] = crd::established_status(&object, &seconds(now));
-            self.store.put(CRDS, target.key_of(&object), object, false)?;
+            self.store
+                .put(CRDS, target.key_of(&object), object, false)?;
         }
         Ok(())
     }
@@ -262,7 +306,11 @@ impl Machine {
     pub fn collect(&mut self, now: Timestamp) {
         while self.due.front().is_some_and(|(at, _)| *at <= now) {
             match self.due.pop_front().map(|(_, due)| due) {
-                Some(Due::Orphan { collection, key, uid }) => {
+                Some(Due::Orphan {
+                    collection,
+                    key,
+                    uid,
+                }) => {
                     self.collect_orphan(&collection, &key, &uid, now);
                 }
                 Some(Due::Namespace(name)) => self.finish_namespace(&name, now),
@@ -272,7 +320,9 @@ impl Machine {
     }
 
     fn collect_orphan(&mut self, collection: &str, key: &Key, uid: &str, now: Timestamp) {
-        let Some(stored) = self.store.get(collection, key) else { return };
+        let Some(stored) = self.store.get(collection, key) else {
+            return;
+        };
         let object = &stored.object;
         let owners = metadata::owners(object);
         let is_it = metadata::text(object, "uid") == Some(uid);
@@ -287,7 +337,9 @@ impl Machine {
             .collections()
             .flat_map(|collection| {
                 let objects = self.store.list(collection, Some(name));
-                objects.map(|(key, _)| (collection.clone(), key.clone())).collect::<Vec<_>>()
+                objects
+                    .map(|(key, _)| (collection.clone(), key.clone()))
+                    .collect::<Vec<_>>()
             })
             .collect();
         for (collection, key) in inside {

@@ -15,8 +15,11 @@ pub fn core_versions() -> Value {
 
 /// `/apis`.
 pub fn groups(registry: &Registry) -> Value {
-    let groups: Vec<Value> =
-        registry.groups().into_iter().map(|(name, versions)| group(name, &versions)).collect();
+    let groups: Vec<Value> = registry
+        .groups()
+        .into_iter()
+        .map(|(name, versions)| group(name, &versions))
+        .collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 

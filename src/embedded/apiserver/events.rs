@@ -48,7 +48,9 @@ pub fn from_core(core: &Value) -> Value {
 
 /// Adds the members that a v1 Event always shows.
 pub fn fill(core: &mut Value) {
-    let Some(map) = core.as_object_mut() else { return };
+    let Some(map) = core.as_object_mut() else {
+        return;
+    };
     for (name, empty) in CORE_ALWAYS {
         map.entry(name).or_insert_with(empty);
     }
@@ -60,7 +62,10 @@ fn renamed(
 ) -> Value {
     let mut out = Map::new();
     for (name, value) in event.as_object().into_iter().flatten() {
-        let pair = RENAMED.iter().map(|&pair| direction(pair)).find(|(from, _)| from == name);
+        let pair = RENAMED
+            .iter()
+            .map(|&pair| direction(pair))
+            .find(|(from, _)| from == name);
         let name = pair.map_or(name.as_str(), |(_, to)| to);
         out.insert(name.to_owned(), value.clone());
     }

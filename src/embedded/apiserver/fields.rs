@@ -160,7 +160,10 @@ impl FieldSet {
 
 /// `k:` elements are compared as text, so their members must be in one order.
 fn canonical(element: &str) -> String {
-    match element.strip_prefix("k:").map(serde_json::from_str::<BTreeMap<String, Value>>) {
+    match element
+        .strip_prefix("k:")
+        .map(serde_json::from_str::<BTreeMap<String, Value>>)
+    {
         Some(Ok(keys)) => key_element(&keys),
         _ => element.to_owned(),
     }
@@ -168,8 +171,10 @@ fn canonical(element: &str) -> String {
 
 /// The path element of a list item with these key values.
 pub fn key_element(keys: &BTreeMap<String, Value>) -> String {
-    let members: Vec<String> =
-        keys.iter().map(|(name, value)| format!("{}:{value}", json!(name))).collect();
+    let members: Vec<String> = keys
+        .iter()
+        .map(|(name, value)| format!("{}:{value}", json!(name)))
+        .collect();
     format!("k:{{{}}}", members.join(","))
 }
 
@@ -179,7 +184,10 @@ fn printed(element: &str) -> String {
     }
     if let Some(keys) = element.strip_prefix("k:") {
         let keys: BTreeMap<String, Value> = serde_json::from_str(keys).unwrap_or_default();
-        let keys: Vec<String> = keys.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let keys: Vec<String> = keys
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         return format!("[{}]", keys.join(","));
     }
     match element.strip_prefix("v:") {

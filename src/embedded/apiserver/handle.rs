@@ -12,6 +12,7 @@ use super::read::ListQuery;
 use super::shared::Shared;
 use super::status::ApiError;
 use super::write::{FieldValidation, WriteOptions};
+use crate::domain::time::Timestamp;
 
 /// Which object is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +65,8 @@ impl Handle {
     /// Stores `object` whole: status, owners, uid and times as given. What is put belongs to the
     /// player: the collector does not touch it. Returns the object with its new version.
     pub fn put(&self, object: Value) -> Result<Value, ApiError> {
-        self.shared.change(|machine, now| machine.store_whole(object, now))
+        self.shared
+            .change(|machine, now| machine.store_whole(object, now))
     }
 
     /// Removes an object at once and collects what was created in its ownership by others.
@@ -78,32 +80,54 @@ impl Handle {
     /// Creates an object as a POST would.
     pub fn create(&self, manager: &str, object: Value) -> Result<Value, ApiError> {
         self.shared.change(|machine, now| {
-            let target = Target { name: String::new(), ..ObjectRef::of(&object).target(machine)? };
+            let target = Target {
+                name: String::new(),
+                ..ObjectRef::of(&object).target(machine)?
+            };
             let written = machine.create(&target, Decoded::of(object), &options(manager, now))?;
             Ok(written.object)
         })
     }
 
     /// Applies an object as a server-side apply would.
-    pub fn apply_object(&self, manager: &str, object: Value, force: bool) -> Result<Value, ApiError> {
+    pub fn apply_object(
+        &self,
+        manager: &str,
+        object: Value,
+        force: bool,
+    ) -> Result<Value, ApiError> {
         self.shared.change(|machine, now| {
             let target = ObjectRef::of(&object).target(machine)?;
-            let options = WriteOptions { force, ..options(manager, now) };
-            Ok(machine.apply(&target, Decoded::of(object), &options)?.object)
+            let options = WriteOptions {
+                force,
+                ..options(manager, now)
+            };
+            Ok(machine
+                .apply(&target, Decoded::of(object), &options)?
+                .object)
         })
     }
 
     /// Merges `patch` into an object, or into its status through the status endpoint when the
     /// patch has no other member.
-    pub fn patch(&self, manager: &str, object: &ObjectRef, patch: &Value) -> Result<Value, ApiError> {
+    pub fn patch(
+        &self,
+        manager: &str,
+        object: &ObjectRef,
+        patch: &Value,
+    ) -> Result<Value, ApiError> {
         self.shared.change(|machine, now| {
             let mut target = object.target(machine)?;
-            let only_status = patch.as_object().is_some_and(|map| map.keys().eq(["status"]));
+            let only_status = patch
+                .as_object()
+                .is_some_and(|map| map.keys().eq(["status"]));
             if only_status && target.resource.has_status {
                 "status".clone_into(&mut target.subresource);
             }
             let options = options(manager, now);
-            Ok(machine.patch(&target, |object| merge(object, patch), &options)?.object)
+            Ok(machine
+                .patch(&target, |object| merge(object, patch), &options)?
+                .object)
         })
     }
 
@@ -117,7 +141,8 @@ impl Handle {
 
     /// One object.
     pub fn get(&self, object: &ObjectRef) -> Result<Value, ApiError> {
-        self.shared.with(|machine, _| machine.get(&object.target(machine)?))
+        self.shared
+            .with(|machine, _| machine.get(&object.target(machine)?))
     }
 
     /// All objects of a kind, in every namespace, each with kind and apiVersion.
@@ -125,7 +150,10 @@ impl Handle {
         self.shared.with(|machine, _| {
             let target = machine.target(api_version, kind, "", "")?;
             let mut list = machine.list(&target, &ListQuery::default())?;
-            let items = list["items"].as_array_mut().map(std::mem::take).unwrap_or_default();
+            let items = list["items"]
+                .as_array_mut()
+                .map(std::mem::take)
+                .unwrap_or_default();
             let typed = items.into_iter().map(|mut item| {
                 item["apiVersion"] = json!(api_version);
                 item["kind"] = json!(kind);
@@ -160,7 +188,7 @@ impl Handle {
     }
 }
 
-fn options(manager: &str, now: jiff::Timestamp) -> WriteOptions {
+fn options(manager: &str, now: Timestamp) -> WriteOptions {
     WriteOptions {
         manager: manager.to_owned(),
         dry_run: false,

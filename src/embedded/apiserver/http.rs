@@ -20,6 +20,7 @@ use super::shared::Shared;
 use super::status::{ApiError, Cause};
 use super::stream;
 use super::write::{WriteOptions, Written};
+use crate::domain::time::Timestamp;
 
 /// Longest request body; upstream's limit.
 const BODY_BYTES_MAX: usize = 3 << 20;
@@ -32,7 +33,9 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     shared.running().await;
     let (parts, body) = request.into_parts();
-    respond(&shared, &parts, body).await.unwrap_or_else(|error| refusal(&error))
+    respond(&shared, &parts, body)
+        .await
+        .unwrap_or_else(|error| refusal(&error))
 }
 
 async fn respond(shared: &Arc<Shared>, parts: &Parts, body: Body) -> Result<Response, ApiError> {
@@ -45,7 +48,12 @@ async fn respond(shared: &Arc<Shared>, parts: &Parts, body: Body) -> Result<Resp
         let message = format!("Request entity too large: limit is {BODY_BYTES_MAX}");
         ApiError::new(413, "RequestEntityTooLarge", message)
     })?;
-    let call = Call { parts, params, body, view: view(&parts.headers)? };
+    let call = Call {
+        parts,
+        params,
+        body,
+        view: view(&parts.headers)?,
+    };
     let target = shared.with(|machine, _| target(machine, &path))?;
     let is_watch = path.watch || (call.params.is("watch") && target.name.is_empty());
     if parts.method == Method::GET && is_watch {
@@ -79,14 +87,16 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    fn options(&self, kind: &str, now: jiff::Timestamp) -> Result<WriteOptions, ApiError> {
+    fn options(&self, kind: &str, now: Timestamp) -> Result<WriteOptions, ApiError> {
         self.params.write(kind, &self.parts.headers, now)
     }
 }
 
 fn target(machine: &Machine, path: &ObjectPath) -> Result<Target, ApiError> {
     let version = &path.group_version;
-    let resource = machine.registry().by_path(&version.group, &version.version, &path.plural)?;
+    let resource = machine
+        .registry()
+        .by_path(&version.group, &version.version, &path.plural)?;
     if !resource.namespaced && !path.namespace.is_empty() {
         return Err(ApiError::no_such_path());
     }
@@ -103,7 +113,8 @@ fn write(shared: &Shared, target: &Target, call: &Call<'_>) -> Result<Written, A
     let on_collection = target.name.is_empty();
     let nowhere = resource.namespaced && target.namespace.is_empty();
     let is_create = call.parts.method == Method::POST;
-    if !target.subresource.is_empty() && !(target.is_status() && resource.has_status && !is_create) {
+    if !target.subresource.is_empty() && !(target.is_status() && resource.has_status && !is_create)
+    {
         return Err(target.not_found());
     }
     if is_create != on_collection || nowhere {
@@ -167,7 +178,10 @@ fn step_by_step(object: &mut Value, patch: Value) -> Result<(), ApiError> {
         .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
     json_patch::patch(object, &patch).map_err(|_| {
         let message = "the server rejected our request due to an error in our request";
-        ApiError { details: Some(serde_json::json!({})), ..ApiError::new(422, "Invalid", message) }
+        ApiError {
+            details: Some(serde_json::json!({})),
+            ..ApiError::new(422, "Invalid", message)
+        }
     })
 }
 
@@ -211,14 +225,21 @@ fn fixed(shared: &Shared, route: &Route, params: &Params) -> Result<Response, Ap
 
 fn health(check: Option<&str>, verbose: bool) -> Result<Response, ApiError> {
     match check {
-        None if verbose => Ok(plain_response(StatusCode::OK, "[+]ping ok\nhealthz check passed\n")),
+        None if verbose => Ok(plain_response(
+            StatusCode::OK,
+            "[+]ping ok\nhealthz check passed\n",
+        )),
         None | Some("ping") => Ok(plain_response(StatusCode::OK, "ok")),
         Some(_) => Err(ApiError::no_such_path()),
     }
 }
 
 fn written_response(written: Written, view: View) -> Response {
-    let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+    let status = if written.created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
     let mut response = json_response(status, &view.object(written.object));
     for warning in written.warnings {
         let text = format!("299 - {}", Value::String(warning));
@@ -237,7 +258,9 @@ pub(super) fn refusal(error: &ApiError) -> Response {
     }
     let mut response = json_response(status, &error.body());
     if let Some(seconds) = error.retry_after {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
@@ -253,6 +276,8 @@ fn plain_response(status: StatusCode, body: &str) -> Response {
 fn typed_response(status: StatusCode, media: &'static str, body: String) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     response
 }

@@ -21,21 +21,28 @@ pub fn micro_time_error(resource: &Resource, object: &Value) -> Option<String> {
     if resource.custom {
         return None;
     }
-    let (_, pointers) = MICRO_TIMES.iter().find(|(kind, _)| *kind == resource.kind)?;
-    pointers.iter().filter_map(|pointer| object.pointer(pointer)?.as_str()).find_map(|text| {
-        let (rest, wanted) = match text.parse::<jiff::Timestamp>() {
-            Err(_) => (text, "2006"),
-            Ok(_) => (text.get(19..).unwrap_or_default(), ".000000"),
-        };
-        let digits = rest.strip_prefix('.').map(|rest| rest.find(|c: char| !c.is_ascii_digit()));
-        if wanted == ".000000" && digits == Some(Some(6)) {
-            return None;
-        }
-        Some(format!(
-            "parsing time \"{text}\" as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse \
+    let (_, pointers) = MICRO_TIMES
+        .iter()
+        .find(|(kind, _)| *kind == resource.kind)?;
+    pointers
+        .iter()
+        .filter_map(|pointer| object.pointer(pointer)?.as_str())
+        .find_map(|text| {
+            let (rest, wanted) = match text.parse::<jiff::Timestamp>() {
+                Err(_) => (text, "2006"),
+                Ok(_) => (text.get(19..).unwrap_or_default(), ".000000"),
+            };
+            let digits = rest
+                .strip_prefix('.')
+                .map(|rest| rest.find(|c: char| !c.is_ascii_digit()));
+            if wanted == ".000000" && digits == Some(Some(6)) {
+                return None;
+            }
+            Some(format!(
+                "parsing time \"{text}\" as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse \
              \"{rest}\" as \"{wanted}\""
-        ))
-    })
+            ))
+        })
 }
 
 /// Fills in what the real server always adds to a new object of the kind.
@@ -88,8 +95,9 @@ fn check_lease(spec: &Value) -> Vec<Cause> {
 
 fn check_config_map(object: &Value) -> Vec<Cause> {
     let data = object["data"].as_object().into_iter().flatten();
-    let bytes: usize =
-        data.map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum();
+    let bytes: usize = data
+        .map(|(key, value)| key.len() + value.as_str().map_or(0, str::len))
+        .sum();
     if bytes <= CONFIG_MAP_BYTES_MAX {
         return Vec::new();
     }
@@ -99,7 +107,13 @@ fn check_config_map(object: &Value) -> Vec<Cause> {
 fn check_event(event: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
     let text = |name: &str| event[name].as_str().unwrap_or_default();
-    for name in ["eventTime", "reportingController", "reportingInstance", "action", "reason"] {
+    for name in [
+        "eventTime",
+        "reportingController",
+        "reportingInstance",
+        "action",
+        "reason",
+    ] {
         if text(name).is_empty() {
             causes.push(Cause::required(name, ""));
         }
@@ -116,7 +130,11 @@ fn check_event(event: &Value) -> Vec<Cause> {
     let namespace = event["metadata"]["namespace"].as_str().unwrap_or_default();
     if regarding.is_empty() && namespace != "default" {
         let detail = "does not match event.namespace";
-        causes.push(Cause::invalid("involvedObject.namespace", &json!(""), detail));
+        causes.push(Cause::invalid(
+            "involvedObject.namespace",
+            &json!(""),
+            detail,
+        ));
     }
     causes
 }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -13,6 +12,7 @@ use super::events;
 use super::resource::{EVENTS, NAMESPACES, Registry, Resource};
 use super::status::ApiError;
 use super::store::{Key, Store};
+use crate::domain::time::Timestamp;
 
 /// Version before the first write, so that small versions are recognisably old.
 const FIRST_VERSION: u64 = 100;
@@ -54,7 +54,11 @@ impl Target {
 #[derive(Debug, Clone)]
 pub(super) enum Due {
     /// Collect an object if none of its owners exists.
-    Orphan { collection: String, key: Key, uid: String },
+    Orphan {
+        collection: String,
+        key: Key,
+        uid: String,
+    },
     /// Remove a terminating namespace.
     Namespace(String),
 }
@@ -80,7 +84,9 @@ impl Machine {
         for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
             let namespace =
                 json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-            machine.store_whole(namespace, now).expect("four namespaces fit into any store");
+            machine
+                .store_whole(namespace, now)
+                .expect("four namespaces fit into any store");
         }
         machine
     }
@@ -106,13 +112,22 @@ impl Machine {
         bytes[6] = (bytes[6] & 0x0f) | 0x40;
         bytes[8] = (bytes[8] & 0x3f) | 0x80;
         let hex = hex::encode(bytes);
-        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+        format!(
+            "{}-{}-{}-{}-{}",
+            &hex[..8],
+            &hex[8..12],
+            &hex[12..16],
+            &hex[16..20],
+            &hex[20..]
+        )
     }
 
     /// The five characters behind a generateName; upstream leaves out vowels and look-alikes.
     pub(super) fn new_suffix(&mut self) -> String {
         const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-        (0..5).map(|_| char::from(LETTERS[self.random.random_range(0..LETTERS.len())])).collect()
+        (0..5)
+            .map(|_| char::from(LETTERS[self.random.random_range(0..LETTERS.len())]))
+            .collect()
     }
 
     /// Notes work for `collect`.
@@ -125,7 +140,9 @@ impl Machine {
 
     /// The namespace's state: none when it does not exist, else whether it is terminating.
     pub(super) fn namespace_terminating(&self, name: &str) -> Option<bool> {
-        let stored = self.store.get(NAMESPACES, &(String::new(), name.to_owned()))?;
+        let stored = self
+            .store
+            .get(NAMESPACES, &(String::new(), name.to_owned()))?;
         Some(stored.object["metadata"].get("deletionTimestamp").is_some())
     }
 
@@ -150,7 +167,10 @@ impl Machine {
             Some(version) => self.store.list_at(&resource.collection, version),
             None => {
                 let all = self.store.list(&resource.collection, None);
-                Some(all.map(|(key, stored)| (key.clone(), Arc::clone(&stored.object))).collect())
+                Some(
+                    all.map(|(key, stored)| (key.clone(), Arc::clone(&stored.object)))
+                        .collect(),
+                )
             }
         }
     }
@@ -184,5 +204,6 @@ pub fn stored(resource: &Resource, mut object: Value) -> Value {
 
 /// A time as metadata print it: whole seconds.
 pub fn seconds(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    let text = time.to_string();
+    format!("{}Z", &text[..19])
 }

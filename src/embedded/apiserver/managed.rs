@@ -62,10 +62,15 @@ pub fn track_update(old: &Value, new: &mut Value, schema: &Schema, writer: &Writ
     let changes = apply::compare(&bare(old), &bare(new), schema);
     let taken = changes.modified.union(&changes.added);
     for manager in managers.iter_mut().filter(|manager| !manager.is(writer)) {
-        manager.fields = manager.fields.difference(&taken).difference(&changes.removed);
+        manager.fields = manager
+            .fields
+            .difference(&taken)
+            .difference(&changes.removed);
     }
     let own = managers.iter().position(|manager| manager.is(writer));
-    let held = own.map(|at| managers[at].fields.clone()).unwrap_or_default();
+    let held = own
+        .map(|at| managers[at].fields.clone())
+        .unwrap_or_default();
     let held = without_system_fields(held.difference(&changes.removed).union(&taken));
     put(&mut managers, own, writer, held);
     fold_old(&mut managers);
@@ -86,7 +91,9 @@ pub fn apply_to(
     let mut managers = read(live);
     let (live, applied) = (bare(live), bare(applied));
     let own = managers.iter().position(|manager| manager.is(writer));
-    let last = own.map(|at| managers[at].fields.clone()).unwrap_or_default();
+    let last = own
+        .map(|at| managers[at].fields.clone())
+        .unwrap_or_default();
     let set = without_system_fields(apply::fields_of(&applied, schema));
     let mut merged = apply::merge(&live, &applied, schema);
     let kept = managers
@@ -99,8 +106,16 @@ pub fn apply_to(
     let mut conflicts = Vec::new();
     for manager in managers.iter_mut().filter(|manager| !manager.is(writer)) {
         let contested = manager.fields.intersection(&taken);
-        conflicts.extend(contested.paths().into_iter().map(|path| (manager.described(), path)));
-        manager.fields = manager.fields.difference(&contested).difference(&changes.removed);
+        conflicts.extend(
+            contested
+                .paths()
+                .into_iter()
+                .map(|path| (manager.described(), path)),
+        );
+        manager.fields = manager
+            .fields
+            .difference(&contested)
+            .difference(&changes.removed);
     }
     if !conflicts.is_empty() && !force {
         return Err(conflict_error(&conflicts));
@@ -134,8 +149,9 @@ fn put(managers: &mut Vec<Manager>, own: Option<usize>, writer: &Writer, fields:
 
 fn fold_old(managers: &mut Vec<Manager>) {
     let updates = |managers: &[Manager]| {
-        let mut at: Vec<usize> =
-            (0..managers.len()).filter(|&i| managers[i].operation == "Update").collect();
+        let mut at: Vec<usize> = (0..managers.len())
+            .filter(|&i| managers[i].operation == "Update")
+            .collect();
         at.sort_by(|&a, &b| managers[a].time.cmp(&managers[b].time));
         at
     };
@@ -175,7 +191,10 @@ fn conflict_error(conflicts: &[(String, String)]) -> ApiError {
         }
     };
     let message = format!("Apply failed with {listed}");
-    ApiError { details: Some(json!({"causes": causes})), ..ApiError::new(409, "Conflict", message) }
+    ApiError {
+        details: Some(json!({"causes": causes})),
+        ..ApiError::new(409, "Conflict", message)
+    }
 }
 
 /// The object without its managedFields.
@@ -190,8 +209,15 @@ fn bare(object: &Value) -> Value {
 /// Nobody owns what the server writes.
 fn without_system_fields(mut set: FieldSet) -> FieldSet {
     const SYSTEM: [&str; 9] = [
-        "f:name", "f:namespace", "f:creationTimestamp", "f:selfLink", "f:uid", "f:generation",
-        "f:managedFields", "f:resourceVersion", "f:deletionTimestamp",
+        "f:name",
+        "f:namespace",
+        "f:creationTimestamp",
+        "f:selfLink",
+        "f:uid",
+        "f:generation",
+        "f:managedFields",
+        "f:resourceVersion",
+        "f:deletionTimestamp",
     ];
     set.remove(&["f:apiVersion"]);
     set.remove(&["f:kind"]);
@@ -222,11 +248,18 @@ fn write(object: &mut Value, mut managers: Vec<Manager>) {
     managers.retain(|manager| !manager.fields.is_empty());
     managers.sort_by(|a, b| {
         let key = |m: &Manager| {
-            (m.operation.clone(), m.time.clone(), m.name.clone(), m.subresource.clone())
+            (
+                m.operation.clone(),
+                m.time.clone(),
+                m.name.clone(),
+                m.subresource.clone(),
+            )
         };
         key(a).cmp(&key(b))
     });
-    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else {
+        return;
+    };
     if managers.is_empty() {
         metadata.remove("managedFields");
         return;

@@ -8,18 +8,30 @@ use super::status::{ApiError, Cause};
 
 /// A non-empty text member of `metadata`.
 pub fn text<'v>(object: &'v Value, member: &str) -> Option<&'v str> {
-    object.get("metadata")?.get(member)?.as_str().filter(|text| !text.is_empty())
+    object
+        .get("metadata")?
+        .get(member)?
+        .as_str()
+        .filter(|text| !text.is_empty())
 }
 
 /// Uids of the owners.
 pub fn owners(object: &Value) -> Vec<&str> {
-    let references = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
-    references.filter_map(|reference| reference["uid"].as_str()).collect()
+    let references = object["metadata"]["ownerReferences"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    references
+        .filter_map(|reference| reference["uid"].as_str())
+        .collect()
 }
 
 /// Finalizers still to be removed.
 pub fn finalizers(object: &Value) -> Vec<&str> {
-    let list = object["metadata"]["finalizers"].as_array().into_iter().flatten();
+    let list = object["metadata"]["finalizers"]
+        .as_array()
+        .into_iter()
+        .flatten();
     list.filter_map(Value::as_str).collect()
 }
 
@@ -35,7 +47,10 @@ pub fn place(target: &Target, object: &mut Value) -> Result<(), ApiError> {
     let Some(metadata) = metadata.as_object_mut() else {
         return Err(ApiError::bad_request("metadata is not an object"));
     };
-    let said = metadata.get("namespace").and_then(Value::as_str).unwrap_or_default();
+    let said = metadata
+        .get("namespace")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     if !said.is_empty() && said != target.namespace {
         let message =
             "the namespace of the provided object does not match the namespace sent on the request";
@@ -73,9 +88,18 @@ pub fn same_version(target: &Target, object: &Value, live: &Value) -> Result<(),
         Some(said) if said.parse::<u64>().is_err() => {
             let detail = format!("strconv.ParseUint: parsing \"{said}\": invalid syntax");
             let cause = Cause::invalid("metadata.resourceVersion", &json!(said), &detail);
-            Err(ApiError::invalid(&resource.group, &resource.kind, &target.name, &[cause]))
+            Err(ApiError::invalid(
+                &resource.group,
+                &resource.kind,
+                &target.name,
+                &[cause],
+            ))
         }
-        Some(_) => Err(ApiError::modified(&resource.group, &resource.plural, &target.name)),
+        Some(_) => Err(ApiError::modified(
+            &resource.group,
+            &resource.plural,
+            &target.name,
+        )),
     }
 }
 
@@ -86,7 +110,9 @@ pub fn same_uid_as_precondition(
     live: &Value,
 ) -> Result<(), ApiError> {
     let resource = &target.resource;
-    let (Some(said), Some(uid)) = (text(object, "uid"), text(live, "uid")) else { return Ok(()) };
+    let (Some(said), Some(uid)) = (text(object, "uid"), text(live, "uid")) else {
+        return Ok(());
+    };
     if said == uid {
         return Ok(());
     }
@@ -100,13 +126,22 @@ pub fn same_uid_as_precondition(
          meta: {uid}",
         resource.plural
     );
-    Err(ApiError::conflict(&resource.group, &resource.plural, &target.name, &why))
+    Err(ApiError::conflict(
+        &resource.group,
+        &resource.plural,
+        &target.name,
+        &why,
+    ))
 }
 
 /// Members that only the server writes.
 const SYSTEM: [&str; 6] = [
-    "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "generation",
-    "resourceVersion", "selfLink",
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "generation",
+    "resourceVersion",
+    "selfLink",
 ];
 
 /// Puts the live values of the server's own members into `object`.
@@ -122,7 +157,11 @@ pub fn keep_system_fields(live: &Value, object: &mut Value) -> Result<(), ApiErr
             None => map.remove(name),
         };
     }
-    if map.get("uid").and_then(Value::as_str).is_none_or(str::is_empty) {
+    if map
+        .get("uid")
+        .and_then(Value::as_str)
+        .is_none_or(str::is_empty)
+    {
         map.insert("uid".to_owned(), live["metadata"]["uid"].clone());
     }
     if let Some(namespace) = live["metadata"].get("namespace") {
@@ -141,7 +180,12 @@ pub fn keep_system_fields(live: &Value, object: &mut Value) -> Result<(), ApiErr
 /// Leaves only what says which object is meant.
 pub fn keep_only_identity(object: &mut Value) {
     if let Some(map) = object["metadata"].as_object_mut() {
-        map.retain(|name, _| matches!(name.as_str(), "name" | "namespace" | "uid" | "resourceVersion"));
+        map.retain(|name, _| {
+            matches!(
+                name.as_str(),
+                "name" | "namespace" | "uid" | "resourceVersion"
+            )
+        });
     }
 }
 
@@ -158,7 +202,10 @@ pub fn drop_null(object: &mut Value, member: &str) {
 pub fn check(object: &Value, live: Option<&Value>) -> Vec<Cause> {
     let mut causes = Vec::new();
     match text(object, "name") {
-        None => causes.push(Cause::required("metadata.name", "name or generateName is required")),
+        None => causes.push(Cause::required(
+            "metadata.name",
+            "name or generateName is required",
+        )),
         Some(name) if !is_subdomain(name) => {
             causes.push(Cause::invalid("metadata.name", &json!(name), SUBDOMAIN));
         }
@@ -210,12 +257,18 @@ fn two_controllers(object: &Value) -> Option<Cause> {
             format!("{}/{}", text("kind"), text("name"))
         })
         .collect();
-    let [first, second, ..] = controllers.as_slice() else { return None };
+    let [first, second, ..] = controllers.as_slice() else {
+        return None;
+    };
     let detail = format!(
         "Only one reference can have Controller set to true. Found \"true\" in references for \
          {first} and {second}"
     );
-    Some(Cause::invalid("metadata.ownerReferences", references, &detail))
+    Some(Cause::invalid(
+        "metadata.ownerReferences",
+        references,
+        &detail,
+    ))
 }
 
 /// 403: nothing new in a namespace that goes away.
@@ -234,7 +287,10 @@ pub fn namespace_terminating(resource: &Resource, name: &str, namespace: &str) -
     if !resource.group.is_empty() {
         details["group"] = json!(resource.group);
     }
-    ApiError { details: Some(details), ..ApiError::new(403, "Forbidden", message) }
+    ApiError {
+        details: Some(details),
+        ..ApiError::new(403, "Forbidden", message)
+    }
 }
 
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric \

@@ -1,6 +1,5 @@
 //! Whole objects from a recording: stored as they are, status, owners and uid included.
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::crd;
@@ -8,6 +7,7 @@ use super::machine::{Machine, Target, seconds, stored};
 use super::metadata;
 use super::status::ApiError;
 use super::store::Key;
+use crate::domain::time::Timestamp;
 
 impl Machine {
     /// The target of an object by its own kind and name.
@@ -39,8 +39,12 @@ impl Machine {
         if !object["metadata"].is_object() {
             return Err(ApiError::bad_request("metadata is not an object"));
         }
-        let namespace = metadata::text(&object, "namespace").unwrap_or("default").to_owned();
-        let name = metadata::text(&object, "name").unwrap_or_default().to_owned();
+        let namespace = metadata::text(&object, "namespace")
+            .unwrap_or("default")
+            .to_owned();
+        let name = metadata::text(&object, "name")
+            .unwrap_or_default()
+            .to_owned();
         let target = self.target(&api_version, &kind, &namespace, &name)?;
         if name.is_empty() {
             return Err(ApiError::bad_request("a whole object needs a name"));
@@ -67,14 +71,20 @@ impl Machine {
             super::kinds::default(&target.resource, &mut object);
         }
         let put = stored(&target.resource, object);
-        let put = self.store.put(&target.resource.collection, target.key(), put, true)?;
+        let put = self
+            .store
+            .put(&target.resource.collection, target.key(), put, true)?;
         self.after_write(&target, &put, now)?;
         Ok((*put).clone())
     }
 
     /// Removes an object at once, finalizers or not, and collects what it owned.
     pub fn remove_whole(&mut self, target: &Target, now: Timestamp) -> Result<(), ApiError> {
-        if self.store.get(&target.resource.collection, &target.key()).is_none() {
+        if self
+            .store
+            .get(&target.resource.collection, &target.key())
+            .is_none()
+        {
             return Err(target.not_found());
         }
         self.erase(&target.resource.collection, &target.key(), now);
@@ -85,8 +95,16 @@ impl Machine {
 impl Target {
     /// Key of `object` as a member of this target's collection.
     pub(super) fn key_of(&self, object: &Value) -> Key {
-        let text = |member| metadata::text(object, member).unwrap_or_default().to_owned();
-        let namespace = if self.resource.namespaced { text("namespace") } else { String::new() };
+        let text = |member| {
+            metadata::text(object, member)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let namespace = if self.resource.namespaced {
+            text("namespace")
+        } else {
+            String::new()
+        };
         (namespace, text("name"))
     }
 }

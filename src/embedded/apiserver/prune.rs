@@ -20,7 +20,11 @@ fn prune_at(value: &mut Value, schema: &Schema, path: &str, unknown: &mut Vec<St
     match value {
         Value::Object(map) if matches!(schema.kind, Type::Object | Type::Any) => {
             map.retain(|name, inner| {
-                let at = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                let at = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
                 let Some((child, _)) = schema.member(name) else {
                     unknown.push(at);
                     return false;
@@ -52,7 +56,9 @@ pub fn default(value: &mut Value, schema: &Schema) {
                 }
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| default(item, schema.item())),
+        Value::Array(items) => items
+            .iter_mut()
+            .for_each(|item| default(item, schema.item())),
         _ => {}
     }
 }

@@ -55,7 +55,11 @@ impl Machine {
             if !in_namespace || after.as_ref().is_some_and(|after| key <= after) {
                 continue;
             }
-            let object = if as_stored { Cow::Borrowed(&**object) } else { Cow::Owned(served(resource, object)) };
+            let object = if as_stored {
+                Cow::Borrowed(&**object)
+            } else {
+                Cow::Owned(served(resource, object))
+            };
             if !query.selector.matches(&object) {
                 continue;
             }
@@ -65,7 +69,11 @@ impl Machine {
             }
             more = Some(key.clone());
             let object = object.into_owned();
-            page.push(if resource.custom { object } else { without_type(object) });
+            page.push(if resource.custom {
+                object
+            } else {
+                without_type(object)
+            });
         }
         let mut metadata = Map::new();
         metadata.insert("resourceVersion".to_owned(), json!(version.to_string()));
@@ -85,7 +93,10 @@ impl Machine {
 
     /// The version to list at (none for now) and the key after which to begin.
     fn position(&self, query: &ListQuery) -> Result<(Option<u64>, Option<Key>), ApiError> {
-        let asked = query.version.as_deref().filter(|version| !version.is_empty());
+        let asked = query
+            .version
+            .as_deref()
+            .filter(|version| !version.is_empty());
         let matching = query.version_match.as_deref().filter(|how| !how.is_empty());
         if let Some(text) = query.token.as_deref().filter(|token| !token.is_empty()) {
             if asked.is_some_and(|version| version != "0") {
@@ -135,9 +146,7 @@ impl Machine {
                      returned and now may show up in the list.",
                 )
             },
-            None => {
-                ApiError::expired("The resourceVersion for the provided list is too old.")
-            }
+            None => ApiError::expired("The resourceVersion for the provided list is too old."),
         }
     }
 }
@@ -154,13 +163,19 @@ pub fn parse_version(text: &str) -> Result<u64, String> {
 
 fn token(version: i64, last: &Key) -> String {
     let start = format!("{}/{}\0", last.0, last.1);
-    let token = Token { v: "meta.k8s.io/v1".to_owned(), rv: version, start };
+    let token = Token {
+        v: "meta.k8s.io/v1".to_owned(),
+        rv: version,
+        start,
+    };
     URL_SAFE_NO_PAD.encode(json!(token).to_string())
 }
 
 fn parse_token(text: &str) -> Result<Token, ApiError> {
     let why = |why: String| {
-        ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"))
+        ApiError::bad_request(format!(
+            "invalid continue token: continue key is not valid: {why}"
+        ))
     };
     let bytes = URL_SAFE_NO_PAD
         .decode(text.trim_end_matches('='))

@@ -9,6 +9,7 @@ use super::selector::Selector;
 use super::status::{ApiError, Cause};
 use super::watch::WatchQuery;
 use super::write::{FieldValidation, WriteOptions};
+use crate::domain::time::Timestamp;
 
 /// The query parameters of a request.
 #[derive(Debug, Clone, Default)]
@@ -33,7 +34,9 @@ impl Params {
     /// The value of a parameter; empty ones count as absent.
     pub fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(key, _)| key == name);
-        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        found
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
     }
 
     /// Whether a parameter is there at all.
@@ -48,7 +51,9 @@ impl Params {
 
     /// A whole number; the error is Go's.
     pub fn number(&self, name: &str) -> Result<Option<u64>, ApiError> {
-        let Some(text) = self.get(name) else { return Ok(None) };
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
         let wrong = || {
             let message = format!("strconv.ParseInt: parsing \"{text}\": invalid syntax");
             ApiError::bad_request(message)
@@ -58,7 +63,11 @@ impl Params {
 
     /// The selectors.
     pub fn selector(&self, resource: &Resource) -> Result<Selector, ApiError> {
-        Selector::parse(self.get("labelSelector"), self.get("fieldSelector"), resource)
+        Selector::parse(
+            self.get("labelSelector"),
+            self.get("fieldSelector"),
+            resource,
+        )
     }
 
     /// The query of a list.
@@ -100,7 +109,7 @@ impl Params {
         &self,
         options: &str,
         headers: &HeaderMap,
-        now: jiff::Timestamp,
+        now: Timestamp,
     ) -> Result<WriteOptions, ApiError> {
         let validation = match self.get("fieldValidation") {
             None | Some("Warn") => FieldValidation::Warn,
@@ -127,18 +136,30 @@ impl Params {
 fn user_agent(headers: &HeaderMap) -> String {
     let agent = text(headers, header::USER_AGENT);
     let name = agent.split('/').next().unwrap_or_default();
-    if name.is_empty() { "unknown".to_owned() } else { name.chars().take(128).collect() }
+    if name.is_empty() {
+        "unknown".to_owned()
+    } else {
+        name.chars().take(128).collect()
+    }
 }
 
 /// A header's text; empty when absent.
 fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
-    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
 }
 
 /// The media type of the body, without parameters, lower case.
 pub fn media_type(headers: &HeaderMap) -> String {
     let media = text(headers, header::CONTENT_TYPE);
-    media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    media
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase()
 }
 
 /// Whether a body of a create or update is YAML; 415 for what is neither JSON nor YAML.
@@ -184,7 +205,10 @@ pub fn view(headers: &HeaderMap) -> Result<View, ApiError> {
     let message = "406: Not Acceptable\n\nAvailable representations: application/json, \
                    application/yaml, application/vnd.kubernetes.protobuf, \
                    application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
-    Err(ApiError { details: Some(json!({})), ..ApiError::new(406, "NotAcceptable", message) })
+    Err(ApiError {
+        details: Some(json!({})),
+        ..ApiError::new(406, "NotAcceptable", message)
+    })
 }
 
 impl View {

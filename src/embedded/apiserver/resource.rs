@@ -85,7 +85,9 @@ pub struct Registry {
 impl Registry {
     /// The built-in resources.
     pub fn new() -> Self {
-        let mut registry = Self { versions: BTreeMap::new() };
+        let mut registry = Self {
+            versions: BTreeMap::new(),
+        };
         for resource in builtin::resources() {
             registry.add(Arc::clone(resource));
         }
@@ -95,7 +97,10 @@ impl Registry {
     /// Serves `resource`, in place of an older form of it.
     pub fn add(&mut self, resource: Arc<Resource>) {
         let version = (resource.group.clone(), resource.version.clone());
-        self.versions.entry(version).or_default().insert(resource.plural.clone(), resource);
+        self.versions
+            .entry(version)
+            .or_default()
+            .insert(resource.plural.clone(), resource);
     }
 
     /// Stops serving the custom resources stored in `collection`.
@@ -107,9 +112,18 @@ impl Registry {
     }
 
     /// The resource at a path.
-    pub fn by_path(&self, group: &str, version: &str, plural: &str) -> Result<Arc<Resource>, ApiError> {
+    pub fn by_path(
+        &self,
+        group: &str,
+        version: &str,
+        plural: &str,
+    ) -> Result<Arc<Resource>, ApiError> {
         let key = (group.to_owned(), version.to_owned());
-        match self.versions.get(&key).and_then(|resources| resources.get(plural)) {
+        match self
+            .versions
+            .get(&key)
+            .and_then(|resources| resources.get(plural))
+        {
             Some(resource) => Ok(Arc::clone(resource)),
             None => Err(ApiError::no_such_path()),
         }
@@ -119,13 +133,19 @@ impl Registry {
     pub fn by_kind(&self, api_version: &str, kind: &str) -> Option<Arc<Resource>> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let resources = self.versions.get(&(group.to_owned(), version.to_owned()))?;
-        resources.values().find(|resource| resource.kind == kind).cloned()
+        resources
+            .values()
+            .find(|resource| resource.kind == kind)
+            .cloned()
     }
 
     /// The resources of one group version, by plural; empty when there is none.
     pub fn version(&self, group: &str, version: &str) -> impl Iterator<Item = &Arc<Resource>> {
         let key = (group.to_owned(), version.to_owned());
-        self.versions.get(&key).into_iter().flat_map(BTreeMap::values)
+        self.versions
+            .get(&key)
+            .into_iter()
+            .flat_map(BTreeMap::values)
     }
 
     /// Every group with its versions, the core group left out.
@@ -139,7 +159,10 @@ impl Registry {
 
     /// Some resource that stores into `collection`, to name its objects.
     pub fn of_collection(&self, collection: &str) -> Option<&Arc<Resource>> {
-        self.versions.values().flat_map(BTreeMap::values).find(|r| r.collection == collection)
+        self.versions
+            .values()
+            .flat_map(BTreeMap::values)
+            .find(|r| r.collection == collection)
     }
 
     /// Another resource that already claims `plural` or `kind` in the group.

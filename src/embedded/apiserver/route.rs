@@ -59,12 +59,14 @@ impl Route {
             ["api"] => Self::CoreVersions,
             ["apis"] => Self::Groups,
             ["apis", group] => Self::Group(text(group)),
-            ["api", version] => {
-                Self::Resources(GroupVersion { group: String::new(), version: text(version) })
-            }
-            ["apis", group, version] => {
-                Self::Resources(GroupVersion { group: text(group), version: text(version) })
-            }
+            ["api", version] => Self::Resources(GroupVersion {
+                group: String::new(),
+                version: text(version),
+            }),
+            ["apis", group, version] => Self::Resources(GroupVersion {
+                group: text(group),
+                version: text(version),
+            }),
             ["api", version, rest @ ..] => objects("", version, rest),
             ["apis", group, version, rest @ ..] => objects(group, version, rest),
             _ => Self::Unknown,
@@ -79,7 +81,9 @@ fn objects(group: &str, version: &str, rest: &[&str]) -> Route {
     };
     // A namespace is itself an object of the core group, with two subresources.
     let (namespace, rest) = match rest {
-        ["namespaces", _] | ["namespaces", _, "status" | "finalize"] if group.is_empty() => ("", rest),
+        ["namespaces", _] | ["namespaces", _, "status" | "finalize"] if group.is_empty() => {
+            ("", rest)
+        }
         ["namespaces", namespace, rest @ ..] if !rest.is_empty() => (*namespace, rest),
         rest => ("", rest),
     };
@@ -90,7 +94,10 @@ fn objects(group: &str, version: &str, rest: &[&str]) -> Route {
         _ => return Route::Unknown,
     };
     Route::Objects(ObjectPath {
-        group_version: GroupVersion { group: group.to_owned(), version: version.to_owned() },
+        group_version: GroupVersion {
+            group: group.to_owned(),
+            version: version.to_owned(),
+        },
         namespace: namespace.to_owned(),
         plural: plural.to_owned(),
         name: name.to_owned(),
@@ -117,12 +124,30 @@ mod tests {
 
     #[test]
     fn a_namespace_is_an_object_and_a_place() {
-        assert_eq!(path("/api/v1/namespaces"), strings(["", "namespaces", "", ""]));
-        assert_eq!(path("/api/v1/namespaces/a"), strings(["", "namespaces", "a", ""]));
-        assert_eq!(path("/api/v1/namespaces/a/status"), strings(["", "namespaces", "a", "status"]));
-        assert_eq!(path("/api/v1/namespaces/a/pods"), strings(["a", "pods", "", ""]));
-        assert_eq!(path("/api/v1/namespaces/a/pods/b"), strings(["a", "pods", "b", ""]));
-        assert_eq!(path("/apis/g/v1/things/x/status"), strings(["", "things", "x", "status"]));
+        assert_eq!(
+            path("/api/v1/namespaces"),
+            strings(["", "namespaces", "", ""])
+        );
+        assert_eq!(
+            path("/api/v1/namespaces/a"),
+            strings(["", "namespaces", "a", ""])
+        );
+        assert_eq!(
+            path("/api/v1/namespaces/a/status"),
+            strings(["", "namespaces", "a", "status"])
+        );
+        assert_eq!(
+            path("/api/v1/namespaces/a/pods"),
+            strings(["a", "pods", "", ""])
+        );
+        assert_eq!(
+            path("/api/v1/namespaces/a/pods/b"),
+            strings(["a", "pods", "b", ""])
+        );
+        assert_eq!(
+            path("/apis/g/v1/things/x/status"),
+            strings(["", "things", "x", "status"])
+        );
     }
 
     #[test]

@@ -201,7 +201,11 @@ impl Schema {
 
     /// Reads the `openAPIV3Schema` of a CRD version, CEL rules compiled.
     pub fn parse(openapi: &Value) -> Result<Self, SchemaError> {
-        let reader = Reader { definitions: &Map::new(), known: HashMap::new(), names: false };
+        let reader = Reader {
+            definitions: &Map::new(),
+            known: HashMap::new(),
+            names: false,
+        };
         let mut reader = reader;
         reader.node(openapi, String::new(), 0)
     }
@@ -219,7 +223,11 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// A reader of the built-in kinds' schemas, whose references point into `definitions`.
     pub fn built_in(definitions: &'a Map<String, Value>) -> Self {
-        Self { definitions, known: HashMap::new(), names: true }
+        Self {
+            definitions,
+            known: HashMap::new(),
+            names: true,
+        }
     }
 
     /// Reads the definition called `name`.
@@ -236,7 +244,9 @@ impl<'a> Reader<'a> {
         let schema = match self.definitions.get(name) {
             Some(openapi) => {
                 let mut schema = self.node(openapi, name.to_owned(), depth)?;
-                schema.atomic = ATOMIC_STRUCTS.iter().any(|s| name.ends_with(&format!(".{s}")));
+                schema.atomic = ATOMIC_STRUCTS
+                    .iter()
+                    .any(|s| name.ends_with(&format!(".{s}")));
                 Arc::new(schema)
             }
             None => Schema::any(),
@@ -245,7 +255,12 @@ impl<'a> Reader<'a> {
         Ok(schema)
     }
 
-    fn child(&mut self, openapi: &Value, path: String, depth: usize) -> Result<Arc<Schema>, SchemaError> {
+    fn child(
+        &mut self,
+        openapi: &Value,
+        path: String,
+        depth: usize,
+    ) -> Result<Arc<Schema>, SchemaError> {
         match openapi.get("$ref").and_then(Value::as_str) {
             Some(reference) => {
                 let name = reference.rsplit('/').next().unwrap_or_default();
@@ -258,7 +273,11 @@ impl<'a> Reader<'a> {
     fn node(&mut self, openapi: &Value, path: String, depth: usize) -> Result<Schema, SchemaError> {
         if depth > DEPTH_MAX {
             let why = format!("nested deeper than {DEPTH_MAX}");
-            return Err(SchemaError { path, value: Value::Null, why });
+            return Err(SchemaError {
+                path,
+                value: Value::Null,
+                why,
+            });
         }
         let mut schema = Schema::new(type_of(openapi, &path)?);
         schema.format = text(openapi, "format");
@@ -272,7 +291,10 @@ impl<'a> Reader<'a> {
         schema.atomic = text(openapi, "x-kubernetes-map-type") == "atomic";
         self.members(openapi, &path, depth, &mut schema)?;
         schema.combined = self.combined(openapi, &path, depth)?;
-        for (index, rule) in array(openapi, "x-kubernetes-validations").iter().enumerate() {
+        for (index, rule) in array(openapi, "x-kubernetes-validations")
+            .iter()
+            .enumerate()
+        {
             let rule = Rule::compile(rule, &schema).map_err(|why| SchemaError {
                 path: format!("{}x-kubernetes-validations[{index}].rule", dotted(&path)),
                 value: super::cel::printed_rule(rule),
@@ -294,7 +316,12 @@ impl<'a> Reader<'a> {
         depth: usize,
         schema: &mut Schema,
     ) -> Result<(), SchemaError> {
-        for (name, inner) in openapi.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        for (name, inner) in openapi
+            .get("properties")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
             let at = format!("{}properties[{name}]", dotted(path));
             let mut child = self.child(inner, at, depth + 1)?;
             if self.names {
@@ -320,7 +347,12 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn combined(&mut self, openapi: &Value, path: &str, depth: usize) -> Result<Combined, SchemaError> {
+    fn combined(
+        &mut self,
+        openapi: &Value,
+        path: &str,
+        depth: usize,
+    ) -> Result<Combined, SchemaError> {
         let mut lists = [Vec::new(), Vec::new(), Vec::new()];
         for (list, name) in lists.iter_mut().zip(["allOf", "anyOf", "oneOf"]) {
             for (index, inner) in array(openapi, name).iter().enumerate() {
@@ -333,7 +365,12 @@ impl<'a> Reader<'a> {
             None => None,
         };
         let [all_of, any_of, one_of] = lists;
-        Ok(Combined { all_of, any_of, one_of, not })
+        Ok(Combined {
+            all_of,
+            any_of,
+            one_of,
+            not,
+        })
     }
 }
 
@@ -368,7 +405,10 @@ const KEYED_LISTS: [(&str, &[&str]); 18] = [
     ("resourceClaims", &["name"]),
     ("schedulingGates", &["name"]),
     ("secrets", &["name"]),
-    ("topologySpreadConstraints", &["topologyKey", "whenUnsatisfiable"]),
+    (
+        "topologySpreadConstraints",
+        &["topologyKey", "whenUnsatisfiable"],
+    ),
     ("volumeDevices", &["devicePath"]),
     ("volumeMounts", &["mountPath"]),
     ("volumes", &["name"]),
@@ -380,14 +420,20 @@ fn by_name(name: &str, schema: Arc<Schema>) -> Arc<Schema> {
     } else if let Some((_, keys)) = KEYED_LISTS.iter().find(|(list, _)| *list == name) {
         ListType::Map(keys.iter().map(|&key| key.to_owned()).collect())
     } else if name == "nodeSelector" && schema.kind == Type::Object {
-        return Arc::new(Schema { atomic: true, ..(*schema).clone() });
+        return Arc::new(Schema {
+            atomic: true,
+            ..(*schema).clone()
+        });
     } else {
         return schema;
     };
     if schema.kind != Type::Array {
         return schema;
     }
-    Arc::new(Schema { list, ..(*schema).clone() })
+    Arc::new(Schema {
+        list,
+        ..(*schema).clone()
+    })
 }
 
 fn type_of(openapi: &Value, path: &str) -> Result<Type, SchemaError> {
@@ -405,7 +451,11 @@ fn type_of(openapi: &Value, path: &str) -> Result<Type, SchemaError> {
         Some(other) => {
             let why = format!("Unsupported value: \"{other}\"");
             let path = format!("{}type", dotted(path));
-            return Err(SchemaError { path, value: Value::String(other.to_owned()), why });
+            return Err(SchemaError {
+                path,
+                value: Value::String(other.to_owned()),
+                why,
+            });
         }
     })
 }
@@ -451,7 +501,11 @@ pub fn is_whole(value: &Value) -> bool {
 }
 
 fn dotted(path: &str) -> String {
-    if path.is_empty() { String::new() } else { format!("{path}.") }
+    if path.is_empty() {
+        String::new()
+    } else {
+        format!("{path}.")
+    }
 }
 
 fn flag(value: &Value, name: &str) -> bool {
@@ -459,15 +513,28 @@ fn flag(value: &Value, name: &str) -> bool {
 }
 
 fn text(value: &Value, name: &str) -> String {
-    value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+    value
+        .get(name)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn array<'v>(value: &'v Value, name: &str) -> &'v [Value] {
-    value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    value
+        .get(name)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
 }
 
 /// The strings of a JSON list, others left out.
 pub fn strings(value: Option<&Value>) -> Vec<String> {
-    let items = value.and_then(Value::as_array).map_or(&[] as &[Value], Vec::as_slice);
-    items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    let items = value
+        .and_then(Value::as_array)
+        .map_or(&[] as &[Value], Vec::as_slice);
+    items
+        .iter()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
 }

@@ -41,14 +41,23 @@ impl Selector {
         resource: &Resource,
     ) -> Result<Self, ApiError> {
         let labels = match labels {
-            Some(text) => Parser::new(text).requirements().map_err(ApiError::bad_request)?,
+            Some(text) => Parser::new(text)
+                .requirements()
+                .map_err(ApiError::bad_request)?,
             None => Vec::new(),
         };
         let mut terms = Vec::new();
-        for term in fields.unwrap_or_default().split(',').filter(|term| !term.is_empty()) {
+        for term in fields
+            .unwrap_or_default()
+            .split(',')
+            .filter(|term| !term.is_empty())
+        {
             terms.push(field_term(term, resource)?);
         }
-        Ok(Self { labels, fields: terms })
+        Ok(Self {
+            labels,
+            fields: terms,
+        })
     }
 
     /// Whether nothing is required.
@@ -59,7 +68,9 @@ impl Selector {
     /// Whether `object` meets every requirement.
     pub fn matches(&self, object: &Value) -> bool {
         let labels = &object["metadata"]["labels"];
-        self.labels.iter().all(|requirement| requirement.matches(labels))
+        self.labels
+            .iter()
+            .all(|requirement| requirement.matches(labels))
             && self.fields.iter().all(|term| term.matches(object))
     }
 }
@@ -78,7 +89,10 @@ impl Requirement {
 
 impl FieldTerm {
     fn matches(&self, object: &Value) -> bool {
-        let found = self.path.split('.').try_fold(object, |at, member| at.get(member));
+        let found = self
+            .path
+            .split('.')
+            .try_fold(object, |at, member| at.get(member));
         let text = match found {
             Some(Value::String(text)) => text.clone(),
             Some(Value::Bool(flag)) => flag.to_string(),
@@ -98,24 +112,28 @@ fn field_term(term: &str, resource: &Resource) -> Result<FieldTerm, ApiError> {
     } else if let Some((path, value)) = term.split_once('=') {
         (path, true, value)
     } else {
-        let message = format!(
-            "invalid selector: '{term}'; can't understand '{term}'"
-        );
+        let message = format!("invalid selector: '{term}'; can't understand '{term}'");
         return Err(ApiError::bad_request(message));
     };
     let known = matches!(path, "metadata.name" | "metadata.namespace")
         || resource.selectable.iter().any(|field| field == path);
     if known {
-        return Ok(FieldTerm { path: path.to_owned(), equal, value: value.to_owned() });
+        return Ok(FieldTerm {
+            path: path.to_owned(),
+            equal,
+            value: value.to_owned(),
+        });
     }
-    Err(ApiError::bad_request(if resource.selectable.is_empty() && !resource.custom {
-        format!(
-            "\"{path}\" is not a known field selector: only \"metadata.name\", \
+    Err(ApiError::bad_request(
+        if resource.selectable.is_empty() && !resource.custom {
+            format!(
+                "\"{path}\" is not a known field selector: only \"metadata.name\", \
              \"metadata.namespace\""
-        )
-    } else {
-        format!("field label not supported: {path}")
-    }))
+            )
+        } else {
+            format!("field label not supported: {path}")
+        },
+    ))
 }
 
 /// A scanner over one label selector.
@@ -131,12 +149,18 @@ impl<'a> Parser<'a> {
     /// The next token without taking it: a word, or a run of operator characters.
     fn peek(&self) -> &'a str {
         let rest = self.rest.trim_start();
-        let Some(first) = rest.chars().next() else { return "" };
+        let Some(first) = rest.chars().next() else {
+            return "";
+        };
         match first {
             ',' | '(' | ')' => &rest[..1],
             '=' | '!' | '<' | '>' => {
                 let two = rest.get(..2).unwrap_or_default();
-                if matches!(two, "==" | "!=") { two } else { &rest[..1] }
+                if matches!(two, "==" | "!=") {
+                    two
+                } else {
+                    &rest[..1]
+                }
             }
             _ => {
                 let end = rest
@@ -177,10 +201,15 @@ impl<'a> Parser<'a> {
         let first = self.take();
         if first == "!" {
             let key = self.word("identifier")?;
-            return Ok(Requirement { key, test: Test::Absent });
+            return Ok(Requirement {
+                key,
+                test: Test::Absent,
+            });
         }
         if !is_word(first) {
-            return Err(format!("unable to parse requirement: found '{first}', expected: identifier"));
+            return Err(format!(
+                "unable to parse requirement: found '{first}', expected: identifier"
+            ));
         }
         let key = first.to_owned();
         let test = match self.peek() {
@@ -214,18 +243,28 @@ impl<'a> Parser<'a> {
     fn word(&mut self, wanted: &str) -> Result<String, String> {
         match self.take() {
             token if is_word(token) => Ok(token.to_owned()),
-            token => Err(format!("unable to parse requirement: found '{token}', expected: {wanted}")),
+            token => Err(format!(
+                "unable to parse requirement: found '{token}', expected: {wanted}"
+            )),
         }
     }
 
     fn value(&mut self) -> String {
-        if is_word(self.peek()) { self.take().to_owned() } else { String::new() }
+        if is_word(self.peek()) {
+            self.take().to_owned()
+        } else {
+            String::new()
+        }
     }
 
     fn set(&mut self) -> Result<Vec<String>, String> {
         match self.take() {
             "(" => {}
-            token => return Err(format!("unable to parse requirement: found '{token}' expected: '('")),
+            token => {
+                return Err(format!(
+                    "unable to parse requirement: found '{token}' expected: '('"
+                ));
+            }
         }
         let mut values = vec![self.value()];
         loop {

@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 
 use super::Options;
 use super::machine::Machine;
 use super::status::ApiError;
+use crate::domain::time::Timestamp;
 
 /// What requests, watches and handles share.
 pub(super) struct Shared {
@@ -26,7 +26,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(options: Options) -> Self {
-        let machine = Machine::new(&options, (options.clock)());
+        let machine = Machine::new(&options, options.clock.now());
         Self {
             changed: watch::Sender::new(machine.version()),
             machine: Mutex::new(machine),
@@ -42,14 +42,15 @@ impl Shared {
         &self,
         work: impl FnOnce(&mut Machine, Timestamp) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
-        let now = (self.options.clock)();
+        let now = self.options.clock.now();
         // A panic in another request leaves the store whole: every write is one insertion.
         let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
         machine.collect(now);
         let result = work(&mut machine, now);
         let version = machine.version();
         drop(machine);
-        self.changed.send_if_modified(|seen| std::mem::replace(seen, version) != version);
+        self.changed
+            .send_if_modified(|seen| std::mem::replace(seen, version) != version);
         result
     }
 

@@ -20,13 +20,21 @@ impl Cause {
             "" => "Required value".to_owned(),
             detail => format!("Required value: {detail}"),
         };
-        Self { reason: "FieldValueRequired", message, field: field.into() }
+        Self {
+            reason: "FieldValueRequired",
+            message,
+            field: field.into(),
+        }
     }
 
     /// The field holds `value`, which breaks the rule named in `detail`.
     pub fn invalid(field: impl Into<String>, value: &Value, detail: &str) -> Self {
         let message = format!("Invalid value: {}: {detail}", go_json(value));
-        Self { reason: "FieldValueInvalid", message, field: field.into() }
+        Self {
+            reason: "FieldValueInvalid",
+            message,
+            field: field.into(),
+        }
     }
 
     /// The field breaks a rule whose message says everything (CEL rules).
@@ -37,33 +45,57 @@ impl Cause {
             "FieldValueDuplicate" => format!("Duplicate value: {detail}"),
             _ => format!("Invalid value: {detail}"),
         };
-        Self { reason, message, field: field.into() }
+        Self {
+            reason,
+            message,
+            field: field.into(),
+        }
     }
 
     /// The field holds a value of another JSON type than `wanted`.
     pub fn wrong_type(field: &str, got: &str, wanted: &str) -> Self {
-        let message =
-            format!("Invalid value: \"{got}\": {field} in body must be of type {wanted}: \"{got}\"");
-        Self { reason: "FieldValueTypeInvalid", message, field: field.to_owned() }
+        let message = format!(
+            "Invalid value: \"{got}\": {field} in body must be of type {wanted}: \"{got}\""
+        );
+        Self {
+            reason: "FieldValueTypeInvalid",
+            message,
+            field: field.to_owned(),
+        }
     }
 
     /// The value is none of those listed.
     pub fn not_supported(field: impl Into<String>, value: &Value, known: &[Value]) -> Self {
         let known: Vec<String> = known.iter().map(ToString::to_string).collect();
-        let message = format!("Unsupported value: {value}: supported values: {}", known.join(", "));
-        Self { reason: "FieldValueNotSupported", message, field: field.into() }
+        let message = format!(
+            "Unsupported value: {value}: supported values: {}",
+            known.join(", ")
+        );
+        Self {
+            reason: "FieldValueNotSupported",
+            message,
+            field: field.into(),
+        }
     }
 
     /// A list or map with more members than allowed.
     pub fn too_many(field: impl Into<String>, count: usize, max: u64) -> Self {
         let message = format!("Too many: {count}: must have at most {max} items");
-        Self { reason: "FieldValueTooMany", message, field: field.into() }
+        Self {
+            reason: "FieldValueTooMany",
+            message,
+            field: field.into(),
+        }
     }
 
     /// A string of more bytes than allowed.
     pub fn too_long(field: impl Into<String>, max: u64) -> Self {
         let message = format!("Too long: may not be more than {max} bytes");
-        Self { reason: "FieldValueTooLong", message, field: field.into() }
+        Self {
+            reason: "FieldValueTooLong",
+            message,
+            field: field.into(),
+        }
     }
 
     /// Whether this failure makes the server skip the CEL rules of the object.
@@ -129,13 +161,19 @@ impl ApiError {
 
     /// 404 in plain text: no such path.
     pub fn no_such_path() -> Self {
-        Self { plain: true, ..Self::new(404, "NotFound", "404 page not found\n") }
+        Self {
+            plain: true,
+            ..Self::new(404, "NotFound", "404 page not found\n")
+        }
     }
 
     /// 404 for a version of a known group.
     pub fn no_such_version() -> Self {
         let message = "the server could not find the requested resource";
-        Self { details: Some(json!({})), ..Self::new(404, "NotFound", message) }
+        Self {
+            details: Some(json!({})),
+            ..Self::new(404, "NotFound", message)
+        }
     }
 
     /// 404 for one object.
@@ -162,7 +200,10 @@ impl ApiError {
             "Operation cannot be fulfilled on {} \"{name}\": {why}",
             qualified(plural, group)
         );
-        Self { details: Some(details(group, plural, name)), ..Self::new(409, "Conflict", message) }
+        Self {
+            details: Some(details(group, plural, name)),
+            ..Self::new(409, "Conflict", message)
+        }
     }
 
     /// 409: the resourceVersion the writer holds is not the current one.
@@ -191,7 +232,10 @@ impl ApiError {
             .map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field}))
             .collect();
         let message = format!("{} \"{name}\" is invalid: {listed}", qualified(kind, group));
-        Self { details: Some(body), ..Self::new(422, "Invalid", message) }
+        Self {
+            details: Some(body),
+            ..Self::new(422, "Invalid", message)
+        }
     }
 
     /// 422 for a query parameter; `options` is the kind that holds it, such as `ListOptions`.
@@ -201,16 +245,25 @@ impl ApiError {
 
     /// 422 for a patch that yields no valid object of the kind.
     pub fn invalid_patch(patched: &Value, why: &str) -> Self {
-        let message = format!("Invalid value: {}: {why}", Value::String(patched.to_string()));
+        let message = format!(
+            "Invalid value: {}: {why}",
+            Value::String(patched.to_string())
+        );
         let causes = json!([{"reason": "FieldValueInvalid", "message": message, "field": "patch"}]);
         let text = format!(" \"\" is invalid: patch: {message}");
-        Self { details: Some(json!({"causes": causes})), ..Self::new(422, "Invalid", text) }
+        Self {
+            details: Some(json!({"causes": causes})),
+            ..Self::new(422, "Invalid", text)
+        }
     }
 
     /// 405.
     pub fn method_not_allowed() -> Self {
         let message = "the server does not allow this method on the requested resource";
-        Self { details: Some(json!({})), ..Self::new(405, "MethodNotAllowed", message) }
+        Self {
+            details: Some(json!({})),
+            ..Self::new(405, "MethodNotAllowed", message)
+        }
     }
 
     /// 410: the version or token is older than what the server keeps.
@@ -233,8 +286,7 @@ impl ApiError {
             "reason": "ResourceVersionTooLarge",
             "message": "Too large resource version",
         });
-        let message =
-            format!("Timeout: Too large resource version: {wanted}, current: {current}");
+        let message = format!("Timeout: Too large resource version: {wanted}, current: {current}");
         Self {
             details: Some(json!({"causes": [cause], "retryAfterSeconds": 1})),
             retry_after: Some(1),
@@ -264,13 +316,19 @@ impl ApiError {
 
 /// `plural.group`, or only `plural` in the core group.
 pub fn qualified(plural: &str, group: &str) -> String {
-    if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") }
+    if group.is_empty() {
+        plural.to_owned()
+    } else {
+        format!("{plural}.{group}")
+    }
 }
 
 /// JSON as Go prints it: safe to paste into HTML.
 fn go_json(value: &Value) -> String {
     let text = value.to_string();
-    text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+    text.replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
 }
 
 fn details(group: &str, kind: &str, name: &str) -> Value {

@@ -69,7 +69,14 @@ impl Store {
     /// changes per collection, and `objects_max` objects in all.
     pub fn new(version: u64, history_max: usize, objects_max: usize) -> Self {
         let collections = BTreeMap::new();
-        Self { collections, version, floor: version, history_max, objects_max, objects: 0 }
+        Self {
+            collections,
+            version,
+            floor: version,
+            history_max,
+            objects_max,
+            objects: 0,
+        }
     }
 
     /// The version of the last write.
@@ -108,10 +115,14 @@ impl Store {
         mut object: Value,
         played: bool,
     ) -> Result<Arc<Value>, ApiError> {
-        let found = self.get(collection, &key).map(|stored| Arc::clone(&stored.object));
+        let found = self
+            .get(collection, &key)
+            .map(|stored| Arc::clone(&stored.object));
         if found.is_none() {
             if self.objects >= self.objects_max {
-                return Err(ApiError::internal("etcdserver: mvcc: database space exceeded"));
+                return Err(ApiError::internal(
+                    "etcdserver: mvcc: database space exceeded",
+                ));
             }
             self.objects += 1;
         }
@@ -126,7 +137,13 @@ impl Store {
         };
         let keep = self.history_max;
         let collection = self.collection(collection);
-        collection.objects.insert(key, Stored { object: Arc::clone(&object), played });
+        collection.objects.insert(
+            key,
+            Stored {
+                object: Arc::clone(&object),
+                played,
+            },
+        );
         collection.remember(change, keep);
         Ok(object)
     }
@@ -153,13 +170,20 @@ impl Store {
         let floor = self.floor;
         self.collections
             .entry(name.to_owned())
-            .or_insert_with(|| Collection { forgotten: floor, ..Collection::default() })
+            .or_insert_with(|| Collection {
+                forgotten: floor,
+                ..Collection::default()
+            })
     }
 
     /// The changes of `collection` after `version`, oldest first.
     ///
     /// Fails with 410 when some of them are forgotten.
-    pub fn changes_after(&self, collection: &str, version: u64) -> Result<impl Iterator<Item = &Change>, ApiError> {
+    pub fn changes_after(
+        &self,
+        collection: &str,
+        version: u64,
+    ) -> Result<impl Iterator<Item = &Change>, ApiError> {
         let collection = self.collections.get(collection);
         let forgotten = collection.map_or(self.floor, |c| c.forgotten);
         if version < forgotten {
@@ -174,8 +198,9 @@ impl Store {
     pub fn list_at(&self, collection: &str, version: u64) -> Option<BTreeMap<Key, Arc<Value>>> {
         let changes: Vec<&Change> = self.changes_after(collection, version).ok()?.collect();
         let current = self.list(collection, None);
-        let mut objects: BTreeMap<Key, Arc<Value>> =
-            current.map(|(key, stored)| (key.clone(), Arc::clone(&stored.object))).collect();
+        let mut objects: BTreeMap<Key, Arc<Value>> = current
+            .map(|(key, stored)| (key.clone(), Arc::clone(&stored.object)))
+            .collect();
         for change in changes.into_iter().rev() {
             match &change.before {
                 Some(before) => objects.insert(change.key.clone(), Arc::clone(before)),

@@ -44,7 +44,9 @@ pub(super) fn watch(
     params: &Params,
     view: View,
 ) -> Result<Response, ApiError> {
-    let timeout = params.number("timeoutSeconds")?.filter(|&seconds| seconds > 0);
+    let timeout = params
+        .number("timeoutSeconds")?
+        .filter(|&seconds| seconds > 0);
     let query = params.watch(&target.resource)?;
     let permit = Arc::clone(&shared.watches)
         .try_acquire_owned()
@@ -71,9 +73,10 @@ pub(super) fn watch(
         Some((Ok::<_, std::convert::Infallible>(piece), sending))
     });
     let mut response = Response::new(Body::from_stream(lines));
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     Ok(response)
 }
 
@@ -83,7 +86,10 @@ impl Sending {
             return None;
         }
         let regular = now + self.shared.options.bookmark_interval;
-        let last = self.deadline.checked_sub(LAST_BOOKMARK).filter(|&last| last > now);
+        let last = self
+            .deadline
+            .checked_sub(LAST_BOOKMARK)
+            .filter(|&last| last > now);
         Some(last.map_or(regular, |last| regular.min(last)))
     }
 
@@ -93,7 +99,10 @@ impl Sending {
             self.shared.running().await;
             self.changed.borrow_and_update();
             let cursor = &mut self.cursor;
-            match self.shared.with(|machine, _| machine.poll(cursor, BATCH_MAX)) {
+            match self
+                .shared
+                .with(|machine, _| machine.poll(cursor, BATCH_MAX))
+            {
                 Err(error) => {
                     self.ended = true;
                     let line = json!({"type": "ERROR", "object": error.body()});

@@ -21,12 +21,20 @@ fn check(value: &Value, old: Option<&Value>, schema: &Schema, path: &str, out: &
         return;
     }
     if !schema.kind.admits(value) {
-        out.push(Cause::wrong_type(path, type_name(value), schema.kind.name()));
+        out.push(Cause::wrong_type(
+            path,
+            type_name(value),
+            schema.kind.name(),
+        ));
         return;
     }
     match value {
         Value::Object(map) => {
-            for name in schema.required.iter().filter(|name| !map.contains_key(*name)) {
+            for name in schema
+                .required
+                .iter()
+                .filter(|name| !map.contains_key(*name))
+            {
                 out.push(Cause::required(join(path, name), ""));
             }
             check_size(map.len(), schema, path, out);
@@ -46,7 +54,13 @@ fn check(value: &Value, old: Option<&Value>, schema: &Schema, path: &str, out: &
         }
         Value::String(text) => check_text(text, value, schema, path, out),
         Value::Number(number) => {
-            check_number(number.as_f64().unwrap_or_default(), value, schema, path, out);
+            check_number(
+                number.as_f64().unwrap_or_default(),
+                value,
+                schema,
+                path,
+                out,
+            );
         }
         _ => {}
     }
@@ -58,7 +72,11 @@ fn check(value: &Value, old: Option<&Value>, schema: &Schema, path: &str, out: &
 }
 
 fn check_size(size: usize, schema: &Schema, path: &str, out: &mut Vec<Cause>) {
-    let what = if schema.kind == Type::Array { "items" } else { "properties" };
+    let what = if schema.kind == Type::Array {
+        "items"
+    } else {
+        "properties"
+    };
     if let Some(max) = schema.limits.max_size.filter(|&max| size as u64 > max) {
         out.push(Cause::too_many(path, size, max));
     }
@@ -78,7 +96,11 @@ fn check_text(text: &str, value: &Value, schema: &Schema, path: &str, out: &mut 
         let detail = format!("{path} in body should be at least {min} chars long");
         out.push(Cause::invalid(path, value, &detail));
     }
-    if let Some(pattern) = limits.pattern.as_ref().filter(|pattern| !pattern.is_match(text)) {
+    if let Some(pattern) = limits
+        .pattern
+        .as_ref()
+        .filter(|pattern| !pattern.is_match(text))
+    {
         let detail = format!("{path} in body should match '{pattern}'");
         out.push(Cause::invalid(path, value, &detail));
     }
@@ -98,7 +120,9 @@ fn check_number(number: f64, value: &Value, schema: &Schema, path: &str, out: &m
     let mut refuse = |detail: String| out.push(Cause::invalid(path, value, &detail));
     match limits.minimum {
         Some((min, false)) if number < min => {
-            refuse(format!("{path} in body should be greater than or equal to {min}"));
+            refuse(format!(
+                "{path} in body should be greater than or equal to {min}"
+            ));
         }
         Some((min, true)) if number <= min => {
             refuse(format!("{path} in body should be greater than {min}"));
@@ -107,14 +131,19 @@ fn check_number(number: f64, value: &Value, schema: &Schema, path: &str, out: &m
     }
     match limits.maximum {
         Some((max, false)) if number > max => {
-            refuse(format!("{path} in body should be less than or equal to {max}"));
+            refuse(format!(
+                "{path} in body should be less than or equal to {max}"
+            ));
         }
         Some((max, true)) if number >= max => {
             refuse(format!("{path} in body should be less than {max}"));
         }
         _ => {}
     }
-    if let Some(step) = limits.multiple_of.filter(|step| (number / step).fract() != 0.0) {
+    if let Some(step) = limits
+        .multiple_of
+        .filter(|step| (number / step).fract() != 0.0)
+    {
         refuse(format!("{path} in body should be a multiple of {step}"));
     }
     let range = match schema.format.as_str() {
@@ -141,7 +170,9 @@ fn check_distinct(items: &[Value], schema: &Schema, path: &str, out: &mut Vec<Ca
     };
     let mut seen = Vec::new();
     for (index, item) in items.iter().enumerate() {
-        let Some((id, shown)) = identity(item) else { return };
+        let Some((id, shown)) = identity(item) else {
+            return;
+        };
         if seen.contains(&id) {
             out.push(Cause {
                 reason: "FieldValueDuplicate",
@@ -174,7 +205,9 @@ fn check_combined(value: &Value, schema: &Schema, path: &str, out: &mut Vec<Caus
         match combined.one_of.iter().filter(|part| holds(part)).count() {
             1 => {}
             0 => refuse("must validate one and only one schema (oneOf). Found none valid"),
-            n => refuse(&format!("must validate one and only one schema (oneOf). Found {n} valid")),
+            n => refuse(&format!(
+                "must validate one and only one schema (oneOf). Found {n} valid"
+            )),
         }
     }
     if combined.not.as_ref().is_some_and(|part| holds(part)) {
@@ -184,7 +217,11 @@ fn check_combined(value: &Value, schema: &Schema, path: &str, out: &mut Vec<Caus
 
 /// `path.name`, without the dot at the root.
 pub fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    if path.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{path}.{name}")
+    }
 }
 
 /// The OpenAPI name of a value's type.

@@ -47,7 +47,10 @@ pub struct WatchQuery {
 impl Machine {
     /// Begins a watch. A version that is too old shows in the first `poll`.
     pub fn watch(&self, target: Target, query: WatchQuery) -> Result<Cursor, ApiError> {
-        let asked = query.version.as_deref().filter(|version| !version.is_empty());
+        let asked = query
+            .version
+            .as_deref()
+            .filter(|version| !version.is_empty());
         let after = match asked {
             // Upstream answers 500 to a watch where a list gets 400.
             Some(text) => parse_version(text).map_err(ApiError::internal)?,
@@ -81,7 +84,10 @@ impl Machine {
             .list(&resource.collection, namespace)
             .map(|(_, stored)| served(resource, &stored.object))
             .filter(|object| cursor.selector.matches(object))
-            .map(|object| WatchEvent { kind: "ADDED", object })
+            .map(|object| WatchEvent {
+                kind: "ADDED",
+                object,
+            })
             .collect()
     }
 
@@ -131,7 +137,10 @@ impl Cursor {
             "kind": resource.kind, "apiVersion": resource.api_version(),
             "metadata": {"resourceVersion": version.to_string()},
         });
-        WatchEvent { kind: "BOOKMARK", object }
+        WatchEvent {
+            kind: "BOOKMARK",
+            object,
+        }
     }
 
     fn event(
@@ -145,11 +154,20 @@ impl Cursor {
             self.selector.matches(&object).then_some(object)
         };
         match (selected(before), selected(after)) {
-            (None, Some(object)) => Some(WatchEvent { kind: "ADDED", object }),
-            (Some(_), Some(object)) => Some(WatchEvent { kind: "MODIFIED", object }),
+            (None, Some(object)) => Some(WatchEvent {
+                kind: "ADDED",
+                object,
+            }),
+            (Some(_), Some(object)) => Some(WatchEvent {
+                kind: "MODIFIED",
+                object,
+            }),
             (Some(mut object), None) => {
                 object["metadata"]["resourceVersion"] = json!(version.to_string());
-                Some(WatchEvent { kind: "DELETED", object })
+                Some(WatchEvent {
+                    kind: "DELETED",
+                    object,
+                })
             }
             (None, None) => None,
         }

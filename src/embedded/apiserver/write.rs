@@ -1,6 +1,7 @@
 //! Create, update, patch and apply: what a write may change, and what the server adds to it.
 
-use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 
 use super::cel;
@@ -13,6 +14,7 @@ use super::metadata;
 use super::prune;
 use super::status::{ApiError, Cause};
 use super::validate;
+use crate::domain::time::Timestamp;
 
 /// What happens to members that the schema does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -71,9 +73,15 @@ impl Machine {
                 object["metadata"]["name"] = json!(format!("{prefix}{}", self.new_suffix()));
             }
         }
-        object["metadata"].as_object_mut().map(|metadata| metadata.remove("managedFields"));
+        object["metadata"]
+            .as_object_mut()
+            .map(|metadata| metadata.remove("managedFields"));
         let object = self.insert(target, object, None, options)?;
-        Ok(Written { object, created: true, warnings })
+        Ok(Written {
+            object,
+            created: true,
+            warnings,
+        })
     }
 
     /// Completes and stores a new object; `owned` are its managedFields when it was applied.
@@ -89,8 +97,15 @@ impl Machine {
         let metadata = &mut object["metadata"];
         metadata["uid"] = json!(self.new_uid());
         metadata["creationTimestamp"] = json!(seconds(options.now));
-        let map = metadata.as_object_mut().expect("metadata was placed as an object");
-        for system in ["deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink"] {
+        let map = metadata
+            .as_object_mut()
+            .expect("metadata was placed as an object");
+        for system in [
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "generation",
+            "selfLink",
+        ] {
             map.remove(system);
         }
         if resource.has_generation {
@@ -108,10 +123,16 @@ impl Machine {
             object["status"] = crd::initial_status(&object);
         }
         self.check(target, &object, None)?;
-        let name = metadata::text(&object, "name").unwrap_or_default().to_owned();
+        let name = metadata::text(&object, "name")
+            .unwrap_or_default()
+            .to_owned();
         let key = (target.namespace.clone(), name.clone());
         if self.store.get(&resource.collection, &key).is_some() {
-            return Err(ApiError::already_exists(&resource.group, &resource.plural, &name));
+            return Err(ApiError::already_exists(
+                &resource.group,
+                &resource.plural,
+                &name,
+            ));
         }
         match owned {
             Some(owned) => object["metadata"]["managedFields"] = owned,
@@ -129,15 +150,23 @@ impl Machine {
         if options.dry_run {
             return Ok(object);
         }
-        let owners = metadata::owners(&object);
-        let uid = metadata::text(&object, "uid").unwrap_or_default().to_owned();
+        let is_owned = !metadata::owners(&object).is_empty();
+        let uid = metadata::text(&object, "uid")
+            .unwrap_or_default()
+            .to_owned();
         let put = stored(resource, object);
-        let put = self.store.put(&resource.collection, key.clone(), put, false)?;
-        if !owners.is_empty() {
+        let put = self
+            .store
+            .put(&resource.collection, key.clone(), put, false)?;
+        if is_owned {
             // The real collector notices a dangling owner within some seconds.
             let collection = resource.collection.clone();
-            let due = Due::Orphan { collection, key, uid };
-            self.later(options.now + SignedDuration::from_secs(1), due);
+            let due = Due::Orphan {
+                collection,
+                key,
+                uid,
+            };
+            self.later(options.now + Duration::from_secs(1), due);
         }
         let answer = served(resource, &put);
         self.after_write(target, &put, options.now)?;
@@ -158,7 +187,11 @@ impl Machine {
         let Some(live) = self.live(target) else {
             if resource.create_on_update && !target.is_status() {
                 let object = self.insert(target, object, None, options)?;
-                return Ok(Written { object, created: true, warnings });
+                return Ok(Written {
+                    object,
+                    created: true,
+                    warnings,
+                });
             }
             return Err(target.not_found());
         };
@@ -177,7 +210,11 @@ impl Machine {
         metadata::same_uid_as_precondition(target, &object, &live)?;
         let writer = self.writer(target, "Update", options);
         let object = self.replace(target, &live, object, &writer, options)?;
-        Ok(Written { object, created: false, warnings })
+        Ok(Written {
+            object,
+            created: false,
+            warnings,
+        })
     }
 
     /// JSON merge patch, or the object that a JSON patch made, in `patch`.
@@ -214,7 +251,11 @@ impl Machine {
         metadata::same_version(target, &object, &live)?;
         let writer = self.writer(target, "Update", options);
         let object = self.replace(target, &live, object, &writer, options)?;
-        Ok(Written { object, created: false, warnings })
+        Ok(Written {
+            object,
+            created: false,
+            warnings,
+        })
     }
 
     /// Server-side apply.
@@ -237,14 +278,24 @@ impl Machine {
                 "uid mismatch: the provided object specified uid {uid}, and no existing object \
                  was found"
             );
-            return Err(ApiError::conflict(&resource.group, &resource.plural, &target.name, &why));
+            return Err(ApiError::conflict(
+                &resource.group,
+                &resource.plural,
+                &target.name,
+                &why,
+            ));
         }
         if let Some(live) = &live {
             metadata::same_version(target, &applied, live)?;
         }
         let map = applied.as_object_mut().expect("placed objects are objects");
         if target.is_status() {
-            map.retain(|member, _| matches!(member.as_str(), "apiVersion" | "kind" | "metadata" | "status"));
+            map.retain(|member, _| {
+                matches!(
+                    member.as_str(),
+                    "apiVersion" | "kind" | "metadata" | "status"
+                )
+            });
             metadata::keep_only_identity(&mut applied);
         } else if resource.has_status {
             map.remove("status");
@@ -257,13 +308,23 @@ impl Machine {
             });
             let mut object =
                 managed::apply_to(&base, &applied, &resource.schema, &writer, options.force)?;
-            let owned = object["metadata"].as_object_mut().and_then(|m| m.remove("managedFields"));
+            let owned = object["metadata"]
+                .as_object_mut()
+                .and_then(|m| m.remove("managedFields"));
             let object = self.insert(target, object, owned, options)?;
-            return Ok(Written { object, created: true, warnings: Vec::new() });
+            return Ok(Written {
+                object,
+                created: true,
+                warnings: Vec::new(),
+            });
         };
         let object = managed::apply_to(&live, &applied, &resource.schema, &writer, options.force)?;
         let object = self.replace(target, &live, object, &writer, options)?;
-        Ok(Written { object, created: false, warnings: Vec::new() })
+        Ok(Written {
+            object,
+            created: false,
+            warnings: Vec::new(),
+        })
     }
 
     /// Stores `object` in place of `live` as far as the endpoint lets it.
@@ -294,7 +355,10 @@ impl Machine {
         if resource.is_crd() {
             crd::default(&mut new);
         }
-        if resource.has_generation && !target.is_status() && content(live, resource.has_status) != content(&new, resource.has_status) {
+        if resource.has_generation
+            && !target.is_status()
+            && content(live, resource.has_status) != content(&new, resource.has_status)
+        {
             let generation = live["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
             new["metadata"]["generation"] = json!(generation);
         }
@@ -319,7 +383,9 @@ impl Machine {
             .get(&resource.collection, &target.key())
             .is_some_and(|stored| stored.played);
         let put = stored(resource, new);
-        let put = self.store.put(&resource.collection, target.key(), put, played)?;
+        let put = self
+            .store
+            .put(&resource.collection, target.key(), put, played)?;
         let answer = served(resource, &put);
         self.after_write(target, &put, options.now)?;
         Ok(answer)
@@ -349,7 +415,11 @@ impl Machine {
             None => Err(ApiError::not_found("", "namespaces", &target.namespace)),
             Some(true) => {
                 let name = metadata::text(object, "name").unwrap_or_default();
-                Err(metadata::namespace_terminating(&target.resource, name, &target.namespace))
+                Err(metadata::namespace_terminating(
+                    &target.resource,
+                    name,
+                    &target.namespace,
+                ))
             }
         }
     }
@@ -368,7 +438,11 @@ impl Machine {
                 causes.extend(cel::check(object, live, &resource.schema));
             }
         } else if resource.is_crd() {
-            causes.extend(crd::resources(object, self.registry()).err().unwrap_or_default());
+            causes.extend(
+                crd::resources(object, self.registry())
+                    .err()
+                    .unwrap_or_default(),
+            );
         } else {
             causes.extend(kinds::check(resource, object, live.is_none()));
         }
@@ -377,7 +451,11 @@ impl Machine {
         }
         let name = metadata::text(object, "name").unwrap_or_default();
         // Upstream names the group of every kind but Event here.
-        let group = if resource.kind == "Event" { "" } else { &resource.group };
+        let group = if resource.kind == "Event" {
+            ""
+        } else {
+            &resource.group
+        };
         Err(ApiError::invalid(group, &resource.kind, name, &causes))
     }
 }
@@ -390,18 +468,32 @@ fn accept(
 ) -> Result<(Value, Vec<String>), ApiError> {
     let resource = &target.resource;
     let mut object = body.value;
-    let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |name: &str| {
+        object
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     let undecodable = |why: &str| {
         ApiError::bad_request(format!(
             "{} in version \"{}\" cannot be handled as a {}: {why}",
-            if kind.is_empty() { &resource.kind } else { &kind },
+            if kind.is_empty() {
+                &resource.kind
+            } else {
+                &kind
+            },
             resource.version,
             resource.kind
         ))
     };
     if kind.is_empty() || api_version.is_empty() {
-        let missing = if kind.is_empty() { "Kind" } else { "apiVersion" };
+        let missing = if kind.is_empty() {
+            "Kind"
+        } else {
+            "apiVersion"
+        };
         let message = format!("Object '{missing}' is missing in '{object}'");
         return Err(ApiError::bad_request(message));
     }
@@ -413,7 +505,14 @@ fn accept(
         )));
     }
     if kind != resource.kind {
-        let (version, internal) = (&resource.version, if resource.group.is_empty() { "core" } else { &resource.group });
+        let (version, internal) = (
+            &resource.version,
+            if resource.group.is_empty() {
+                "core"
+            } else {
+                &resource.group
+            },
+        );
         return Err(undecodable(&format!(
             "converting ({version}.{kind}) to ({internal}.{}): unknown conversion",
             resource.kind
@@ -421,10 +520,17 @@ fn accept(
     }
     let unknown = prune::prune(&mut object, &resource.schema);
     let mut warnings = unknown_warnings(&unknown);
-    warnings.extend(body.duplicates.iter().map(|path| format!("duplicate field \"{path}\"")));
+    warnings.extend(
+        body.duplicates
+            .iter()
+            .map(|path| format!("duplicate field \"{path}\"")),
+    );
     match options.validation {
         FieldValidation::Strict if !warnings.is_empty() => {
-            return Err(undecodable(&format!("strict decoding error: {}", warnings.join(", "))));
+            return Err(undecodable(&format!(
+                "strict decoding error: {}",
+                warnings.join(", ")
+            )));
         }
         FieldValidation::Ignore => warnings.clear(),
         _ => {}
@@ -443,7 +549,10 @@ fn check_applied(target: &Target, applied: Value) -> Result<Value, ApiError> {
     if !applied.is_object() {
         return Err(ApiError::bad_request("error decoding YAML: not an object"));
     }
-    if applied["metadata"].get("managedFields").is_some_and(|fields| !fields.is_null()) {
+    if applied["metadata"]
+        .get("managedFields")
+        .is_some_and(|fields| !fields.is_null())
+    {
         return Err(ApiError::bad_request("metadata.managedFields must be nil"));
     }
     let api_version = applied["apiVersion"].as_str().unwrap_or_default();
@@ -467,7 +576,10 @@ fn check_applied(target: &Target, applied: Value) -> Result<Value, ApiError> {
         .map(|path| format!(".{path}: field not declared in schema"))
         .collect();
     if !errors.is_empty() {
-        let message = format!("failed to create typed patch object {subject}: {}", errors.join(", "));
+        let message = format!(
+            "failed to create typed patch object {subject}: {}",
+            errors.join(", ")
+        );
         return Err(ApiError::internal(message));
     }
     if let Some(found) = mismatch(&applied, &resource.schema, "") {
@@ -500,7 +612,10 @@ fn typed_error(target: &Target, object: &Value) -> Option<String> {
 }
 
 fn unknown_warnings(paths: &[String]) -> Vec<String> {
-    paths.iter().map(|path| format!("unknown field \"{path}\"")).collect()
+    paths
+        .iter()
+        .map(|path| format!("unknown field \"{path}\""))
+        .collect()
 }
 
 /// The members whose change counts as a new generation.
@@ -513,7 +628,9 @@ fn content(object: &Value, has_status: bool) -> Map<String, Value> {
 }
 
 fn copy_member(from: &Value, to: &mut Value, name: &str) {
-    let Some(map) = to.as_object_mut() else { return };
+    let Some(map) = to.as_object_mut() else {
+        return;
+    };
     match from.get(name) {
         Some(value) => map.insert(name.to_owned(), value.clone()),
         None => map.remove(name),
