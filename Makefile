@@ -1,0 +1,33 @@
+# `make help` says what there is. Everything else is cargo's.
+
+CARGO ?= cargo
+TARGET = $${CARGO_TARGET_DIR:-target}
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint generate build-needs test-needs
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+demo: build-needs ## Build, then play a recorded scale-up twice: waiting, and with Forelay (SCENARIO=.. picks one)
+	$(CARGO) build --release --locked
+	$(TARGET)/release/forelay demo $(SCENARIO)
+
+test: build-needs test-needs ## Run all tests, against real peers where there are some
+	$(CARGO) test --locked
+
+lint: build-needs ## Check formatting, and clippy with warnings denied
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+generate: build-needs ## Write what is made from the code: references, schema, definitions
+	$(CARGO) run --quiet --locked -- generate
+
+# A C compiler and make for librdkafka, aws-lc and zstd; zlib's headers for librdkafka.
+build-needs:
+	@.ci/needs $(CARGO):- cc:build-essential make:make pkg-config:pkg-config cmake:cmake \
+		/usr/include/zlib.h:zlib1g-dev
+
+# Real peers: an OCI registry, and a Prometheus with its promtool.
+test-needs:
+	@.ci/needs docker-registry:docker-registry prometheus:prometheus promtool:prometheus
