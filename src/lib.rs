@@ -12,6 +12,7 @@
 //! Start reading at [`domain::signal`], then [`engine::cluster`].
 
 pub mod api;
+pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod domain;
@@ -21,6 +22,7 @@ pub mod forecast;
 pub mod plan;
 pub mod port;
 pub mod registry;
+pub mod runtime;
 pub mod source;
 pub mod store;
 pub mod telemetry;

@@ -92,6 +92,9 @@ pub trait BlobStore: Send + Sync + 'static {
     /// Blobs that are whole, with their bytes.
     fn list(&self) -> Vec<(Digest, ByteSize)>;
 
+    /// Size of a blob that is whole.
+    fn size(&self, digest: &Digest) -> Option<ByteSize>;
+
     /// A small blob (manifest, config) that is there; `None` when it is not.
     fn read<'a>(&'a self, digest: &'a Digest)
     -> BoxFuture<'a, Result<Option<Bytes>, RuntimeError>>;

@@ -12,6 +12,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::domain::image::{Digest, ImageManifest, ImageRef, Platform};
 use crate::domain::manifest::{ImageParts, IndexEntry, MANIFEST_MAX, Manifest, Part};
+use crate::domain::quantity::ByteSize;
 use crate::port::{
     BlobSource, BlobStream, BlobWanted, FetchError, ImageResolver, RawManifest, ResolveError,
 };
@@ -121,6 +122,21 @@ impl Registry {
     ) -> Result<Head, RegistryError> {
         self.anywhere(image, &[], |endpoint| {
             manifest::head(&self.requests, endpoint, image, reference)
+        })
+        .await
+    }
+
+    /// Size of a blob, without its bytes.
+    ///
+    /// # Errors
+    /// The last endpoint's, after all rounds.
+    pub async fn head_blob(
+        &self,
+        image: &ImageRef,
+        digest: &Digest,
+    ) -> Result<ByteSize, RegistryError> {
+        self.anywhere(image, &[], |endpoint| {
+            blob::head(&self.requests, endpoint, image, digest)
         })
         .await
     }

@@ -297,6 +297,10 @@ impl BlobStore for Store {
             .collect()
     }
 
+    fn size(&self, digest: &Digest) -> Option<ByteSize> {
+        Store::size(self, digest)
+    }
+
     fn read<'a>(
         &'a self,
         digest: &'a Digest,

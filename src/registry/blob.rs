@@ -1,9 +1,10 @@
 //! A blob's bytes from any offset on, as far as the server can.
 
 use futures::stream::{self, StreamExt};
-use reqwest::header::{CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode};
 
+use crate::domain::image::{Digest, ImageRef};
 use crate::domain::quantity::ByteSize;
 use crate::port::{BlobStream, BlobWanted, FetchError};
 use crate::registry::endpoint::Endpoint;
@@ -43,6 +44,27 @@ pub(super) async fn open(
         StatusCode::OK => Ok(stream_of(answer, &endpoint, 0, sized)),
         status => Err(unexpected(&endpoint, wanted, status)),
     }
+}
+
+/// HEAD of a blob: its size.
+pub(super) async fn head(
+    requests: &Requests,
+    endpoint: Endpoint,
+    image: &ImageRef,
+    digest: &Digest,
+) -> Result<ByteSize, RegistryError> {
+    let ask = Ask {
+        method: Method::HEAD,
+        image,
+        url: endpoint.url(image, "blobs", digest.as_str()),
+        headers: HeaderMap::new(),
+    };
+    let answer = requests.send(&endpoint, ask).await?;
+    // `Response::content_length` is that of the (empty) body.
+    let told = answer.headers().get(CONTENT_LENGTH);
+    let size = told.and_then(|value| value.to_str().ok()?.parse().ok());
+    size.map(ByteSize)
+        .ok_or_else(|| RegistryError::Broken(format!("{}: no size of {digest}", endpoint.base)))
 }
 
 async fn from_the_start(

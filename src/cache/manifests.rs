@@ -1,0 +1,334 @@
+//! Manifests by digest, and what tags meant when they were last asked.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
+
+use crate::cache::measure::Measures;
+use crate::cache::{CacheError, Options};
+use crate::domain::image::{Digest, ImageRef};
+use crate::domain::manifest::Manifest;
+use crate::domain::quantity::ByteSize;
+use crate::domain::time::Timestamp;
+use crate::port::{Clock, RuntimeError};
+use crate::registry::{Registry, RegistryError};
+use crate::store::Store;
+
+/// Tags that are remembered; the least recently asked go first. A cluster names hundreds.
+const TAGS_MAX: usize = 20_000;
+
+/// Manifests that are kept; 4 KB each as a rule, so about 80 MB.
+const MANIFESTS_MAX: usize = 20_000;
+
+/// How long a registry that did not answer is not asked again about the same tag.
+const DOWN_PAUSE: Duration = Duration::from_secs(5);
+
+/// What a tag means.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Tag {
+    /// The whole reference.
+    image: ImageRef,
+    /// Manifest.
+    digest: Digest,
+    /// Bytes of the manifest.
+    size: ByteSize,
+    /// As served.
+    media_type: String,
+    /// When the registry last said so.
+    checked: Timestamp,
+}
+
+/// A manifest to answer with.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) digest: Digest,
+    pub(super) media_type: String,
+    pub(super) size: ByteSize,
+    /// Seconds since the registry was last asked, where it no longer answers.
+    pub(super) stale_s: Option<u64>,
+}
+
+/// All of them.
+pub(super) struct Manifests {
+    store: Store,
+    tags: PathBuf,
+    known: Mutex<Known>,
+    registry: Arc<Registry>,
+    clock: Arc<dyn Clock>,
+    fresh: Duration,
+    measures: Measures,
+}
+
+#[derive(Default)]
+struct Known {
+    tags: HashMap<ImageRef, Tag>,
+    /// Registries that did not answer for a tag, and until when they are not asked again.
+    down: HashMap<ImageRef, Timestamp>,
+    /// One question at a time per reference: many nodes ask for the same tag at once.
+    asking: HashMap<ImageRef, Arc<tokio::sync::Mutex<()>>>,
+}
+
+impl Manifests {
+    pub(super) fn open(
+        options: &Options,
+        registry: Arc<Registry>,
+        measures: Measures,
+    ) -> Result<Self, CacheError> {
+        let now = options.clock.now();
+        let (store, _) = Store::open(&options.directory.join("manifests"), now)?;
+        let tags = options.directory.join("tags");
+        fs::create_dir_all(&tags)
+            .map_err(|e| RuntimeError::Io(format!("cannot create {}: {e}", tags.display())))?;
+        let known = Known {
+            tags: load(&tags),
+            ..Known::default()
+        };
+        Ok(Self {
+            store,
+            tags,
+            known: Mutex::new(known),
+            registry,
+            clock: options.clock.clone(),
+            fresh: options.fresh,
+            measures,
+        })
+    }
+
+    /// What a tag means: from memory while fresh, else after asking the registry; what it last
+    /// meant where the registry does not answer. `None` when it is not to be had here.
+    pub(super) async fn by_tag(&self, image: &ImageRef) -> Option<Found> {
+        if let Some(found) = self.fresh(image) {
+            return Some(found);
+        }
+        let turn = self.turn(image);
+        let held = turn.lock().await;
+        let found = match self.fresh(image) {
+            Some(found) => Some(found),
+            None => self.ask(image).await,
+        };
+        drop(held);
+        let mut known = self.known();
+        // Two owners are this one and the map: nobody waits.
+        if Arc::strong_count(&turn) == 2 {
+            known.asking.remove(image);
+        }
+        found
+    }
+
+    /// A manifest by digest, from disk or from the registry.
+    pub(super) async fn by_digest(&self, image: &ImageRef, digest: &Digest) -> Option<Found> {
+        let bytes = match self.bytes(digest).await {
+            Some(bytes) => bytes,
+            None => {
+                let turn = self.turn(image);
+                let _held = turn.lock().await;
+                match self.bytes(digest).await {
+                    Some(bytes) => bytes,
+                    None => self.fetch(image, digest.as_str()).await.ok()?.1,
+                }
+            }
+        };
+        Some(Found {
+            digest: digest.clone(),
+            media_type: Manifest::media_type(&bytes),
+            size: ByteSize(bytes.len() as u64),
+            stale_s: None,
+        })
+    }
+
+    /// Bytes of a manifest that is here.
+    pub(super) async fn bytes(&self, digest: &Digest) -> Option<Bytes> {
+        self.store.touch(digest, self.clock.now());
+        match self.store.read(digest).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::warn!(%digest, %error, "cannot read a stored manifest");
+                None
+            }
+        }
+    }
+
+    /// Asks the registry with HEAD; fetches only what changed.
+    async fn ask(&self, image: &ImageRef) -> Option<Found> {
+        let tag = image.tag().unwrap_or("latest");
+        let old = self.known().tags.get(image).cloned();
+        let answer = match self.registry.head_manifest(image, tag).await {
+            Ok(head) if self.store.size(&head.digest).is_some() => {
+                self.measures.upstream.of("revalidated").inc();
+                let bytes = self.bytes(&head.digest).await;
+                bytes.ok_or_else(|| RegistryError::Broken("manifest is gone".into()))
+            }
+            Ok(head) => self.fetch(image, head.digest.as_str()).await.map(|f| f.1),
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(bytes) => Some(self.learn(image, &bytes)),
+            Err(RegistryError::NotFound(_) | RegistryError::Denied(_)) => {
+                self.forget(image);
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%image, %error, "registry does not answer");
+                let now = self.clock.now();
+                self.known().down.insert(image.clone(), now + DOWN_PAUSE);
+                old.map(|tag| self.stale(&tag, now))
+            }
+        }
+    }
+
+    async fn fetch(
+        &self,
+        image: &ImageRef,
+        reference: &str,
+    ) -> Result<(Digest, Bytes), RegistryError> {
+        let raw = self.registry.fetch_manifest(image, reference).await?;
+        self.measures.upstream_bytes.inc_by(raw.bytes.len() as u64);
+        if let Err(error) = self.store.put(&raw.digest, raw.bytes.clone()).await {
+            tracing::warn!(digest = %raw.digest, %error, "cannot store a manifest");
+        }
+        self.store.touch(&raw.digest, self.clock.now());
+        self.trim().await;
+        Ok((raw.digest, raw.bytes))
+    }
+
+    fn fresh(&self, image: &ImageRef) -> Option<Found> {
+        let now = self.clock.now();
+        let known = self.known();
+        let tag = known.tags.get(image)?;
+        if now.since(tag.checked) < self.fresh {
+            return Some(tag.found(None));
+        }
+        let down = known.down.get(image).is_some_and(|until| now < *until);
+        let tag = down.then(|| tag.clone())?;
+        drop(known);
+        Some(self.stale(&tag, now))
+    }
+
+    fn stale(&self, tag: &Tag, now: Timestamp) -> Found {
+        self.measures.upstream.of("stale").inc();
+        tag.found(Some(now.since(tag.checked).as_secs()))
+    }
+
+    fn learn(&self, image: &ImageRef, bytes: &Bytes) -> Found {
+        let tag = Tag {
+            image: image.clone(),
+            digest: Digest::from_sha256(digest(&SHA256, bytes).as_ref()),
+            size: ByteSize(bytes.len() as u64),
+            media_type: Manifest::media_type(bytes),
+            checked: self.clock.now(),
+        };
+        let found = tag.found(None);
+        let mut known = self.known();
+        known.down.remove(image);
+        let changed = known
+            .tags
+            .get(image)
+            .is_none_or(|old| old.digest != tag.digest);
+        known.tags.insert(image.clone(), tag.clone());
+        let surplus = if known.tags.len() > TAGS_MAX {
+            known.oldest()
+        } else {
+            None
+        };
+        if let Some(surplus) = &surplus {
+            known.tags.remove(surplus);
+        }
+        drop(known);
+        // Written only when the meaning changed: an older `checked` after a restart costs one HEAD.
+        if changed {
+            let path = self.tag_path(image);
+            spawn_blocking(move || save(&path, &tag));
+        }
+        if let Some(surplus) = surplus {
+            self.forget(&surplus);
+        }
+        found
+    }
+
+    fn forget(&self, image: &ImageRef) {
+        let mut known = self.known();
+        known.tags.remove(image);
+        known.down.remove(image);
+        drop(known);
+        let path = self.tag_path(image);
+        spawn_blocking(move || fs::remove_file(path));
+    }
+
+    /// Drops the manifests that were not asked for the longest, a tenth at once.
+    async fn trim(&self) {
+        let mut entries = self.store.entries();
+        if entries.len() <= MANIFESTS_MAX {
+            return;
+        }
+        entries.sort_by_key(|(_, entry)| entry.used);
+        for (digest, _) in entries.into_iter().take(MANIFESTS_MAX / 10) {
+            if let Err(error) = self.store.remove(&digest).await {
+                tracing::warn!(%digest, %error, "cannot drop a manifest");
+            }
+        }
+    }
+
+    fn turn(&self, image: &ImageRef) -> Arc<tokio::sync::Mutex<()>> {
+        let mut known = self.known();
+        known.asking.entry(image.clone()).or_default().clone()
+    }
+
+    fn tag_path(&self, image: &ImageRef) -> PathBuf {
+        let name = digest(&SHA256, image.as_str().as_bytes());
+        self.tags.join(format!("{}.json", hex::encode(name)))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Every change under the lock is one insertion or removal.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tag {
+    fn found(&self, stale_s: Option<u64>) -> Found {
+        Found {
+            digest: self.digest.clone(),
+            media_type: self.media_type.clone(),
+            size: self.size,
+            stale_s,
+        }
+    }
+}
+
+impl Known {
+    fn oldest(&self) -> Option<ImageRef> {
+        let oldest = self.tags.values().min_by_key(|tag| tag.checked);
+        oldest.map(|tag| tag.image.clone())
+    }
+}
+
+/// A tag file that does not read is as good as none: the registry is asked.
+fn load(directory: &Path) -> HashMap<ImageRef, Tag> {
+    let Ok(files) = fs::read_dir(directory) else {
+        return HashMap::new();
+    };
+    let texts = files
+        .flatten()
+        .filter_map(|file| fs::read(file.path()).ok());
+    texts
+        .filter_map(|text| serde_json::from_slice::<Tag>(&text).ok())
+        .take(TAGS_MAX)
+        .map(|tag| (tag.image.clone(), tag))
+        .collect()
+}
+
+/// Replaced as a whole, so that a crash leaves the old meaning or the new.
+fn save(path: &Path, tag: &Tag) {
+    let text = serde_json::to_vec(tag).expect("a tag is plain data");
+    let new = path.with_extension("new");
+    if let Err(error) = fs::write(&new, text).and_then(|()| fs::rename(&new, path)) {
+        tracing::warn!(path = %path.display(), %error, "cannot save a tag");
+    }
+}

@@ -1,0 +1,309 @@
+//! An OCI image layout in which an image is listed only when all of it is there.
+//!
+//! The runtime that needs no root: a directory that skopeo, podman or `ctr import` read as it is.
+//! Other programs may list images in the same `index.json`; entries without our annotation are
+//! never changed, and neither is any blob that they need.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
+
+use crate::domain::image::{Digest, ImageRef};
+use crate::domain::manifest::{MANIFEST_MAX, Manifest, OCI_INDEX};
+use crate::domain::quantity::ByteSize;
+use crate::port::{BlobStore, BlobWriter, ContainerRuntime, RuntimeError};
+
+#[cfg(test)]
+mod tests;
+
+/// Under which annotation the specification keeps an image's name.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// Marks entries that Forelay made.
+const MANAGED: &str = "dev.forelay.managed";
+
+/// Indexes inside indexes that are followed to find what an entry needs.
+const DEPTH_MAX: u32 = 4;
+
+/// A layout over a store whose root is the same directory. Cheap to clone.
+#[derive(Clone)]
+pub struct OciLayout {
+    root: PathBuf,
+    store: Arc<dyn BlobStore>,
+    /// One change of `index.json` at a time.
+    turn: Arc<Mutex<()>>,
+}
+
+/// `index.json`; members that we do not know are kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Index {
+    #[serde(default)]
+    manifests: Vec<Entry>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Entry {
+    digest: String,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+// === impl OciLayout ===
+
+impl OciLayout {
+    /// Opens the layout in `root`, which is also the root of `store`; makes it where there is none.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Io`] when the directory cannot be used or holds something else.
+    pub fn open(root: &Path, store: Arc<dyn BlobStore>) -> Result<Self, RuntimeError> {
+        let marker = root.join("oci-layout");
+        if !marker.exists() {
+            replace(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        }
+        let index = root.join("index.json");
+        if !index.exists() {
+            let empty = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []});
+            replace(&index, empty.to_string().as_bytes())?;
+        }
+        read_index(&index)?;
+        Ok(Self {
+            root: root.to_owned(),
+            store,
+            turn: Arc::default(),
+        })
+    }
+
+    /// Names and manifests that Forelay has listed.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Io`] when `index.json` cannot be read.
+    pub async fn images(&self) -> Result<Vec<(ImageRef, Digest)>, RuntimeError> {
+        let index = self.index().await?;
+        let ours = index.manifests.into_iter().filter(Entry::is_ours);
+        let named = ours.filter_map(|entry| {
+            let name = entry.annotations.get(REF_NAME)?.parse().ok()?;
+            Some((name, entry.digest.parse().ok()?))
+        });
+        Ok(named.collect())
+    }
+
+    async fn list(&self, image: &ImageRef, digest: &Digest) -> Result<(), RuntimeError> {
+        let (size, media_type) = self.whole(image, digest).await?;
+        let _turn = self.turn.lock().await;
+        let mut index = self.index().await?;
+        let named = |entry: &Entry| {
+            entry
+                .annotations
+                .get(REF_NAME)
+                .is_some_and(|n| n == image.as_str())
+        };
+        if let Some(taken) = index.manifests.iter().find(|e| named(e) && !e.is_ours()) {
+            if taken.digest == digest.as_str() {
+                return Ok(());
+            }
+            return Err(RuntimeError::Io(format!(
+                "{image} is listed by somebody else as {}: left as it is",
+                taken.digest
+            )));
+        }
+        index.manifests.retain(|entry| !named(entry));
+        index
+            .manifests
+            .push(Entry::ours(image, digest, size, &media_type));
+        self.save(index).await
+    }
+
+    /// Size and type of a manifest of which every part is there.
+    async fn whole(
+        &self,
+        image: &ImageRef,
+        digest: &Digest,
+    ) -> Result<(ByteSize, String), RuntimeError> {
+        let missing = |part: &Digest| RuntimeError::Incomplete {
+            image: image.clone(),
+            missing: part.clone(),
+        };
+        let bytes = self.store.read(digest).await?;
+        let bytes = bytes.ok_or_else(|| missing(digest))?;
+        let manifest = Manifest::parse(&bytes);
+        let manifest = manifest.map_err(|e| RuntimeError::Io(format!("{digest}: {e}")))?;
+        if let Some(part) = manifest
+            .parts()
+            .iter()
+            .find(|part| self.store.size(part).is_none())
+        {
+            return Err(missing(part));
+        }
+        Ok((ByteSize(bytes.len() as u64), Manifest::media_type(&bytes)))
+    }
+
+    async fn unlist(&self, digest: &Digest) -> Result<(), RuntimeError> {
+        let _turn = self.turn.lock().await;
+        let mut index = self.index().await?;
+        let before = index.manifests.len();
+        index
+            .manifests
+            .retain(|entry| entry.digest != digest.as_str() || !entry.is_ours());
+        let kept: Vec<Digest> = index
+            .manifests
+            .iter()
+            .filter_map(|entry| entry.digest.parse().ok())
+            .collect();
+        if index.manifests.len() != before {
+            self.save(index).await?;
+        }
+        let mut needed = BTreeSet::new();
+        for root in kept {
+            self.closure(root, &mut needed).await?;
+        }
+        let mut ours = BTreeSet::new();
+        self.closure(digest.clone(), &mut ours).await?;
+        for blob in ours.difference(&needed) {
+            match self.store.remove(blob).await {
+                // Somebody writes it just now: it is wanted again.
+                Err(RuntimeError::Busy(_)) | Ok(()) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a manifest and everything below it.
+    async fn closure(&self, root: Digest, into: &mut BTreeSet<Digest>) -> Result<(), RuntimeError> {
+        let mut level = vec![root];
+        for _ in 0..DEPTH_MAX {
+            let mut below = Vec::new();
+            for digest in level {
+                if !into.insert(digest.clone()) || self.is_large(&digest) {
+                    continue;
+                }
+                let bytes = self.store.read(&digest).await?;
+                if let Some(manifest) = bytes.and_then(|bytes| Manifest::parse(&bytes).ok()) {
+                    match manifest {
+                        Manifest::Index(_) => below.extend(manifest.parts()),
+                        Manifest::Image(_) => into.extend(manifest.parts()),
+                    }
+                }
+            }
+            level = below;
+        }
+        Ok(())
+    }
+
+    fn is_large(&self, digest: &Digest) -> bool {
+        let size = self.store.size(digest).unwrap_or_default();
+        size.0 > MANIFEST_MAX
+    }
+
+    async fn index(&self) -> Result<Index, RuntimeError> {
+        let path = self.root.join("index.json");
+        blocking(move || read_index(&path)).await
+    }
+
+    async fn save(&self, index: Index) -> Result<(), RuntimeError> {
+        let path = self.root.join("index.json");
+        let text = serde_json::to_vec(&index).expect("an index is plain data");
+        blocking(move || replace(&path, &text)).await
+    }
+}
+
+impl ContainerRuntime for OciLayout {
+    fn inventory(&self) -> BoxFuture<'_, Result<Vec<Digest>, RuntimeError>> {
+        let listed = self.store.list().into_iter();
+        let digests = listed.map(|(digest, _)| digest).collect();
+        Box::pin(async move { Ok(digests) })
+    }
+
+    fn read<'a>(
+        &'a self,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, RuntimeError>> {
+        self.store.read(digest)
+    }
+
+    fn open<'a>(
+        &'a self,
+        digest: &'a Digest,
+        size: Option<ByteSize>,
+    ) -> BoxFuture<'a, Result<Box<dyn BlobWriter>, RuntimeError>> {
+        self.store.open(digest, size)
+    }
+
+    fn record<'a>(
+        &'a self,
+        image: &'a ImageRef,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(self.list(image, digest))
+    }
+
+    fn release<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(self.unlist(digest))
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    fn ours(image: &ImageRef, digest: &Digest, size: ByteSize, media_type: &str) -> Self {
+        let annotations = [(REF_NAME, image.as_str()), (MANAGED, "true")];
+        let mut rest = Map::new();
+        rest.insert("mediaType".to_owned(), media_type.into());
+        rest.insert("size".to_owned(), size.0.into());
+        Self {
+            digest: digest.to_string(),
+            annotations: annotations
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .into(),
+            rest,
+        }
+    }
+
+    fn is_ours(&self) -> bool {
+        self.annotations.contains_key(MANAGED)
+    }
+}
+
+fn read_index(path: &Path) -> Result<Index, RuntimeError> {
+    let text = fs::read(path).map_err(|e| io_error("read", path, &e))?;
+    serde_json::from_slice(&text)
+        .map_err(|e| RuntimeError::Io(format!("{} is no OCI index: {e}", path.display())))
+}
+
+/// Writes a file as a whole: a crash leaves the old one or the new one.
+fn replace(path: &Path, text: &[u8]) -> Result<(), RuntimeError> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new).map_err(|e| io_error("create", &new, &e))?;
+    let written = file.write_all(text).and_then(|()| file.sync_all());
+    written.map_err(|e| io_error("write", &new, &e))?;
+    let renamed = fs::rename(&new, path);
+    renamed.map_err(|e| io_error("rename into", path, &e))?;
+    let parent = path.parent().unwrap_or(path);
+    let synced = File::open(parent).and_then(|directory| directory.sync_all());
+    synced.map_err(|e| io_error("sync", parent, &e))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RuntimeError> + Send + 'static,
+) -> Result<T, RuntimeError> {
+    spawn_blocking(work)
+        .await
+        .unwrap_or_else(|e| Err(RuntimeError::Io(format!("file work was ended: {e}"))))
+}
+
+fn io_error(what: &str, path: &Path, error: &io::Error) -> RuntimeError {
+    RuntimeError::Io(format!("cannot {what} {}: {error}", path.display()))
+}
