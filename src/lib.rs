@@ -8,6 +8,9 @@
 //! | L1 | [`forecast`] | what has been seen, turned into probabilities |
 //! | L2 | [`plan`] | what to send where, in which order, within which budget |
 //! | L3 | [`engine`], [`port`] | sans-IO machines; the traits through which the outside is seen |
+//! | L4 | `source`, `registry`, `store`, `runtime`, `api`, [`config`], [`telemetry`] | adapters, each to one outside thing |
+//! | L5 | `controller`, `agent`, `cache`, `sim`, `embedded` | drivers of the engines: processes, replay, played peers |
+//! | L6 | [`cli`] | the command line, the only place that knows everybody |
 //!
 //! Start reading at [`domain::signal`], then [`engine::cluster`].
 

@@ -226,7 +226,7 @@ fn no_path_of_the_machine_it_was_made_on_is_left() {
 fn production_code_states_invariants_instead_of_unwrapping() {
     let found: Vec<String> = sources()
         .iter()
-        .flat_map(|source| {
+        .filter_map(|source| {
             let count = source.unwraps();
             (count > 0).then(|| format!("{}: {count}", source.name))
         })

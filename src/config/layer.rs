@@ -84,7 +84,7 @@ impl Layers {
         if let Some(path) = &self.file {
             match read_file(path) {
                 Ok(layer) => builder = builder.add_source(layer),
-                Err(problem) => problems.0.push(problem),
+                Err(found) => problems.0.extend(found.0),
             }
         }
         for layer in self.variables().chain(self.flags()) {
@@ -93,7 +93,7 @@ impl Layers {
         let mut leaves = Vec::new();
         match builder.build() {
             Ok(merged) => collect(&mut Vec::new(), merged.cache, &mut leaves),
-            Err(e) => problems.0.push(whole(Origin::Default, e.to_string())),
+            Err(e) => problems.0.push(whole(&Origin::Default, &e.to_string())),
         }
         leaves
     }
@@ -167,28 +167,27 @@ fn single(key: &str, origin: &Origin, value: String) -> Stamped {
     Stamped(Map::from_iter([(key.to_owned(), value)]))
 }
 
-fn read_file(path: &Path) -> Result<Stamped, Problem> {
+fn read_file(path: &Path) -> Result<Stamped, Problems> {
     let origin = Origin::File(path.display().to_string());
     let format = match path.extension().and_then(|ext| ext.to_str()) {
         Some("toml") => FileFormat::Toml,
         Some("yaml" | "yml") => FileFormat::Yaml,
         _ => {
-            return Err(Problem {
-                mend: "name it `.toml`, `.yaml` or `.yml`".into(),
-                ..whole(origin, "the extension does not say what the file is".into())
-            });
+            let unnamed = whole(&origin, "the extension does not say what the file is");
+            let mend = "name it `.toml`, `.yaml` or `.yml`".into();
+            return Err(Problem { mend, ..unnamed }.into());
         }
     };
-    let text = std::fs::read_to_string(path).map_err(|e| Problem {
-        mend: "check `--config` and `FORELAY_CONFIG`".into(),
-        ..whole(origin.clone(), format!("cannot be read: {e}"))
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        let unread = whole(&origin, &format!("cannot be read: {e}"));
+        Problem {
+            mend: "check `--config` and `FORELAY_CONFIG`".into(),
+            ..unread
+        }
     })?;
-    let table = File::from_str(&text, format).collect().map_err(|e| {
-        whole(
-            origin.clone(),
-            e.to_string().trim_end().replace('\n', "\n    "),
-        )
-    })?;
+    let table = File::from_str(&text, format)
+        .collect()
+        .map_err(|e| whole(&origin, &e.to_string().trim_end().replace('\n', "\n    ")))?;
     let stamp = origin.encode();
     Ok(Stamped(
         table
@@ -198,13 +197,13 @@ fn read_file(path: &Path) -> Result<Stamped, Problem> {
     ))
 }
 
-fn whole(origin: Origin, message: String) -> Problem {
+fn whole(origin: &Origin, message: &str) -> Problem {
     let mend = "mend the file there; the keys are in docs/configuration.md".into();
     Problem {
         key: String::new(),
         value: None,
-        origin,
-        message,
+        origin: origin.clone(),
+        message: message.to_owned(),
         mend,
     }
 }

@@ -86,6 +86,12 @@ impl fmt::Display for Problem {
 
 // === impl Problems ===
 
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Self {
+        Self(vec![problem])
+    }
+}
+
 impl Problems {
     /// The value when nothing is wrong, all problems otherwise.
     pub(crate) fn or<T>(self, value: impl FnOnce() -> T) -> Result<T, Self> {

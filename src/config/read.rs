@@ -25,7 +25,7 @@ pub(crate) fn read(layers: &Layers) -> Read {
     for leaf in &leaves {
         match judge(&schema, leaf) {
             Ok(()) => insert(&mut sound, &leaf.0, leaf.1.clone()),
-            Err(problem) => problems.0.push(problem),
+            Err(found) => problems.0.extend(found.0),
         }
     }
     let raw = Raw::deserialize(sound).unwrap_or_else(|e| {
@@ -91,7 +91,7 @@ pub(crate) fn dotted(path: &[String]) -> String {
     quoted.collect::<Vec<_>>().join(".")
 }
 
-fn judge(schema: &Json, (path, value): &Leaf) -> Result<(), Problem> {
+fn judge(schema: &Json, (path, value): &Leaf) -> Result<(), Problems> {
     let key = dotted(path);
     let origin = Origin::decode(value.origin());
     let Some(entry) = reference::find(schema, path) else {
@@ -100,13 +100,17 @@ fn judge(schema: &Json, (path, value): &Leaf) -> Result<(), Problem> {
             None => "remove it; all keys are in docs/configuration.md".into(),
         };
         let unknown = problem(&key, Some(shown(value)), &origin, "no such key".into());
-        return Err(Problem { mend, ..unknown });
+        return Err(Problem { mend, ..unknown }.into());
     };
     let mut alone = Value::new(None, ValueKind::Table(Map::new()));
     insert(&mut alone, path, value.clone());
-    Raw::deserialize(alone).map(|_| ()).map_err(|e| Problem {
-        mend: entry.mend(&origin),
-        ..problem(&key, Some(shown(value)), &origin, message(e))
+    Raw::deserialize(alone).map(|_| ()).map_err(|e| {
+        let refused = problem(&key, Some(shown(value)), &origin, message(e));
+        Problem {
+            mend: entry.mend(&origin),
+            ..refused
+        }
+        .into()
     })
 }
 

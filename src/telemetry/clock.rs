@@ -11,7 +11,7 @@ use crate::port::Clock;
 
 /// The longest single sleep. The system's clock may be set while one sleeps: an instant that this
 /// brings nearer is noticed at most so much late.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
 /// The clock of a process in production.
 #[derive(Clone, Copy, Debug, Default)]

@@ -113,7 +113,7 @@ fn flatten(tree: &UseTree, path: &mut Vec<String>, found: &mut Vec<Vec<String>>)
             found.push(path.clone());
             path.pop();
         }
-        _ => {
+        UseTree::Glob(_) => {
             path.push("*".to_owned());
             found.push(path.clone());
             path.pop();
