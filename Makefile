@@ -28,6 +28,6 @@ build-needs:
 	@.ci/needs $(CARGO):- cc:build-essential make:make pkg-config:pkg-config cmake:cmake \
 		/usr/include/zlib.h:zlib1g-dev
 
-# Real peers: an OCI registry, and a Prometheus with its promtool.
+# Programs that tests start: COMMAND:PACKAGE. tests/tidy.rs compares the list with the tests.
 test-needs:
-	@.ci/needs docker-registry:docker-registry prometheus:prometheus promtool:prometheus
+	@.ci/needs docker-registry:docker-registry

@@ -1,5 +1,6 @@
 //! The house rules that a machine can check: who imports whom, promises, lengths, generated files.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -250,6 +251,33 @@ fn imports_stand_at_the_top() {
         .map(|(source, path)| format!("{}: {path}", source.name))
         .collect();
     assert_none("no imports inside functions", &found);
+}
+
+#[test]
+fn make_test_installs_the_programs_that_tests_start_and_no_others() {
+    let makefile = std::fs::read_to_string(root().join("Makefile")).unwrap();
+    let (_, rule) = makefile.split_once("\ntest-needs:\n").unwrap();
+    let recipe = rule.split("\n\n").next().unwrap();
+    let installed: BTreeSet<&str> = recipe
+        .split_whitespace()
+        .filter_map(|need| need.split_once(':'))
+        .map(|(program, _)| program)
+        .collect();
+    let mut started = BTreeSet::new();
+    for path in files("src", &[".rs"])
+        .into_iter()
+        .chain(files("tests", &[".rs"]))
+    {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let starts = text.split(concat!("Command::", "new(\"")).skip(1);
+        started.extend(
+            starts
+                .filter_map(|rest| rest.split('"').next())
+                .map(str::to_owned),
+        );
+    }
+    let started: BTreeSet<&str> = started.iter().map(String::as_str).collect();
+    assert_eq!(installed, started);
 }
 
 #[test]
