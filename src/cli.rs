@@ -11,6 +11,7 @@ pub mod completions;
 pub mod crds;
 pub mod exit;
 pub mod generate;
+pub mod import;
 pub mod man;
 pub mod render;
 
@@ -52,6 +53,8 @@ pub struct Global {
 pub enum Command {
     /// Print the custom resource definitions
     Crds(crds::Args),
+    /// Turn a raw watch recording into a scenario
+    Import(import::Args),
     /// Print a shell's completion script
     Completions(completions::Args),
     /// Print the manual page, or write the pages of all commands
@@ -75,6 +78,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
     let context = Context::new(&cli.global, std::env::vars_os());
     match cli.command {
         Command::Crds(args) => crds::run(args, &context).await,
+        Command::Import(args) => import::run(args, &context).await,
         Command::Completions(args) => completions::run(args, &context).await,
         Command::Man(args) => man::run(args, &context).await,
         Command::Generate(args) => generate::run(args, &context).await,

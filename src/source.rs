@@ -3,5 +3,7 @@
 pub mod admission;
 pub mod cloudevents;
 pub mod kubernetes;
+pub mod lines;
+pub mod recording;
 pub mod rejection;
 pub mod scenario;

@@ -15,10 +15,5 @@ pub use write::ScenarioWriter;
 /// recordings (a header with the manifests of 60 images), small enough to hold twice.
 pub const MAX_LINE: usize = 16 << 20;
 
-/// The first bytes of a gzip member (RFC 1952).
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-/// The first bytes of a zstd frame (RFC 8878).
-const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-
 #[cfg(test)]
 mod tests;

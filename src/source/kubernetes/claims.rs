@@ -1,6 +1,6 @@
 //! Karpenter NodeClaims: requested, launched, replaced, withdrawn.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::domain::node::NodeShape;
 use crate::domain::signal::{Fact, NodeLaunched, NodeRemoved, NodeRequested};
@@ -206,6 +206,13 @@ impl Translator {
         let mut requested = self.requested_by(&claim, pool, &shape.unwrap_or_default());
         requested.replaces = Some(node);
         out.push("replaces", None, Fact::NodeRequested(requested));
+    }
+}
+
+impl ClaimState {
+    /// Extended resources of the launched machine.
+    pub(super) fn devices(&self) -> Option<&BTreeMap<String, u64>> {
+        Some(&self.shape.capacity.as_ref()?.extended)
     }
 }
 

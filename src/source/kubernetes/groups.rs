@@ -153,9 +153,25 @@ pub fn autoscaler_status(text: &str) -> Option<Vec<GroupStatus>> {
     {
         return Some(prose_status(text));
     }
-    let status: Status = serde_saphyr::from_str(text).ok()?;
+    let status: Status = serde_saphyr::from_str(text)
+        .or_else(|_| serde_saphyr::from_str(&quoted_errors(text)))
+        .ok()?;
     let groups = status.node_groups.unwrap_or_default().into_iter();
     Some(groups.map(GroupStatus::from).collect())
+}
+
+/// The text with its error messages in quotes: not every writer of the ConfigMap quotes a message
+/// with a colon in it (the recordings' does not), and one message must not hide all groups.
+fn quoted_errors(text: &str) -> String {
+    const KEY: &str = "errorMessage: ";
+    let line = |line: &str| match line.split_once(KEY) {
+        Some((before, message)) if !message.starts_with(['"', '\'', '|', '>']) => {
+            let message = serde_json::Value::from(message); // a JSON text is a YAML scalar
+            format!("{before}{KEY}{message}\n")
+        }
+        _ => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
 }
 
 /// The form before 1.30: `Name: G` and `Health: Healthy (ready=3 .. cloudProviderTarget=3 (..))`.
@@ -260,5 +276,65 @@ impl From<Group> for GroupStatus {
                 info.error_message
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const YAML: &str = "autoscalerStatus: Running
+nodeGroups:
+- name: gpu
+  health:
+    cloudProviderTarget: 4
+    nodeCounts:
+      longUnregistered: 1
+      registered:
+        total: 2
+  scaleUp:
+    status: Backoff
+    backoffInfo:
+      errorCode: cloudProviderError
+      errorMessage: no room: zone b
+";
+
+    #[test]
+    fn a_group_is_read_even_when_its_error_message_is_not_quoted() {
+        let group = GroupStatus {
+            name: "gpu".into(),
+            target: 4,
+            registered: 2,
+            long_unregistered: 1,
+            backoff: true,
+            error: "no room: zone b".into(),
+        };
+        assert_eq!(autoscaler_status(YAML), Some(vec![group.clone()]));
+        let quoted = YAML.replace("no room: zone b", "'no room: zone b'");
+        assert_eq!(autoscaler_status(&quoted), Some(vec![group]));
+    }
+
+    #[test]
+    fn a_status_without_groups_has_none() {
+        let text = "autoscalerStatus: Initializing\n";
+        assert_eq!(autoscaler_status(text), Some(vec![]));
+        assert_eq!(autoscaler_status(": ["), None);
+    }
+
+    #[test]
+    fn the_prose_of_older_autoscalers_says_the_same() {
+        let text = "Cluster-autoscaler status at 2023-01-01 00:00:00 +0000 UTC:
+Cluster-wide:
+  Health:      Healthy (ready=3 unready=0 registered=3 longUnregistered=0)
+NodeGroups:
+  Name:        gpu
+  Health:      Healthy (ready=2 unready=0 (resourceUnready=0) notStarted=0 registered=2 longUnregistered=1 cloudProviderTarget=4 (minSize=0, maxSize=9))
+  ScaleUp:     Backoff (ready=2 cloudProviderTarget=4)
+";
+        let groups = autoscaler_status(text).unwrap();
+        let group = &groups[0];
+        assert_eq!((groups.len(), group.name.as_str()), (1, "gpu"));
+        assert_eq!((group.target, group.registered), (4, 2));
+        assert!(group.backoff && group.long_unregistered == 1);
     }
 }

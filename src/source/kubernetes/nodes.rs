@@ -38,6 +38,10 @@ const LEAVING_TAINTS: [(&str, Option<u64>); 8] = [
     ("node.kubernetes.io/out-of-service", None),
 ];
 
+/// How long device plugins may take before a node is believed to have no more devices than it says:
+/// as long as Karpenter waits for a node to register.
+const PLUGINS_MAX: Duration = Duration::from_secs(15 * 60);
+
 impl Translator {
     pub(super) fn node(&mut self, change: Change, node: &Node, out: &mut Out<'_>) {
         let name = name_of(&node.metadata).to_owned();
@@ -62,8 +66,9 @@ impl Translator {
     /// Says `joined` when the object appears, and again when its pool, request or shape have become
     /// known better: labels come with the registration, devices with their plugins.
     fn node_joined(&mut self, name: &str, node: &Node, out: &mut Out<'_>) {
-        let shape = node_shape(node);
+        let mut shape = node_shape(node);
         let (pool, request) = self.pool_and_request(node, &shape);
+        self.expect_devices(&pool, request.as_deref(), &mut shape, out);
         let mut joined = NodeJoined {
             node: name.to_owned(),
             uid: uid_of(&node.metadata).to_owned(),
@@ -96,6 +101,36 @@ impl Translator {
                 };
                 self.nodes.insert(name.to_owned(), state);
             }
+        }
+    }
+
+    /// Adds the devices that a young node will offer once its plugins run: those of its claim, and
+    /// those that other nodes of its pool and machine type offer. Without them no pod that needs one
+    /// would seem to fit until long after the node is Ready (7 to 28 s in the recordings).
+    fn expect_devices(
+        &mut self,
+        pool: &str,
+        request: Option<&str>,
+        shape: &mut NodeShape,
+        out: &Out<'_>,
+    ) {
+        let machine = shape.labels.get("node.kubernetes.io/instance-type");
+        let key = (pool.to_owned(), machine.cloned().unwrap_or_default());
+        let Some(room) = &mut shape.capacity else {
+            return;
+        };
+        let known = self.devices.entry(key).or_default();
+        for (name, amount) in &room.extended {
+            let most = known.entry(name.clone()).or_default();
+            *most = (*most).max(*amount);
+        }
+        let age = out.created().map(|made| out.observed.since(made));
+        if age.is_none_or(|age| age > PLUGINS_MAX) {
+            return;
+        }
+        let claimed = request.and_then(|request| self.claims.get(request)?.devices());
+        for (name, amount) in claimed.into_iter().flatten().chain(known.iter()) {
+            room.extended.entry(name.clone()).or_insert(*amount);
         }
     }
 

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::path::Path;
 
-use flate2::bufread::MultiGzDecoder;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::domain::scenario::Header;
 use crate::domain::signal::{Fact, Signal, SpecVersion};
 use crate::domain::time::Timestamp;
-use crate::source::scenario::{GZIP_MAGIC, MAX_LINE, ScenarioError, SkipReason, Spot, ZSTD_MAGIC};
+use crate::source::lines::{Lines, Next};
+use crate::source::scenario::{MAX_LINE, ScenarioError, SkipReason, Spot};
 
 /// What a reader does with a line that is no signal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,9 +26,8 @@ pub enum Strictness {
 
 /// An iterator over the signals of one file; after an error it is at its end.
 pub struct ScenarioReader {
-    input: Box<dyn BufRead + Send>,
+    lines: Lines,
     spot: Spot,
-    pub(super) line: Vec<u8>,
     strictness: Strictness,
     before: Timestamp,
     skipped: BTreeMap<SkipReason, u64>,
@@ -79,14 +78,13 @@ impl ScenarioReader {
             file: name.to_owned(),
             line: 0,
         };
-        let input = decoded(BufReader::new(input)).map_err(|source| ScenarioError::Read {
+        let lines = Lines::new(input, MAX_LINE).map_err(|source| ScenarioError::Read {
             spot: spot.clone(),
             source,
         })?;
         let mut reader = Self {
-            input,
+            lines,
             spot,
-            line: Vec::new(),
             strictness,
             before: Timestamp::from_micros(i64::MIN),
             skipped: BTreeMap::new(),
@@ -118,7 +116,7 @@ impl ScenarioReader {
             self.spot.line = 1;
             return Err(fault(&self.spot, "header", "the file is empty".into()));
         }
-        let json = &mut serde_json::Deserializer::from_slice(&self.line);
+        let json = &mut serde_json::Deserializer::from_slice(self.lines.line());
         let header: Header = serde_path_to_error::deserialize(json)
             .map_err(|e| fault(&self.spot, &member_of(e.path()), e.inner().to_string()))?;
         if header.end < header.start {
@@ -128,30 +126,17 @@ impl ScenarioReader {
         Ok(header)
     }
 
-    /// Reads the next line that is not blank into `self.line`; false at the end of the input.
+    /// Reads the next line that is not blank; false at the end of the input.
     fn next_line(&mut self) -> Result<bool, ScenarioError> {
-        loop {
-            self.line.clear();
-            self.spot.line += 1;
-            let read = (&mut self.input)
-                .take(MAX_LINE as u64 + 1)
-                .read_until(b'\n', &mut self.line)
-                .map_err(|source| self.broken(source))?;
-            if read == 0 {
-                return Ok(false);
-            }
-            if self.line.last() == Some(&b'\n') {
-                self.line.pop();
-            } else if self.line.len() > MAX_LINE {
-                skip_line(&mut self.input).map_err(|source| self.broken(source))?;
-                return Err(ScenarioError::TooLong {
-                    spot: self.spot.clone(),
-                    limit: MAX_LINE,
-                });
-            }
-            if !self.line.iter().all(u8::is_ascii_whitespace) {
-                return Ok(true);
-            }
+        let next = self.lines.advance();
+        self.spot.line = self.lines.number();
+        match next.map_err(|source| self.broken(source))? {
+            Next::Line => Ok(true),
+            Next::End => Ok(false),
+            Next::TooLong => Err(ScenarioError::TooLong {
+                spot: self.spot.clone(),
+                limit: MAX_LINE,
+            }),
         }
     }
 
@@ -166,13 +151,14 @@ impl ScenarioReader {
         if !self.next_line()? {
             return Ok(None);
         }
-        let signal =
-            parse_line(&self.line).map_err(|(member, reason, kind)| ScenarioError::Line {
+        let signal = parse_line(self.lines.line()).map_err(|(member, reason, kind)| {
+            ScenarioError::Line {
                 spot: self.spot.clone(),
                 member,
                 reason,
                 kind,
-            })?;
+            }
+        })?;
         if signal.observedtime < self.before {
             return Err(ScenarioError::Order {
                 spot: self.spot.clone(),
@@ -264,34 +250,5 @@ fn without_position(error: &serde_json::Error) -> String {
     match text.rfind(" at line ") {
         Some(cut) => text[..cut].to_owned(),
         None => text,
-    }
-}
-
-/// Drops input up to the end of the line without keeping it.
-fn skip_line(input: &mut dyn BufRead) -> io::Result<()> {
-    loop {
-        let buffer = input.fill_buf()?;
-        if buffer.is_empty() {
-            return Ok(());
-        }
-        let end = buffer.iter().position(|byte| *byte == b'\n');
-        let taken = end.map_or(buffer.len(), |at| at + 1);
-        input.consume(taken);
-        if end.is_some() {
-            return Ok(());
-        }
-    }
-}
-
-/// Chooses the decoder by the first bytes.
-fn decoded(mut input: impl BufRead + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
-    let start = input.fill_buf()?;
-    if start.starts_with(&GZIP_MAGIC) {
-        Ok(Box::new(BufReader::new(MultiGzDecoder::new(input))))
-    } else if start.starts_with(&ZSTD_MAGIC) {
-        let decoder = zstd::stream::read::Decoder::with_buffer(input)?;
-        Ok(Box::new(BufReader::new(decoder)))
-    } else {
-        Ok(Box::new(input))
     }
 }
