@@ -1,6 +1,7 @@
 //! L5: small real peers for the demo and for tests: API server, registry, links, kubelets.
 
 pub mod apiserver;
+pub mod kafka;
 pub mod kubelet;
 pub mod link;
 pub mod machine;

@@ -2,6 +2,8 @@
 
 pub mod admission;
 pub mod cloudevents;
+pub mod health;
+pub mod kafka;
 pub mod kubernetes;
 pub mod lines;
 pub mod recording;

@@ -103,6 +103,12 @@ impl Order {
         !self.lanes.is_empty()
     }
 
+    /// Whether this history is still being read.
+    #[must_use]
+    pub fn is_open(&self, lane: Lane) -> bool {
+        self.lanes.contains_key(&lane)
+    }
+
     /// The open lane that holds the others back.
     #[must_use]
     pub fn laggard(&self) -> Option<Lane> {
