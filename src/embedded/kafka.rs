@@ -44,23 +44,19 @@ impl EmbeddedKafka {
 
     /// Makes a topic (the admin protocol's own call is not served).
     pub fn create_topic(&self, name: &str, partitions: u16) -> Result<(), EmbeddedKafkaError> {
-        let made = self
-            .cluster()
+        self.cluster()
             .create_topic(name, i32::from(partitions), 1)
-            .map_err(|e| error(&format!("topic `{name}`"), e));
-        made
+            .map_err(|e| error(&format!("topic `{name}`"), e))
     }
 
     /// Cuts every connection and accepts none.
     pub fn down(&self) -> Result<(), EmbeddedKafkaError> {
-        let done = self.cluster().broker_down(-1).map_err(|e| error("down", e));
-        done
+        self.cluster().broker_down(-1).map_err(|e| error("down", e))
     }
 
     /// Accepts connections again.
     pub fn up(&self) -> Result<(), EmbeddedKafkaError> {
-        let done = self.cluster().broker_up(-1).map_err(|e| error("up", e));
-        done
+        self.cluster().broker_up(-1).map_err(|e| error("up", e))
     }
 
     fn cluster(&self) -> MockCluster<'_, Quiet> {
