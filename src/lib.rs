@@ -14,6 +14,7 @@
 //!
 //! Start reading at [`domain::signal`], then [`engine::cluster`].
 
+pub mod agent;
 pub mod api;
 pub mod cache;
 pub mod cli;

@@ -164,6 +164,9 @@ impl Registry {
         F: Future<Output = Result<T, RegistryError>> + 'a,
     {
         let endpoints = endpoint::order(&self.options, image, avoid);
+        if endpoints.is_empty() {
+            return Err(RegistryError::nowhere(image));
+        }
         let mut pause = self.options.pause;
         let mut round = 1;
         loop {
@@ -177,7 +180,7 @@ impl Registry {
                     }
                 }
             }
-            let error = worst.ok_or_else(|| RegistryError::nowhere(image))?;
+            let error = worst.expect("there is at least one endpoint");
             let Some(at_least) = error.retry_after().filter(|_| round < self.options.rounds) else {
                 return Err(error);
             };

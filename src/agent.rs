@@ -1,0 +1,126 @@
+//! L5: one per node: carries out the node's plan and its pool's, and says how far it is.
+//!
+//! Drives `engine::node`. Watches bring plans ([`watch`]), tasks move bytes ([`pull`]), one loop
+//! ([`work`]) tells the engine what happened and starts what it asks for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::measure::Measures;
+use crate::agent::report::ApiReporter;
+use crate::agent::work::Work;
+use crate::domain::plan::Plan;
+use crate::domain::quantity::Bandwidth;
+use crate::domain::signal::Signal;
+use crate::engine::node::Limits;
+use crate::port::{BlobSource, Clock, ContainerRuntime, RuntimeError};
+use crate::telemetry::admin::Gate;
+use crate::telemetry::metric::Metrics;
+
+mod measure;
+mod pace;
+mod pull;
+mod report;
+mod status;
+mod watch;
+mod work;
+
+/// Plans that may wait for the loop; it takes them in microseconds.
+const SEEN: usize = 64;
+
+/// What an agent is made of.
+pub struct Options {
+    /// The API server.
+    pub client: kube::Client,
+    /// Name of the Node.
+    pub node: String,
+    /// Its pool, where that is known without asking the Node object.
+    pub pool: Option<String>,
+    /// Otherwise the labels of the Node that name it, the strongest first.
+    pub pool_labels: Vec<String>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where images go.
+    pub runtime: Arc<dyn ContainerRuntime>,
+    /// Where they come from.
+    pub source: Arc<dyn BlobSource>,
+    /// Concurrency, disk, back-off.
+    pub limits: Limits,
+    /// Most bytes per second for layers that no pod waits for.
+    pub bandwidth: Option<Bandwidth>,
+    /// Shortest time between two writes of a status of which only numbers changed.
+    pub report_pause: Duration,
+    /// Who wants `transfer.finished` and `prefetch.finished`; a full channel loses signals, not
+    /// time.
+    pub signals: Option<mpsc::Sender<Signal>>,
+    /// Opened when the plans have been seen for the first time.
+    pub gate: Option<Gate>,
+}
+
+/// An agent that cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// What is on the node cannot be listed.
+    #[error("cannot list what is on the node: {0}")]
+    Inventory(#[from] RuntimeError),
+}
+
+/// What a watch saw.
+#[derive(Clone, Debug)]
+pub(crate) enum Seen {
+    /// The pool's plan, or that there is none.
+    Pool(Option<Plan>),
+    /// The node's own plan with the generation of its object, or that there is none.
+    Node(Option<(Plan, Option<i64>)>),
+}
+
+/// An agent that has not begun.
+pub struct Agent {
+    options: Options,
+    measures: Measures,
+}
+
+impl Agent {
+    /// Registers its metrics; nothing is asked of anybody yet.
+    pub fn new(options: Options, metrics: &mut Metrics) -> Self {
+        Self {
+            options,
+            measures: Measures::new(metrics),
+        }
+    }
+
+    /// Runs until `shutdown`; partial blobs stay for the next start.
+    ///
+    /// # Errors
+    /// [`AgentError::Inventory`]. An API server, cache or registry that is away is waited for.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), AgentError> {
+        let Self { options, measures } = self;
+        let (tell, seen) = mpsc::channel(SEEN);
+        let ended = shutdown.child_token();
+        let watching = watch::watch(&options, tell, ended.clone());
+        let reporter = ApiReporter::new(options.client.clone(), options.node.clone());
+        let work = Work::new(options, measures, Arc::new(reporter));
+        let working = async {
+            let worked = work.run(seen, shutdown).await;
+            ended.cancel();
+            worked
+        };
+        let ((), worked) = tokio::join!(watching, working);
+        worked
+    }
+}
+
+/// Runs an agent whose metrics nobody serves meanwhile.
+///
+/// # Errors
+/// As [`Agent::run`].
+pub async fn run(
+    options: Options,
+    metrics: &mut Metrics,
+    shutdown: CancellationToken,
+) -> Result<(), AgentError> {
+    Agent::new(options, metrics).run(shutdown).await
+}

@@ -1,0 +1,519 @@
+//! The loop: tells the engine what happened, starts what it asks for, says how far it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::StreamExt;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::agent::measure::Measures;
+use crate::agent::pace::Pace;
+use crate::agent::pull::{Moved, Order, PullError, Puller};
+use crate::agent::report::Reporter;
+use crate::agent::status::{Facts, Journal};
+use crate::agent::{AgentError, Options, Seen};
+use crate::api::NodePrefetchStatus;
+use crate::domain::image::{Digest, ImageManifest, ImageRef};
+use crate::domain::plan::{Plan, Priority};
+use crate::domain::quantity::ByteSize;
+use crate::domain::signal::{Fact, PrefetchFinished, Signal, TransferFinished};
+use crate::domain::time::Timestamp;
+use crate::engine::node::{Effect, EntryProgress, Input, NodeEngine, Phase};
+use crate::port::{Clock, ContainerRuntime, RuntimeChange, RuntimeError};
+use crate::telemetry::admin::Gate;
+
+/// Results that may wait for the loop: transfers and records at once are far fewer.
+const DONE: usize = 256;
+
+/// One agent at work.
+pub(super) struct Work {
+    node: String,
+    clock: Arc<dyn Clock>,
+    runtime: Arc<dyn ContainerRuntime>,
+    puller: Puller,
+    engine: NodeEngine,
+    measures: Measures,
+    signals: Option<mpsc::Sender<Signal>>,
+    gate: Option<Gate>,
+    /// Which of node plan and pool plan have been seen, if only as missing.
+    seen: (bool, bool),
+    plans: (Option<Plan>, Option<Plan>),
+    generation: Option<i64>,
+    transfers: BTreeMap<Digest, Transfer>,
+    transfers_started: u64,
+    /// Bytes that travelled and when the first was asked for, over all attempts.
+    accounts: BTreeMap<Digest, Account>,
+    /// When an entry was first seen, for `prefetch.finished`.
+    entries: BTreeMap<Digest, Timestamp>,
+    manifests: BTreeMap<Digest, ImageManifest>,
+    /// Why an image is not there, by manifest.
+    messages: BTreeMap<Digest, String>,
+    /// Manifests whose turn is over, released once nothing that may share with them is under way.
+    releases: BTreeSet<Digest>,
+    journal: Journal,
+    reporter: Arc<dyn Reporter>,
+    reporting: bool,
+    done: mpsc::Sender<Done>,
+    results: mpsc::Receiver<Done>,
+    tasks: TaskTracker,
+    /// Ends all tasks; transfers keep what they have.
+    stop: CancellationToken,
+}
+
+struct Transfer {
+    number: u64,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+struct Account {
+    since: Timestamp,
+    bytes: u64,
+}
+
+/// What a task brought.
+enum Done {
+    Manifest(ImageRef, Digest, Result<ImageManifest, PullError>),
+    Blob(Digest, u64, Moved, Result<(), PullError>),
+    Record(ImageRef, Digest, Result<(), RuntimeError>),
+    Inventory(Result<Vec<Digest>, RuntimeError>),
+    Report(Box<NodePrefetchStatus>, Result<(), String>),
+}
+
+impl Work {
+    pub(super) fn new(options: Options, measures: Measures, reporter: Arc<dyn Reporter>) -> Self {
+        let (done, results) = mpsc::channel(DONE);
+        let clock = options.clock;
+        let pace = options.bandwidth.filter(|rate| rate.0 > 0.0);
+        let pace = pace.map(|rate| Arc::new(Pace::new(rate, clock.clone())));
+        Self {
+            node: options.node,
+            puller: Puller {
+                runtime: options.runtime.clone(),
+                source: options.source,
+                pace,
+                measures: measures.clone(),
+            },
+            clock,
+            runtime: options.runtime,
+            engine: NodeEngine::new(options.limits),
+            measures,
+            signals: options.signals,
+            gate: options.gate,
+            seen: (false, false),
+            plans: (None, None),
+            generation: None,
+            transfers: BTreeMap::new(),
+            transfers_started: 0,
+            accounts: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            manifests: BTreeMap::new(),
+            messages: BTreeMap::new(),
+            releases: BTreeSet::new(),
+            journal: Journal::new(options.report_pause),
+            reporter,
+            reporting: false,
+            done,
+            results,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    pub(super) async fn run(
+        mut self,
+        mut seen: mpsc::Receiver<Seen>,
+        shutdown: CancellationToken,
+    ) -> Result<(), AgentError> {
+        let present = self.runtime.inventory().await?;
+        self.tell(Input::Inventory(present));
+        let mut changes = self.runtime.changes();
+        let mut watching = true;
+        loop {
+            let wake = self.step();
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                plan = seen.recv(), if watching => match plan {
+                    Some(plan) => self.see(plan),
+                    None => watching = false,
+                },
+                Some(done) = self.results.recv() => self.take(done),
+                Some(change) = changes.next() => self.change(change),
+                () = self.clock.sleep_until(wake) => {}
+            }
+        }
+        self.stop.cancel();
+        self.tasks.close();
+        // Tasks may wait for room among their results.
+        self.results.close();
+        self.tasks.wait().await;
+        Ok(())
+    }
+
+    fn tell(&mut self, input: Input) {
+        let now = self.clock.now();
+        self.engine.input(input, now);
+    }
+
+    /// Does what the engine asks for; answers when to look again even if nothing happens.
+    fn step(&mut self) -> Timestamp {
+        let now = self.clock.now();
+        for effect in self.engine.step(now) {
+            self.carry_out(effect, now);
+        }
+        let progress = self.engine.progress();
+        self.measure(&progress);
+        self.release(&progress);
+        let report_at = self.report(&progress, now);
+        let wake = self.engine.wake_at().unwrap_or(Timestamp::MAX);
+        wake.min(report_at.unwrap_or(Timestamp::MAX))
+    }
+
+    fn see(&mut self, seen: Seen) {
+        let now = self.clock.now();
+        match seen {
+            Seen::Pool(plan) => {
+                self.seen.1 = true;
+                self.plans.1.clone_from(&plan);
+                self.engine.input(Input::PoolPlan(plan), now);
+            }
+            Seen::Node(found) => {
+                self.seen.0 = true;
+                if found.is_none() {
+                    self.journal.forget();
+                }
+                let (plan, generation) = found.map_or((None, None), |(p, g)| (Some(p), g));
+                self.generation = generation;
+                self.plans.0.clone_from(&plan);
+                self.engine.input(Input::NodePlan(plan), now);
+            }
+        }
+        let planned = [&self.plans.0, &self.plans.1].into_iter().flatten();
+        let live: BTreeSet<Digest> = planned
+            .flat_map(|plan| plan.entries.iter().map(|entry| entry.digest.clone()))
+            .collect();
+        self.entries.retain(|digest, _| live.contains(digest));
+        self.manifests.retain(|digest, _| live.contains(digest));
+        self.messages.retain(|digest, _| live.contains(digest));
+        self.releases.retain(|digest| !live.contains(digest));
+        for digest in live {
+            self.entries.entry(digest).or_insert(now);
+        }
+        // A node without a pool never sees a pool's plan: its own is enough to be ready.
+        if let Some(gate) = self.gate.as_ref().filter(|_| self.seen.0) {
+            gate.open();
+        }
+    }
+
+    fn change(&mut self, change: RuntimeChange) {
+        match change {
+            // Our own commit, of which the result is on its way.
+            RuntimeChange::Present(digest) if self.transfers.contains_key(&digest) => {}
+            RuntimeChange::Present(digest) => self.tell(Input::BlobPresent(digest)),
+            RuntimeChange::Foreground { digest, active } => {
+                self.tell(Input::Foreground { digest, active });
+            }
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect, now: Timestamp) {
+        match effect {
+            Effect::FetchManifest { image, digest } => {
+                let puller = self.puller.clone();
+                self.spawn(async move {
+                    let found = puller.manifest(&image, &digest).await;
+                    Done::Manifest(image, digest, found)
+                });
+            }
+            Effect::FetchBlob {
+                image,
+                digest,
+                size,
+                priority,
+            } => {
+                let order = Order {
+                    image,
+                    digest,
+                    size,
+                    priority,
+                };
+                self.fetch(order, now);
+            }
+            Effect::Cancel(digest) => {
+                // The entry stays until the task has suspended its blob.
+                if let Some(transfer) = self.transfers.get_mut(&digest) {
+                    transfer.stop.cancel();
+                    transfer.number = 0;
+                }
+            }
+            Effect::Record { image, digest } => {
+                let runtime = self.runtime.clone();
+                self.spawn(async move {
+                    let recorded = runtime.record(&image, &digest).await;
+                    Done::Record(image, digest, recorded)
+                });
+            }
+            Effect::Release(digest) => {
+                self.releases.insert(digest);
+            }
+        }
+    }
+
+    fn fetch(&mut self, order: Order, now: Timestamp) {
+        self.transfers_started += 1;
+        let number = self.transfers_started;
+        let stop = self.stop.child_token();
+        let digest = order.digest.clone();
+        let account = Account {
+            since: now,
+            bytes: 0,
+        };
+        self.accounts.entry(digest.clone()).or_insert(account);
+        // A transfer of the same blob that was cancelled may still be writing its last bytes.
+        let before = self.transfers.remove(&digest).map(|old| old.task);
+        let (puller, done, stopped) = (self.puller.clone(), self.done.clone(), stop.clone());
+        let task = self.tasks.spawn(async move {
+            if let Some(before) = before {
+                // Its own failure has been reported by itself.
+                let _ = before.await;
+            }
+            let mut moved = Moved::default();
+            let result = puller.blob(&order, &mut moved, &stopped).await;
+            let told = Done::Blob(order.digest, number, moved, result);
+            // The loop has ended: nobody wants to know.
+            let _ = done.send(told).await;
+        });
+        let transfer = Transfer { number, stop, task };
+        self.transfers.insert(digest, transfer);
+    }
+
+    fn spawn(&self, work: impl Future<Output = Done> + Send + 'static) {
+        let (done, stop) = (self.done.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                told = work => {
+                    // As above.
+                    let _ = done.send(told).await;
+                }
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    fn take(&mut self, done: Done) {
+        match done {
+            Done::Manifest(image, digest, Ok(manifest)) => {
+                tracing::debug!(%image, %digest, "manifest is there");
+                self.messages.remove(&digest);
+                self.manifests.insert(digest, manifest.clone());
+                self.tell(Input::Manifest(manifest));
+            }
+            Done::Manifest(image, digest, Err(error)) => self.failed(&image, digest, &error),
+            Done::Blob(digest, number, moved, result) => {
+                self.blob_done(digest, number, &moved, result);
+            }
+            Done::Record(image, digest, Ok(())) => {
+                self.finished(&image, &digest);
+                self.tell(Input::Recorded(digest));
+            }
+            Done::Record(image, digest, Err(error)) => {
+                let error = error.into();
+                self.failed(&image, digest, &error);
+                self.take_stock(None);
+            }
+            Done::Inventory(Ok(present)) => self.tell(Input::Inventory(present)),
+            Done::Inventory(Err(error)) => {
+                tracing::warn!(%error, "cannot list what is on the node");
+            }
+            Done::Report(status, result) => {
+                self.reporting = false;
+                let now = self.clock.now();
+                match result {
+                    Ok(()) => self.journal.wrote(*status, now),
+                    Err(error) => {
+                        tracing::warn!(node = self.node, %error, "cannot write the status");
+                        self.journal.failed(now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn blob_done(
+        &mut self,
+        digest: Digest,
+        number: u64,
+        moved: &Moved,
+        result: Result<(), PullError>,
+    ) {
+        let now = self.clock.now();
+        if let Some(account) = self.accounts.get_mut(&digest) {
+            account.bytes += moved.bytes;
+        }
+        let current = self.transfers.get(&digest).map(|transfer| transfer.number);
+        let cancelled = current == Some(0);
+        if current == Some(number) || cancelled {
+            self.transfers.remove(&digest);
+        }
+        match result {
+            Ok(()) => {
+                // A second transfer that was begun after this one was cancelled has nothing to do.
+                if let Some(other) = self.transfers.remove(&digest) {
+                    other.stop.cancel();
+                }
+                let account = self.accounts.remove(&digest);
+                let bytes = ByteSize(account.as_ref().map_or(0, |account| account.bytes));
+                let finished = TransferFinished {
+                    node: self.node.clone(),
+                    digest: digest.clone(),
+                    bytes,
+                    from: moved.from.unwrap_or("disk").to_owned(),
+                    seconds: account.map_or(0.0, |account| now.secs_since(account.since)),
+                };
+                self.signal(&digest, Fact::TransferFinished(finished));
+                self.tell(if cancelled {
+                    Input::BlobPresent(digest)
+                } else {
+                    Input::Fetched {
+                        digest,
+                        moved: bytes,
+                    }
+                });
+            }
+            Err(PullError::Stopped) => {}
+            Err(_) if cancelled || current != Some(number) => {}
+            Err(error) => {
+                self.measures.failed.of(error.reason()).inc();
+                tracing::warn!(node = self.node, %digest, %error, "layer did not come");
+                self.explain(&digest, &error);
+                let lasting = error.is_lasting();
+                self.tell(Input::Failed { digest, lasting });
+            }
+        }
+    }
+
+    /// A layer's failure is every image's that needs it.
+    fn explain(&mut self, layer: &Digest, error: &PullError) {
+        let needs = |m: &&ImageManifest| m.layers.iter().any(|l| l.digest == *layer);
+        for manifest in self.manifests.values().filter(needs) {
+            self.messages
+                .insert(manifest.digest.clone(), error.to_string());
+        }
+    }
+
+    fn failed(&mut self, image: &ImageRef, digest: Digest, error: &PullError) {
+        self.measures.failed.of(error.reason()).inc();
+        tracing::warn!(node = self.node, %image, %digest, %error, "image is not to be had now");
+        self.messages.insert(digest.clone(), error.to_string());
+        let lasting = error.is_lasting();
+        self.tell(Input::Failed { digest, lasting });
+    }
+
+    fn finished(&mut self, image: &ImageRef, digest: &Digest) {
+        let now = self.clock.now();
+        tracing::info!(node = self.node, %image, %digest, "image is whole");
+        self.messages.remove(digest);
+        let since = self.entries.get(digest).copied().unwrap_or(now);
+        let size = self.manifests.get(digest).map(ImageManifest::size);
+        let finished = PrefetchFinished {
+            node: self.node.clone(),
+            image: image.clone(),
+            bytes: size.unwrap_or_default(),
+            seconds: now.secs_since(since),
+        };
+        self.signal(digest, Fact::PrefetchFinished(finished));
+    }
+
+    fn signal(&self, digest: &Digest, fact: Fact) {
+        let Some(signals) = &self.signals else {
+            return;
+        };
+        let now = self.clock.now();
+        let source = format!("/forelay/agent/{}", self.node);
+        let id = format!("{}/{}/{}", fact.event_type(), digest.hex(), now.as_micros());
+        if signals
+            .try_send(Signal::new(&source, id, now, fact))
+            .is_err()
+        {
+            tracing::debug!(node = self.node, "nobody takes signals: one is lost");
+        }
+    }
+
+    /// Lists what is on the node after giving something up.
+    fn take_stock(&self, release: Option<Digest>) {
+        let runtime = self.runtime.clone();
+        self.spawn(async move {
+            if let Some(digest) = release
+                && let Err(error) = runtime.release(&digest).await
+            {
+                tracing::warn!(%digest, %error, "cannot release an image");
+            }
+            Done::Inventory(runtime.inventory().await)
+        });
+    }
+
+    /// Releases wait until every live image is recorded or given up: a new version of an image
+    /// shares most layers with the old one, and the runtime knows of sharing only by records.
+    fn release(&mut self, progress: &[EntryProgress]) {
+        let busy = |entry: &EntryProgress| {
+            matches!(
+                entry.phase,
+                Phase::Queued | Phase::Fetching | Phase::Recording
+            )
+        };
+        if progress.iter().any(busy) {
+            return;
+        }
+        for digest in std::mem::take(&mut self.releases) {
+            self.messages.remove(&digest);
+            self.take_stock(Some(digest));
+        }
+    }
+
+    fn measure(&self, progress: &[EntryProgress]) {
+        let recorded = progress.iter().filter(|e| e.phase == Phase::Recorded);
+        self.measures.present_images.set(recorded.count() as f64);
+        let waiting = progress.iter().filter(|e| e.phase == Phase::Queued);
+        self.measures.queued_blobs.set(waiting.count() as f64);
+    }
+
+    /// Writes the status when it is time to; answers when it will be.
+    fn report(&mut self, progress: &[EntryProgress], now: Timestamp) -> Option<Timestamp> {
+        if self.reporting || self.plans.0.is_none() {
+            return None;
+        }
+        let priorities = self.priorities();
+        let facts = Facts {
+            progress,
+            priorities: &priorities,
+            messages: &self.messages,
+            generation: self.generation,
+        };
+        let status = self.journal.status(&facts, now);
+        let due = self.journal.due(&status, now)?;
+        if due > now {
+            return Some(due);
+        }
+        self.reporting = true;
+        let reporter = self.reporter.clone();
+        self.spawn(async move {
+            let written = reporter.report(status.clone()).await;
+            Done::Report(Box::new(status), written)
+        });
+        None
+    }
+
+    fn priorities(&self) -> BTreeMap<Digest, Priority> {
+        let mut strongest = BTreeMap::new();
+        let plans = [&self.plans.0, &self.plans.1].into_iter().flatten();
+        for entry in plans.flat_map(|plan| &plan.entries) {
+            let known = strongest.entry(entry.digest.clone());
+            let known = known.or_insert(entry.priority);
+            *known = entry.priority.min(*known);
+        }
+        strongest
+    }
+}
