@@ -8,9 +8,11 @@
 //! Start reading at `machine.rs`: requests and the time in, objects and refusals out. `http.rs` and
 //! `stream.rs` are the sockets around it, `handle.rs` the way in without one.
 
+mod accept;
 mod apply;
 mod builtin;
 mod cel;
+mod commit;
 mod crd;
 mod decode;
 mod delete;
@@ -81,7 +83,7 @@ impl Options {
         Self {
             clock,
             seed: 0,
-            bookmark_interval: Duration::from_secs(60),
+            bookmark_interval: Duration::from_mins(1),
             history_max: 4096,
             objects_max: 400_000,
             watches_max: 4096,

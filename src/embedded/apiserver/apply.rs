@@ -106,8 +106,9 @@ pub fn compare(old: &Value, new: &Value, schema: &Schema) -> Comparison {
         match old_parts.iter().find(|old| old.element == part.element) {
             None => out.added.insert(part.element.clone(), everything(part)),
             Some(old) => {
-                let both = parts(old.value, part.schema).is_some()
-                    && parts(part.value, part.schema).is_some();
+                // null is what a typed server prints for a list or map that is not there yet.
+                let was_open = old.value.is_null() || parts(old.value, part.schema).is_some();
+                let both = was_open && parts(part.value, part.schema).is_some();
                 if both {
                     let inner = compare(old.value, part.value, part.schema);
                     let at = |below| Entry {

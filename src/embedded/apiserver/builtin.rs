@@ -3,12 +3,13 @@
 use std::sync::{Arc, LazyLock};
 
 use k8s_openapi::api::{apps, autoscaling, batch, coordination, core, events};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value};
 
 use super::resource::{CRDS, EVENTS, Resource};
-use super::schema::{Reader, Schema, Type};
+use super::schema::{Reader, Schema};
 use super::status::qualified;
 
 /// One row of the table: what the schema does not say of a kind.
@@ -87,11 +88,6 @@ fn defined<T: JsonSchema>(generator: &mut SchemaGenerator) -> String {
     T::schema_name().into_owned()
 }
 
-/// CRDs hold schemas within schemas: served open, checked by hand.
-fn open(_: &mut SchemaGenerator) -> String {
-    String::new()
-}
-
 const CORE: (&str, &str) = ("", "v1");
 const APPS: (&str, &str) = ("apps", "v1");
 const BATCH: (&str, &str) = ("batch", "v1");
@@ -134,6 +130,13 @@ const NEW_EVENT_FIELDS: &[&str] = &[
 ];
 
 fn rows() -> Vec<Row> {
+    [core_rows(), workload_rows(), other_rows()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn core_rows() -> Vec<Row> {
     vec![
         Row::new(
             CORE,
@@ -170,6 +173,11 @@ fn rows() -> Vec<Row> {
             "PodTemplate",
             defined::<core::v1::PodTemplate>,
         ),
+    ]
+}
+
+fn workload_rows() -> Vec<Row> {
+    vec![
         Row::new(
             APPS,
             "daemonsets",
@@ -209,6 +217,11 @@ fn rows() -> Vec<Row> {
         Row::new(BATCH, "jobs", "Job", defined::<batch::v1::Job>)
             .workload()
             .selectable(&["status.successful"]),
+    ]
+}
+
+fn other_rows() -> Vec<Row> {
+    vec![
         Row::new(
             ("autoscaling", "v2"),
             "horizontalpodautoscalers",
@@ -235,7 +248,7 @@ fn rows() -> Vec<Row> {
             ("apiextensions.k8s.io", "v1"),
             "customresourcedefinitions",
             "CustomResourceDefinition",
-            open,
+            defined::<CustomResourceDefinition>,
         )
         .short(&["crd", "crds"])
         .cluster()
@@ -268,34 +281,18 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| {
     let metadata = read(&metadata_name);
     let resources = rows
         .into_iter()
-        .map(|(row, name)| Arc::new(resource(row, &name, &mut read, &metadata)));
+        .map(|(row, name)| Arc::new(resource(row, &name, &mut read)));
     Tables {
         resources: resources.collect(),
         metadata: Arc::clone(&metadata),
     }
 });
 
-fn resource(
-    row: Row,
-    definition: &str,
-    read: &mut impl FnMut(&str) -> Arc<Schema>,
-    metadata: &Arc<Schema>,
-) -> Resource {
-    let schema = if definition.is_empty() {
-        let mut open = Schema::new(Type::Object);
-        open.preserve = true;
-        open.properties
-            .insert("metadata".to_owned(), Arc::clone(metadata));
-        for part in ["spec", "status"] {
-            open.properties.insert(part.to_owned(), Schema::any());
-        }
-        Arc::new(open)
-    } else {
-        // The kind's own requirements are checked by hand, in upstream's words.
-        Arc::new(Schema {
-            required: Vec::new(),
-            ..(*read(definition)).clone()
-        })
+fn resource(row: Row, definition: &str, read: &mut impl FnMut(&str) -> Arc<Schema>) -> Resource {
+    // The kind's own requirements are checked by hand, in upstream's words.
+    let schema = Schema {
+        required: Vec::new(),
+        ..(*read(definition)).clone()
     };
     let group_plural = qualified(row.plural, row.group);
     let (collection, stored_version) = match row.plural {
@@ -323,7 +320,7 @@ fn resource(
         custom: false,
         unconditional_update: !is_lease && collection != CRDS,
         create_on_update: is_lease || collection == EVENTS,
-        schema,
+        schema: Arc::new(schema),
         selectable: row
             .selectable
             .iter()

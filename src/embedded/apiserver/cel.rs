@@ -309,7 +309,7 @@ impl<'s> Scope<'s> {
             }
             Expr::Call(call) => {
                 if let Some(target) = &call.target {
-                    if !self.is_qualified(target, &call.func_name) {
+                    if !is_qualified(target, &call.func_name) {
                         self.check(target)?;
                         self.function(&call.func_name)?;
                     }
@@ -390,14 +390,6 @@ impl<'s> Scope<'s> {
         Err(self.error(&format!(".{field}"), field, "undefined field"))
     }
 
-    /// Whether `target.name` is the qualified name of a function, such as `math.greatest`.
-    fn is_qualified(&self, target: &IdedExpr, name: &str) -> bool {
-        match &target.expr {
-            Expr::Ident(namespace) => declared(&format!("{namespace}.{name}")),
-            _ => false,
-        }
-    }
-
     fn function(&self, name: &str) -> Result<(), String> {
         let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic());
         if !is_name || declared(name) {
@@ -421,6 +413,14 @@ impl<'s> Scope<'s> {
             "compilation failed: ERROR: <input>:1:{column}: {what} '{name}'\n | {}\n | {dots}^",
             self.source
         )
+    }
+}
+
+/// Whether `target.name` is the qualified name of a function, such as `math.greatest`.
+fn is_qualified(target: &IdedExpr, name: &str) -> bool {
+    match &target.expr {
+        Expr::Ident(namespace) => declared(&format!("{namespace}.{name}")),
+        _ => false,
     }
 }
 

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::crd;
 use super::machine::{Due, Machine, Target, seconds, served};
+use super::managed::{self, Writer};
 use super::metadata;
 use super::read::ListQuery;
 use super::resource::{CRDS, NAMESPACES};
@@ -56,7 +57,7 @@ impl Machine {
         let resource = &target.resource;
         let found = self.store.get(&resource.collection, &target.key());
         let live = (*found.ok_or_else(|| target.not_found())?.object).clone();
-        self.check_preconditions(target, &live, options)?;
+        check_preconditions(target, &live, options)?;
         let terminating = live["metadata"].get("deletionTimestamp").is_some();
         let foreground = options.propagation.as_deref() == Some("Foreground");
         let lingers = foreground
@@ -111,43 +112,6 @@ impl Machine {
             self.delete(&one, &DeleteOptions::default(), now)?;
         }
         Ok(list)
-    }
-
-    fn check_preconditions(
-        &self,
-        target: &Target,
-        live: &Value,
-        options: &DeleteOptions,
-    ) -> Result<(), ApiError> {
-        let resource = &target.resource;
-        let conflict = |why: String| {
-            // Upstream names the kind here, not the resource.
-            Err(ApiError::conflict(
-                &resource.group,
-                &resource.kind,
-                &target.name,
-                &why,
-            ))
-        };
-        let uid = metadata::text(live, "uid").unwrap_or_default();
-        if let Some(wanted) = options.uid.as_deref().filter(|&wanted| wanted != uid) {
-            return conflict(format!(
-                "the UID in the precondition ({wanted}) does not match the UID in record ({uid}). \
-                 The object might have been deleted and then recreated"
-            ));
-        }
-        let version = metadata::text(live, "resourceVersion").unwrap_or_default();
-        if let Some(wanted) = options
-            .version
-            .as_deref()
-            .filter(|&wanted| wanted != version)
-        {
-            return conflict(format!(
-                "the ResourceVersion in the precondition ({wanted}) does not match the \
-                 ResourceVersion in record ({version}). The object might have been modified"
-            ));
-        }
-        Ok(())
     }
 
     /// Stores the object as terminating.
@@ -292,13 +256,21 @@ impl Machine {
         for resource in resources.unwrap_or_default() {
             self.registry.add(resource.into());
         }
-        let established = object["status"]["conditions"].is_array();
-        if !established {
-            let mut object = object.clone();
-            object["status"] = crd::established_status(&object, &seconds(now));
-            self.store
-                .put(CRDS, target.key_of(&object), object, false)?;
+        if object["status"]["conditions"].is_array() {
+            return Ok(());
         }
+        let mut established = object.clone();
+        established["status"] = crd::established_status(object, &seconds(now));
+        let writer = Writer {
+            manager: "kube-apiserver".to_owned(),
+            operation: "Update",
+            api_version: target.resource.api_version(),
+            subresource: "status".to_owned(),
+            time: seconds(now),
+        };
+        managed::track_update(object, &mut established, &target.resource.schema, &writer);
+        self.store
+            .put(CRDS, target.key_of(object), established, false)?;
         Ok(())
     }
 
@@ -347,6 +319,43 @@ impl Machine {
         }
         self.erase(NAMESPACES, &(String::new(), name.to_owned()), now);
     }
+}
+
+/// The object has to be the one, and in the state, that the deleter believes.
+fn check_preconditions(
+    target: &Target,
+    live: &Value,
+    options: &DeleteOptions,
+) -> Result<(), ApiError> {
+    let resource = &target.resource;
+    let conflict = |why: String| {
+        // Upstream names the kind here, not the resource.
+        Err(ApiError::conflict(
+            &resource.group,
+            &resource.kind,
+            &target.name,
+            &why,
+        ))
+    };
+    let uid = metadata::text(live, "uid").unwrap_or_default();
+    if let Some(wanted) = options.uid.as_deref().filter(|&wanted| wanted != uid) {
+        return conflict(format!(
+            "the UID in the precondition ({wanted}) does not match the UID in record ({uid}). \
+             The object might have been deleted and then recreated"
+        ));
+    }
+    let version = metadata::text(live, "resourceVersion").unwrap_or_default();
+    if let Some(wanted) = options
+        .version
+        .as_deref()
+        .filter(|&wanted| wanted != version)
+    {
+        return conflict(format!(
+            "the ResourceVersion in the precondition ({wanted}) does not match the \
+             ResourceVersion in record ({version}). The object might have been modified"
+        ));
+    }
+    Ok(())
 }
 
 /// The answer to a DELETE that took effect at once.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::resource::{Registry, Resource};
+use super::resource::{NAMESPACES, Registry, Resource};
 use super::status::ApiError;
 
 /// `/api`.
@@ -76,12 +76,15 @@ pub fn resources(registry: &Registry, group: &str, version: &str) -> Result<Valu
 }
 
 fn main(resource: &Resource) -> Value {
+    let mut verbs = vec![
+        "create", "delete", "get", "list", "patch", "update", "watch",
+    ];
+    if resource.collection != NAMESPACES {
+        verbs.push("deletecollection");
+    }
     let mut entry = json!({
         "name": resource.plural, "singularName": resource.singular,
-        "namespaced": resource.namespaced, "kind": resource.kind,
-        "verbs": [
-            "create", "delete", "deletecollection", "get", "list", "patch", "update", "watch",
-        ],
+        "namespaced": resource.namespaced, "kind": resource.kind, "verbs": verbs,
     });
     if !resource.short_names.is_empty() {
         entry["shortNames"] = json!(resource.short_names);

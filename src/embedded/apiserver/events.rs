@@ -14,14 +14,12 @@ const RENAMED: [(&str, &str); 7] = [
 ];
 
 /// Members that the real server prints even when they are empty.
-const CORE_ALWAYS: [(&str, fn() -> Value); 6] = [
-    ("source", || json!({})),
-    ("firstTimestamp", || Value::Null),
-    ("lastTimestamp", || Value::Null),
-    ("eventTime", || Value::Null),
-    ("reportingComponent", || json!("")),
-    ("reportingInstance", || json!("")),
-];
+fn core_always() -> Value {
+    json!({
+        "source": {}, "firstTimestamp": null, "lastTimestamp": null, "eventTime": null,
+        "reportingComponent": "", "reportingInstance": "",
+    })
+}
 
 /// The v1 form of an events.k8s.io/v1 Event.
 pub fn to_core(event: &Value) -> Value {
@@ -36,12 +34,11 @@ pub fn from_core(core: &Value) -> Value {
     let mut event = renamed(core, |(new, old)| (old, new));
     event["apiVersion"] = json!("events.k8s.io/v1");
     // Upstream leaves these out of the new form when they are empty.
-    for name in ["reportingController", "reportingInstance"] {
-        if event[name] == json!("") {
-            if let Some(map) = event.as_object_mut() {
-                map.remove(name);
-            }
-        }
+    if let Some(map) = event.as_object_mut() {
+        let is_void = |name: &str, value: &Value| {
+            matches!(name, "reportingController" | "reportingInstance") && value == &json!("")
+        };
+        map.retain(|name, value| !is_void(name, value));
     }
     event
 }
@@ -51,8 +48,8 @@ pub fn fill(core: &mut Value) {
     let Some(map) = core.as_object_mut() else {
         return;
     };
-    for (name, empty) in CORE_ALWAYS {
-        map.entry(name).or_insert_with(empty);
+    for (name, empty) in core_always().as_object().into_iter().flatten() {
+        map.entry(name).or_insert_with(|| empty.clone());
     }
 }
 

@@ -8,13 +8,14 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::decode;
 use super::delete::{DeleteOptions, check_propagation};
 use super::discovery;
 use super::machine::{Machine, Target};
 use super::request::{Params, View, is_yaml, media_type, unknown_format, view};
+use super::resource::NAMESPACES;
 use super::route::{ObjectPath, Route};
 use super::shared::Shared;
 use super::status::{ApiError, Cause};
@@ -113,8 +114,7 @@ fn write(shared: &Shared, target: &Target, call: &Call<'_>) -> Result<Written, A
     let on_collection = target.name.is_empty();
     let nowhere = resource.namespaced && target.namespace.is_empty();
     let is_create = call.parts.method == Method::POST;
-    if !target.subresource.is_empty() && !(target.is_status() && resource.has_status && !is_create)
-    {
+    if !target.is_served() || (is_create && target.is_status()) {
         return Err(target.not_found());
     }
     if is_create != on_collection || nowhere {
@@ -156,10 +156,17 @@ fn write(shared: &Shared, target: &Target, call: &Call<'_>) -> Result<Written, A
                 machine.apply(target, body, &call.options("PatchOptions", now)?)
             })
         }
-        _ => Err(unknown_format(
+        "application/strategic-merge-patch+json" => Err(unknown_format(
             "application/json-patch+json, application/merge-patch+json, \
              application/apply-patch+yaml",
         )),
+        _ => {
+            let error = ApiError::new(415, "UnsupportedMediaType", "415: Unsupported Media Type");
+            Err(ApiError {
+                details: Some(json!({})),
+                ..error
+            })
+        }
     }
 }
 
@@ -174,21 +181,25 @@ pub(super) fn merge(object: &mut Value, patch: &Value) -> Result<(), ApiError> {
 
 /// RFC 6902.
 fn step_by_step(object: &mut Value, patch: Value) -> Result<(), ApiError> {
-    let patch: json_patch::Patch = serde_json::from_value(patch)
-        .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
-    json_patch::patch(object, &patch).map_err(|_| {
+    if !patch.is_array() {
+        return Err(ApiError::bad_request("error decoding patch: not an array"));
+    }
+    let impossible = || {
         let message = "the server rejected our request due to an error in our request";
         ApiError {
-            details: Some(serde_json::json!({})),
+            details: Some(json!({})),
             ..ApiError::new(422, "Invalid", message)
         }
-    })
+    };
+    let patch: json_patch::Patch = serde_json::from_value(patch).map_err(|_| impossible())?;
+    json_patch::patch(object, &patch).map_err(|_| impossible())
 }
 
 fn delete(shared: &Shared, target: &Target, call: &Call<'_>) -> Result<Response, ApiError> {
-    let body = match call.body.is_empty() {
-        true => Value::Null,
-        false => decode::patch(&call.body)?,
+    let body = if call.body.is_empty() {
+        Value::Null
+    } else {
+        decode::patch(&call.body)?
     };
     let mut options = DeleteOptions::from_body(&body);
     options.dry_run |= call.params.dry_run("DeleteOptions")?;
@@ -196,6 +207,9 @@ fn delete(shared: &Shared, target: &Target, call: &Call<'_>) -> Result<Response,
         options.propagation = Some(policy.to_owned());
     }
     check_propagation(options.propagation.as_deref())?;
+    if target.name.is_empty() && target.resource.collection == NAMESPACES {
+        return Err(ApiError::method_not_allowed());
+    }
     let answer = if target.name.is_empty() {
         let selector = call.params.selector(&target.resource)?;
         shared.change(|machine, now| machine.delete_all(target, selector, now))?

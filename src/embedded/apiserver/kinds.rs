@@ -10,6 +10,10 @@ const CONFIG_MAP_BYTES_MAX: usize = 1 << 20;
 /// Longest note of an Event, bytes.
 const NOTE_BYTES_MAX: usize = 1024;
 
+const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or \
+    '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is \
+    '[-._a-zA-Z0-9]+')";
+
 /// Members with microseconds, per kind, as JSON pointers.
 const MICRO_TIMES: [(&str, &[&str]); 2] = [
     ("Lease", &["/spec/acquireTime", "/spec/renewTime"]),
@@ -58,25 +62,48 @@ pub fn default(resource: &Resource, object: &mut Value) {
             object["status"] = json!({"phase": "Active"});
         }
         "Pod" => object["status"] = json!({"phase": "Pending"}),
-        "Lease" => {
-            if object.get("spec").is_none() {
-                object["spec"] = json!({});
-            }
-        }
+        "Lease" if object.get("spec").is_none() => object["spec"] = json!({}),
         "Event" if resource.group.is_empty() => super::events::fill(object),
         _ => {}
     }
 }
 
-/// The rules of the kind that `object` breaks; `created` when there was no object before.
-pub fn check(resource: &Resource, object: &Value, created: bool) -> Vec<Cause> {
+/// The part of a new object that nobody owns: what a typed server prints in any case, and what
+/// `default` added.
+pub fn baseline(resource: &Resource, object: &Value) -> Value {
+    let mut nothing = json!({"metadata": {}});
+    if resource.custom {
+        return nothing;
+    }
+    nothing["spec"] = json!({});
+    nothing["status"] = json!({});
+    match resource.kind.as_str() {
+        "Namespace" => {
+            nothing["spec"] = object["spec"].clone();
+            nothing["status"] = object["status"].clone();
+        }
+        "Event" if resource.group.is_empty() => super::events::fill(&mut nothing),
+        "CustomResourceDefinition" => {
+            nothing["spec"]["names"] = json!({});
+            nothing["status"] = object["status"].clone();
+        }
+        _ => {}
+    }
+    nothing
+}
+
+/// The rules of the kind that `object` breaks; `live` is what it replaces.
+pub fn check(resource: &Resource, object: &Value, live: Option<&Value>) -> Vec<Cause> {
     if resource.custom {
         return Vec::new();
     }
     match resource.kind.as_str() {
         "Lease" => check_lease(&object["spec"]),
         "ConfigMap" => check_config_map(object),
-        "Event" if created && resource.group == "events.k8s.io" => check_event(object),
+        "Event" if resource.group == "events.k8s.io" => match live {
+            None => check_event(object),
+            Some(live) => check_event_change(object, live),
+        },
         _ => Vec::new(),
     }
 }
@@ -93,15 +120,51 @@ fn check_lease(spec: &Value) -> Vec<Cause> {
     causes
 }
 
+/// Of an Event only the series changes; upstream names the members as the old form does.
+fn check_event_change(event: &Value, live: &Value) -> Vec<Cause> {
+    const FIXED: [(&str, &str); 8] = [
+        ("note", "message"),
+        ("regarding", "involvedObject"),
+        ("reason", "reason"),
+        ("type", "type"),
+        ("eventTime", "eventTime"),
+        ("reportingController", "reportingController"),
+        ("reportingInstance", "reportingInstance"),
+        ("action", "action"),
+    ];
+    let changed = FIXED
+        .into_iter()
+        .filter(|(name, _)| event[name] != live[name]);
+    changed
+        .map(|(name, shown)| Cause::invalid(shown, &event[name], "field is immutable"))
+        .collect()
+}
+
 fn check_config_map(object: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    for key in object["data"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, _)| key)
+    {
+        let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if key.is_empty() || !key.chars().all(is_legal) {
+            causes.push(Cause::invalid(
+                format!("data[{key}]"),
+                &json!(key),
+                CONFIG_KEY,
+            ));
+        }
+    }
     let data = object["data"].as_object().into_iter().flatten();
     let bytes: usize = data
         .map(|(key, value)| key.len() + value.as_str().map_or(0, str::len))
         .sum();
-    if bytes <= CONFIG_MAP_BYTES_MAX {
-        return Vec::new();
+    if bytes > CONFIG_MAP_BYTES_MAX {
+        causes.push(Cause::too_long("[]", CONFIG_MAP_BYTES_MAX as u64));
     }
-    vec![Cause::too_long("[]", CONFIG_MAP_BYTES_MAX as u64)]
+    causes
 }
 
 fn check_event(event: &Value) -> Vec<Cause> {

@@ -44,6 +44,11 @@ impl Target {
         self.subresource == "status"
     }
 
+    /// Whether the resource has the subresource.
+    pub fn is_served(&self) -> bool {
+        self.subresource.is_empty() || (self.is_status() && self.resource.has_status)
+    }
+
     /// 404 for the object.
     pub fn not_found(&self) -> ApiError {
         self.resource.not_found(&self.name)
@@ -148,13 +153,10 @@ impl Machine {
 
     /// One object in the form of the resource.
     pub fn get(&self, target: &Target) -> Result<Value, ApiError> {
-        if !target.subresource.is_empty() && !(target.is_status() && target.resource.has_status) {
+        if !target.is_served() {
             return Err(target.not_found());
         }
-        match self.store.get(&target.resource.collection, &target.key()) {
-            Some(stored) => Ok(served(&target.resource, &stored.object)),
-            None => Err(target.not_found()),
-        }
+        self.live(target).ok_or_else(|| target.not_found())
     }
 
     /// The objects of a collection at `version`, or now.

@@ -47,10 +47,10 @@ impl Manager {
     fn described(&self) -> String {
         let mut text = format!("\"{}\"", self.name);
         if !self.subresource.is_empty() {
-            text.push_str(&format!(" with subresource \"{}\"", self.subresource));
+            text = format!("{text} with subresource \"{}\"", self.subresource);
         }
         if self.operation == "Update" {
-            text.push_str(&format!(" using {}", self.api_version));
+            text = format!("{text} using {}", self.api_version);
         }
         text
     }

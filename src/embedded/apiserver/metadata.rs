@@ -189,11 +189,26 @@ pub fn keep_only_identity(object: &mut Value) {
     }
 }
 
-/// Removes a member that is null.
-pub fn drop_null(object: &mut Value, member: &str) {
+/// Sets managedFields, or takes them away.
+pub fn set_managed_fields(object: &mut Value, fields: Option<Value>) {
     if let Some(map) = object["metadata"].as_object_mut() {
-        if map.get(member).is_some_and(Value::is_null) {
-            map.remove(member);
+        match fields {
+            Some(fields) => map.insert("managedFields".to_owned(), fields),
+            None => map.remove("managedFields"),
+        };
+    }
+}
+
+/// Takes away what a new object cannot have.
+pub fn forget_history(metadata: &mut Value) {
+    if let Some(map) = metadata.as_object_mut() {
+        for name in [
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "generation",
+            "selfLink",
+        ] {
+            map.remove(name);
         }
     }
 }

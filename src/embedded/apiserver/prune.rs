@@ -65,10 +65,8 @@ pub fn default(value: &mut Value, schema: &Schema) {
 
 fn fill(map: &mut Map<String, Value>, schema: &Schema) {
     for (name, child) in &schema.properties {
-        if let Some(value) = &child.default {
-            if !map.contains_key(name) {
-                map.insert(name.clone(), value.clone());
-            }
+        if let (Some(value), false) = (&child.default, map.contains_key(name)) {
+            map.insert(name.clone(), value.clone());
         }
     }
 }

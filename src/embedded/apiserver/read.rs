@@ -43,7 +43,7 @@ impl Machine {
         let resource = &target.resource;
         let (version, after) = self.position(query)?;
         let Some(objects) = self.objects(resource, version) else {
-            return Err(self.expired(query, after.as_ref()));
+            return Err(expired(query, after.as_ref()));
         };
         let version = version.unwrap_or(self.version());
         let as_stored = resource.api_version() == resource.stored_version;
@@ -132,22 +132,23 @@ impl Machine {
             }
         }
     }
+}
 
-    fn expired(&self, query: &ListQuery, after: Option<&Key>) -> ApiError {
-        match after.filter(|_| query.token.is_some()) {
-            Some(after) => ApiError {
-                continue_token: Some(token(-1, after)),
-                ..ApiError::expired(
-                    "The provided continue parameter is too old to display a consistent list \
-                     result. You can start a new list without the continue parameter, or use the \
-                     continue token in this response to retrieve the remainder of the results. \
-                     Continuing with the provided token results in an inconsistent list - objects \
-                     that were created, modified, or deleted between the time the first chunk was \
-                     returned and now may show up in the list.",
-                )
-            },
-            None => ApiError::expired("The resourceVersion for the provided list is too old."),
-        }
+/// 410, with a token that goes on where the old one cannot.
+fn expired(query: &ListQuery, after: Option<&Key>) -> ApiError {
+    match after.filter(|_| query.token.is_some()) {
+        Some(after) => ApiError {
+            continue_token: Some(token(-1, after)),
+            ..ApiError::expired(
+                "The provided continue parameter is too old to display a consistent list \
+                 result. You can start a new list without the continue parameter, or use the \
+                 continue token in this response to retrieve the remainder of the results. \
+                 Continuing with the provided token results in an inconsistent list - objects \
+                 that were created, modified, or deleted between the time the first chunk was \
+                 returned and now may show up in the list.",
+            )
+        },
+        None => ApiError::expired("The resourceVersion for the provided list is too old."),
     }
 }
 

@@ -20,7 +20,7 @@ use super::watch::{Cursor, WatchEvent};
 /// Events per piece of the response: what a slow reader makes the server hold, besides the history.
 const BATCH_MAX: usize = 256;
 /// Upstream ends watches that name no timeout after 30 to 60 minutes.
-const TIMEOUT_DEFAULT: Duration = Duration::from_secs(1800);
+const TIMEOUT_DEFAULT: Duration = Duration::from_mins(30);
 /// Upstream sends a last bookmark about two seconds before the end.
 const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 
