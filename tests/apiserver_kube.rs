@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use forelay::api;
 use forelay::embedded::apiserver::{ApiServer, Handle, ObjectRef, Options};
 use forelay::telemetry::clock::SystemClock;
 use futures::{Stream, StreamExt};
@@ -493,5 +494,125 @@ async fn discovery_names_custom_kinds() {
         .collect();
     assert_eq!(names, ["plans", "plans/status"]);
     assert_eq!(server.client.apiserver_version().await.unwrap().minor, "36");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn our_own_definitions_are_installed_and_enforced() {
+    let server = Running::start(|_| {}).await;
+    let crds: Api<CustomResourceDefinition> = Api::all(server.client.clone());
+    let install = PatchParams::apply("installer").force();
+    for crd in api::crds() {
+        let name = crd.name_any();
+        crds.patch(&name, &install, &Patch::Apply(&crd))
+            .await
+            .unwrap();
+        let conditions = crds
+            .get(&name)
+            .await
+            .unwrap()
+            .status
+            .unwrap()
+            .conditions
+            .unwrap();
+        assert!(
+            conditions
+                .iter()
+                .any(|c| c.type_ == "Established" && c.status == "True")
+        );
+    }
+    let kind = GroupVersionKind::gvk("forelay.dev", "v1alpha1", "NodePrefetch");
+    let resource = ApiResource::from_gvk_with_plural(&kind, "nodeprefetches");
+    let prefetches: Api<DynamicObject> = Api::all_with(server.client.clone(), &resource);
+    let prefetch = |name: &str, epoch: u64| {
+        let spec = json!({"node": "n1", "epoch": epoch, "made": "2026-11-23T08:31:48.174243Z"});
+        Patch::Apply(json!({
+            "apiVersion": "forelay.dev/v1alpha1", "kind": "NodePrefetch",
+            "metadata": {"name": name}, "spec": spec,
+        }))
+    };
+    let leader = PatchParams::apply("leader").force();
+    let made = prefetches
+        .patch("n1", &leader, &prefetch("n1", 2))
+        .await
+        .unwrap();
+    assert_eq!(
+        made.data["spec"]["entries"],
+        json!([]),
+        "defaults are filled in"
+    );
+    let older = prefetches
+        .patch("n1", &leader, &prefetch("n1", 1))
+        .await
+        .unwrap_err();
+    let Error::Api(status) = older else {
+        panic!("{older}")
+    };
+    assert_eq!(status.code, 422);
+    assert!(
+        status.message.contains("epoch never goes back"),
+        "{}",
+        status.message
+    );
+    let misnamed = prefetches
+        .patch("n2", &leader, &prefetch("n2", 2))
+        .await
+        .unwrap_err();
+    assert_eq!(status_code(misnamed), 422);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_definition_that_no_server_would_take_is_refused() {
+    let server = Running::start(|_| {}).await;
+    let crds: Api<CustomResourceDefinition> = Api::all(server.client.clone());
+    let changed = |change: fn(&mut Value)| {
+        let mut crd = json!(plan_crd());
+        change(&mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]);
+        serde_json::from_value::<CustomResourceDefinition>(crd).unwrap()
+    };
+    let wrong_scope: fn(&mut Value) =
+        |spec| spec["x-kubernetes-validations"][0]["rule"] = json!("self.spec.epoch > 0");
+    let unknown_function: fn(&mut Value) =
+        |spec| spec["x-kubernetes-validations"][0]["rule"] = json!("nosuch(self.epoch)");
+    let no_syntax: fn(&mut Value) =
+        |spec| spec["x-kubernetes-validations"][0]["rule"] = json!("self.epoch >");
+    let no_type: fn(&mut Value) = |spec| spec["properties"]["epoch"] = json!({"minimum": 1});
+    let no_keys: fn(&mut Value) =
+        |spec| spec["properties"]["images"]["x-kubernetes-list-map-keys"] = Value::Null;
+    for change in [wrong_scope, unknown_function, no_syntax, no_type, no_keys] {
+        let refused = crds
+            .create(&PostParams::default(), &changed(change))
+            .await
+            .unwrap_err();
+        assert_eq!(status_code(refused), 422);
+    }
+    crds.create(&PostParams::default(), &plan_crd())
+        .await
+        .unwrap();
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_slow_watch_is_expired_rather_than_buffered() {
+    let server = Running::start(|options| options.history_max = 4).await;
+    let api: Api<ConfigMap> = Api::namespaced(server.client.clone(), "default");
+    let version = server.handle.resource_version().to_string();
+    for n in 0..10 {
+        server
+            .handle
+            .put(json!(config_map(&format!("m{n}"), "1")))
+            .unwrap();
+    }
+    let mut events = api
+        .watch(&WatchParams::default(), &version)
+        .await
+        .unwrap()
+        .boxed();
+    let WatchEvent::Error(status) = next(&mut events).await.unwrap() else {
+        panic!("the oldest changes are forgotten")
+    };
+    assert_eq!(status.code, 410);
+    drop(events);
     server.end().await;
 }

@@ -165,16 +165,14 @@ impl Machine {
         resource: &Resource,
         version: Option<u64>,
     ) -> Option<BTreeMap<Key, Arc<Value>>> {
-        match version.filter(|&version| version != self.store.version()) {
-            Some(version) => self.store.list_at(&resource.collection, version),
-            None => {
-                let all = self.store.list(&resource.collection, None);
-                Some(
-                    all.map(|(key, stored)| (key.clone(), Arc::clone(&stored.object)))
-                        .collect(),
-                )
-            }
+        if let Some(version) = version.filter(|&version| version != self.store.version()) {
+            return self.store.list_at(&resource.collection, version);
         }
+        let all = self.store.list(&resource.collection, None);
+        Some(
+            all.map(|(key, stored)| (key.clone(), Arc::clone(&stored.object)))
+                .collect(),
+        )
     }
 }
 
