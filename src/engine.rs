@@ -2,5 +2,6 @@
 
 pub mod blobs;
 pub mod cluster;
+pub mod learn;
 pub mod node;
 pub mod trouble;

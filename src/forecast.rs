@@ -1,3 +1,8 @@
 //! L1: what has been seen, turned into probabilities.
 
+pub mod arrival;
+pub mod combine;
+pub mod demand;
+pub mod history;
 pub mod model;
+pub mod profile;

@@ -1,1 +1,7 @@
 //! L2: what to send where, in which order, within which budget; pure.
+
+pub mod explain;
+pub mod order;
+pub mod policy;
+pub mod select;
+pub mod value;

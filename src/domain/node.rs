@@ -89,6 +89,23 @@ impl Resources {
                 .all(|(name, amount)| free.extended.get(name).copied().unwrap_or(0) >= *amount)
     }
 
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, more: &Self) -> Self {
+        let mut extended = self.extended.clone();
+        for (name, amount) in &more.extended {
+            let have = extended.entry(name.clone()).or_default();
+            *have = have.saturating_add(*amount);
+        }
+        Self {
+            cpu_milli: self.cpu_milli.saturating_add(more.cpu_milli),
+            memory: self.memory + more.memory,
+            ephemeral: self.ephemeral + more.ephemeral,
+            pods: self.pods.saturating_add(more.pods),
+            extended,
+        }
+    }
+
     /// What is left of `self` after `taken`; never below zero.
     #[must_use]
     pub fn minus(&self, taken: &Self) -> Self {

@@ -1,21 +1,116 @@
 //! The controller's machine: signals in, plans out.
+//!
+//! State is a set of indexes (this file names them all). A signal touches the objects that it is
+//! about and marks what it may have changed; `step` looks at the marks only, so the cost of a signal
+//! does not grow with the cluster.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use crate::domain::image::ImageRef;
 use crate::domain::plan::{Plan, Target};
-use crate::domain::signal::Signal;
+use crate::domain::signal::{Fact, Signal};
 use crate::domain::time::Timestamp;
+use crate::domain::workload::WorkloadRef;
+use crate::forecast::demand::Group;
 use crate::forecast::model::Model;
+use crate::plan::policy::Policy;
+
+use images::Images;
+use intern::Templates;
+use nodes::{Node, Request};
+use pods::{Crowd, Load, Place, Pod, Waiting, WaitingKey};
+use pools::Pool;
+use workloads::{Announcement, ScalerState, WorkloadState};
+
+mod clues;
+mod demand;
+mod images;
+mod intern;
+mod nodes;
+mod pods;
+mod pools;
+mod step;
+#[cfg(test)]
+mod tests;
+mod workloads;
 
 /// Indexes of the cluster, what was learned, and the plans last made.
 #[derive(Debug)]
 pub struct Cluster {
-    model: Model,
+    pub(super) model: Model,
+    policy: Policy,
+    epoch: u64,
+    templates: Templates,
+    images: Images,
+    nodes: BTreeMap<Arc<str>, Node>,
+    /// Nodes that were Ready before they were heard of.
+    early_ready: BTreeMap<Arc<str>, (Timestamp, Timestamp)>,
+    /// Nodes that will go away soon.
+    leaving: BTreeSet<Arc<str>>,
+    /// Requests that became a node.
+    fulfilled: BTreeMap<String, Arc<str>>,
+    pub(super) pools: BTreeMap<Arc<str>, Pool>,
+    requests: BTreeMap<String, Request>,
+    pods: HashMap<Arc<str>, Pod>,
+    /// Pods per node, whether the node is known or not.
+    loads: HashMap<Arc<str>, Load>,
+    /// Pods that look for a node, in kinds.
+    waiting: BTreeMap<WaitingKey, Waiting>,
+    /// Pods that somebody intends for a place.
+    nominated: BTreeMap<Place, BTreeSet<Arc<str>>>,
+    /// Pods per owner.
+    crowds: BTreeMap<Arc<WorkloadRef>, Crowd>,
+    workloads: BTreeMap<WorkloadRef, WorkloadState>,
+    /// DaemonSets that make pods.
+    daemonsets: BTreeSet<WorkloadRef>,
+    /// Workloads that lack pods, or run pods of an older template.
+    wanting: BTreeSet<WorkloadRef>,
+    scalers: BTreeMap<WorkloadRef, ScalerState>,
+    /// Scalers by what they scale.
+    targets: BTreeMap<WorkloadRef, BTreeSet<WorkloadRef>>,
+    announcements: BTreeMap<String, Announcement>,
+    plans: BTreeMap<Target, Plan>,
+    /// Last computed demand.
+    groups: Arc<Vec<Group>>,
+    marks: Marks,
+    generations: HashMap<Family, u32>,
+    gone: Gone,
 }
+
+/// What may have changed since the last step.
+#[derive(Debug, Default)]
+struct Marks {
+    demand: bool,
+    pools: BTreeSet<Arc<str>>,
+    nodes: BTreeSet<Arc<str>>,
+    retract: BTreeSet<Target>,
+    timers: BTreeMap<Timestamp, BTreeSet<Wake>>,
+}
+
+/// What to look at again when its time comes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Wake {
+    Demand,
+    Pool(Arc<str>),
+    Node(Arc<str>),
+}
+
+/// Names of things that were removed, so that a late or repeated word does not raise them.
+#[derive(Debug, Default)]
+struct Gone {
+    at: HashMap<String, Timestamp>,
+    order: BTreeSet<(Timestamp, String)>,
+}
+
+/// Removed things that are remembered.
+const GONE_MAX: usize = 50_000;
 
 /// What the driver is asked to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Publish this plan (it differs from the last one, or its expiry needs renewal).
+    /// Publish this plan (it differs from the last one, or its expiry needs renewal). Whether it
+    /// leaves the process is the pool's mode: [`Policy::mode`].
     Publish(Plan),
     /// The target is gone: forget its plan (a Node's plan is also collected by its owner).
     Retract(Target),
@@ -49,11 +144,75 @@ pub enum Family {
     Announcements,
 }
 
+/// How many objects each index holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Nodes.
+    pub nodes: usize,
+    /// Requests that are named and not fulfilled.
+    pub requests: usize,
+    /// Pods.
+    pub pods: usize,
+    /// Kinds of waiting pods.
+    pub waiting: usize,
+    /// Owners of pods.
+    pub owners: usize,
+    /// Workloads.
+    pub workloads: usize,
+    /// Scalers.
+    pub scalers: usize,
+    /// Announcements.
+    pub announcements: usize,
+    /// Templates.
+    pub templates: usize,
+    /// References.
+    pub images: usize,
+    /// Plans in force.
+    pub plans: usize,
+}
+
+/// Known already.
+const KNOWN: Applied = Applied::Ignored("known already");
+/// Older than what is known.
+const STALE: Applied = Applied::Ignored("older than what is known");
+/// Nothing that the prediction uses.
+const UNUSED: Applied = Applied::Ignored("not used for prediction");
+
+// === impl Cluster ===
+
 impl Cluster {
     /// An empty cluster.
     #[must_use]
     pub fn new(model: Model) -> Self {
-        Self { model }
+        Self {
+            model,
+            policy: Policy::default(),
+            epoch: 0,
+            templates: Templates::default(),
+            images: Images::default(),
+            nodes: BTreeMap::new(),
+            early_ready: BTreeMap::new(),
+            leaving: BTreeSet::new(),
+            fulfilled: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            pods: HashMap::new(),
+            loads: HashMap::new(),
+            waiting: BTreeMap::new(),
+            nominated: BTreeMap::new(),
+            crowds: BTreeMap::new(),
+            workloads: BTreeMap::new(),
+            daemonsets: BTreeSet::new(),
+            wanting: BTreeSet::new(),
+            scalers: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            announcements: BTreeMap::new(),
+            plans: BTreeMap::new(),
+            groups: Arc::default(),
+            marks: Marks::default(),
+            generations: HashMap::new(),
+            gone: Gone::default(),
+        }
     }
 
     /// The parameters in force.
@@ -62,49 +221,165 @@ impl Cluster {
         &self.model
     }
 
+    /// The policy in force.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// Takes one signal into the indexes. Never plans: that is `step`'s.
-    pub fn apply(&mut self, _signal: &Signal) -> Applied {
-        Applied::Ignored("not built yet")
+    pub fn apply(&mut self, signal: &Signal) -> Applied {
+        let at = signal.observedtime;
+        match &signal.fact {
+            Fact::NodeRequested(fact) => self.node_requested(fact, signal),
+            Fact::NodeLaunched(fact) => self.node_launched(fact, at),
+            Fact::NodeJoined(fact) => self.node_joined(fact, signal),
+            Fact::NodeReady(fact) => self.node_ready(&fact.node, signal),
+            Fact::NodeInterrupted(fact) => self.node_interrupted(fact, at),
+            Fact::NodeRemoved(fact) => self.node_removed(fact, at),
+            Fact::PodPending(fact) => self.pod_wanted(fact, false, at),
+            Fact::PodGated(fact) => self.pod_wanted(fact, true, at),
+            Fact::PodNominated(fact) => self.pod_nominated(fact),
+            Fact::PodBound(fact) => self.pod_bound(fact, signal),
+            Fact::PodStarted(fact) => self.pod_started(&fact.pod),
+            Fact::PodRemoved(fact) => self.pod_removed(&fact.pod, at),
+            Fact::WorkloadApplied(fact) => self.workload_applied(fact, at),
+            Fact::WorkloadRemoved(fact) => self.workload_removed(&fact.workload, at),
+            Fact::ScalerObserved(fact) => self.scaler_observed(fact, at),
+            Fact::CapacityAnnounced(fact) => self.capacity_announced(fact, at),
+            Fact::ImageResolved(fact) => self.image_resolved(fact, at),
+            Fact::ImagePulled(fact) => self.image_present(&fact.node, &fact.image),
+            // Load forecasts fill the cache, never a node (design section 6), and what an agent
+            // moved says nothing about what will be needed.
+            Fact::LoadSampled(_)
+            | Fact::TransferFinished(_)
+            | Fact::PlanPublished(_)
+            | Fact::PrefetchFinished(_) => UNUSED,
+        }
     }
 
     /// A relist of `family` begins: what is not applied again before `relisted` is gone.
-    pub fn relisting(&mut self, _family: Family) {}
+    pub fn relisting(&mut self, family: Family) {
+        *self.generations.entry(family).or_default() += 1;
+    }
 
     /// The relist of `family` is complete.
-    pub fn relisted(&mut self, _family: Family, _now: Timestamp) {}
+    pub fn relisted(&mut self, family: Family, now: Timestamp) {
+        let current = self.generation(family);
+        match family {
+            Family::Nodes => self.sweep_nodes(current, now),
+            Family::Requests => self.sweep_requests(current),
+            Family::Pods => self.sweep_pods(current, now),
+            Family::Workloads(kind) => self.sweep_workloads(kind, current, now),
+            Family::Scalers => self.sweep_scalers(current),
+            Family::Announcements => self.sweep_announcements(current, now),
+        }
+    }
 
-    /// The leader's epoch, written into every plan.
-    pub fn set_epoch(&mut self, _epoch: u64) {}
+    /// The leader's epoch, written into every plan. A new one publishes every plan again.
+    pub fn set_epoch(&mut self, epoch: u64) {
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            self.mark_everything();
+        }
+    }
 
-    /// Forecasts and plans for everything that changed; effects in a fixed order.
-    pub fn step(&mut self, _now: Timestamp) -> Vec<Effect> {
-        Vec::new()
+    /// The operator's word; plans follow in the next step.
+    pub fn set_policy(&mut self, policy: Policy) {
+        if self.policy != policy {
+            self.policy = policy;
+            self.mark_everything();
+        }
+    }
+
+    /// Other parameters; what was learned stays.
+    pub fn set_model(&mut self, model: Model) {
+        if self.model != model {
+            self.model = model;
+            self.mark_everything();
+        }
     }
 
     /// When `step` has work even without a new signal (expiry, decay, schedules).
     #[must_use]
     pub fn wake_at(&self) -> Option<Timestamp> {
-        None
+        let timer = self.marks.timers.keys().next().copied();
+        timer.into_iter().chain(self.images.due_at()).min()
     }
 
     /// The plan now in force for a target.
     #[must_use]
-    pub fn plan(&self, _target: &Target) -> Option<&Plan> {
-        None
+    pub fn plan(&self, target: &Target) -> Option<&Plan> {
+        self.plans.get(target)
     }
 
-    /// What was learned, as a compact versioned text (JSON), at most 512 KiB.
+    /// All plans in force.
+    pub fn plans(&self) -> impl Iterator<Item = &Plan> {
+        self.plans.values()
+    }
+
+    /// How many objects each index holds.
     #[must_use]
-    pub fn save(&self, _now: Timestamp) -> String {
-        String::new()
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            nodes: self.nodes.len(),
+            requests: self.requests.len(),
+            pods: self.pods.len(),
+            waiting: self.waiting.len(),
+            owners: self.crowds.len(),
+            workloads: self.workloads.len(),
+            scalers: self.scalers.len(),
+            announcements: self.announcements.len(),
+            templates: self.templates.len(),
+            images: self.images.len(),
+            plans: self.plans.len(),
+        }
     }
 
-    /// Takes over what was learned; refuses versions that it does not know.
-    ///
-    /// # Errors
-    /// When the text is no state of a known version: what was found, and which versions are read.
-    pub fn load(&mut self, _state: &str) -> Result<(), StateError> {
-        Ok(())
+    fn generation(&self, family: Family) -> u32 {
+        self.generations.get(&family).copied().unwrap_or(0)
+    }
+
+    fn mark_everything(&mut self) {
+        self.marks.demand = true;
+        self.marks.pools.extend(self.pools.keys().cloned());
+        self.marks.nodes.extend(self.nodes.keys().cloned());
+    }
+}
+
+// === impl Marks ===
+
+impl Marks {
+    fn wake(&mut self, at: Timestamp, wake: Wake) {
+        self.timers.entry(at).or_default().insert(wake);
+    }
+}
+
+// === impl Gone ===
+
+impl Gone {
+    fn note(&mut self, name: String, at: Timestamp) {
+        if self.at.get(&name).is_some_and(|known| *known >= at) {
+            return;
+        }
+        if let Some(earlier) = self.at.insert(name.clone(), at) {
+            self.order.remove(&(earlier, name.clone()));
+        }
+        self.order.insert((at, name));
+        while self.order.len() > GONE_MAX {
+            if let Some((_, name)) = self.order.pop_first() {
+                self.at.remove(&name);
+            }
+        }
+    }
+
+    /// Whether a word of `at` on `name` is not newer than its removal.
+    fn after(&self, name: &str, at: Timestamp) -> bool {
+        self.at.get(name).is_some_and(|gone| at <= *gone)
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.at.contains_key(name)
     }
 }
 

@@ -1,0 +1,323 @@
+//! What speaks for which images on one target.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::domain::image::ImageRef;
+use crate::domain::node::NodeShape;
+use crate::domain::plan::{Priority, Reason};
+use crate::domain::time::Timestamp;
+use crate::domain::workload::{PodNeeds, WorkloadRef};
+use crate::forecast::combine::Clue;
+use crate::forecast::demand::{Group, Landing, Template, capacity_in_pods};
+use crate::forecast::history::Key;
+
+use super::Cluster;
+use super::demand::View;
+use super::nodes::Node;
+use super::pods::Phase;
+use super::pools::Pool;
+
+impl Cluster {
+    /// Everything that speaks for images on an existing node.
+    pub(super) fn node_clues(&self, node: &Node, view: &View, now: Timestamp) -> Vec<Clue> {
+        let mut clues = Vec::new();
+        if self.leaving.contains(&node.name) {
+            return clues;
+        }
+        if self.model.uses.pods {
+            self.add_bound(&mut clues, node, now);
+            self.add_nominated(&mut clues, node);
+        }
+        let Some(pool) = self.pools.get(&node.pool) else {
+            return clues;
+        };
+        if pool.fresh.contains(&node.name) {
+            let shape = pool.profile.completed(&node.shape);
+            self.add_daemons(&mut clues, &shape, false);
+            self.add_history(&mut clues, &shape, view);
+            if self.model.uses.pods {
+                self.add_replaced(&mut clues, node);
+            }
+        }
+        match view.places.get(&node.name) {
+            Some(place) => add_landings(&mut clues, &self.groups, &view.landings[*place]),
+            None if node.ready.is_some() => self.add_vacancies(&mut clues, node, view),
+            None => {}
+        }
+        if self.model.uses.rollouts {
+            self.add_outdated(&mut clues, node);
+        }
+        clues
+    }
+
+    /// Everything that speaks for images on any coming node of a pool.
+    pub(super) fn pool_clues(&self, pool: &Pool, view: &View) -> Vec<Clue> {
+        let mut clues = Vec::new();
+        let shape = pool.profile.coming(&NodeShape::default());
+        self.add_daemons(&mut clues, &shape, true);
+        self.add_history(&mut clues, &shape, view);
+        if !view.landings.is_empty() {
+            let rooms = view.landings.len() as f64;
+            let average: Vec<Landing> = (0..self.groups.len())
+                .map(|group| {
+                    let of = |value: fn(&Landing) -> f64| {
+                        view.landings
+                            .iter()
+                            .map(|room| value(&room[group]))
+                            .sum::<f64>()
+                            / rooms
+                    };
+                    Landing {
+                        any: of(|landing| landing.any),
+                        pods: of(|landing| landing.pods),
+                    }
+                })
+                .collect();
+            add_landings(&mut clues, &self.groups, &average);
+        }
+        clues
+    }
+
+    /// Pods that were bound so lately that their images may still be missing.
+    fn add_bound(&self, clues: &mut Vec<Clue>, node: &Node, now: Timestamp) {
+        let mut kinds: BTreeMap<(Option<&Arc<WorkloadRef>>, &Arc<Template>), (f64, &str)> =
+            BTreeMap::new();
+        for pod in self.pods_on(&node.name) {
+            if let Phase::Bound { at, .. } = &pod.phase
+                && now.secs_since(*at) < self.model.times.settle_s
+            {
+                let kind = kinds
+                    .entry((pod.owner.as_ref(), &pod.template))
+                    .or_insert((0.0, &pod.name));
+                kind.0 += 1.0;
+                kind.1 = kind.1.min(&pod.name);
+            }
+        }
+        clues.extend(
+            kinds
+                .into_iter()
+                .map(|((owner, template), (count, name))| Clue {
+                    images: images(&template.needs),
+                    cause: cause(owner, template),
+                    chance: 1.0,
+                    pods: count,
+                    reason: Reason::Bound(name.to_owned()),
+                    priority: Priority::Pending,
+                }),
+        );
+    }
+
+    fn add_nominated(&self, clues: &mut Vec<Clue>, node: &Node) {
+        for uid in self.nominees_of(&node.name) {
+            let Some(pod) = self.pods.get(&uid) else {
+                continue;
+            };
+            clues.push(Clue {
+                images: images(&pod.template.needs),
+                cause: cause(pod.owner.as_ref(), &pod.template),
+                chance: self.model.chances.nominated,
+                pods: 1.0,
+                reason: Reason::Nominated(pod.name.to_string()),
+                priority: Priority::Pending,
+            });
+        }
+    }
+
+    fn add_daemons(&self, clues: &mut Vec<Clue>, shape: &NodeShape, partial: bool) {
+        if !self.model.uses.daemonsets {
+            return;
+        }
+        for name in &self.daemonsets {
+            let Some(state) = self.workloads.get(name) else {
+                continue;
+            };
+            if shape.admits(&state.template.needs, partial) {
+                clues.push(Clue {
+                    images: images(&state.template.needs),
+                    cause: name.to_string(),
+                    chance: self.model.chances.daemonset,
+                    pods: 1.0,
+                    reason: Reason::DaemonSet(name.to_string()),
+                    priority: Priority::Predicted,
+                });
+            }
+        }
+    }
+
+    fn add_history(&self, clues: &mut Vec<Clue>, shape: &NodeShape, view: &View) {
+        for (key, chance) in &view.chances {
+            let (images, cause) = match key {
+                Key::Image(image) => (vec![image.clone()], image.to_string()),
+                Key::Workload(name) => match self.workloads.get(name) {
+                    // Scaled to nothing, or suspended: its pods come from nowhere.
+                    Some(state) if state.idle || !self.makes_pods(name, state.replicas) => continue,
+                    Some(state) if !shape.admits(&state.template.needs, true) => continue,
+                    Some(state) => (images(&state.template.needs), name.to_string()),
+                    None => continue,
+                },
+            };
+            clues.push(Clue {
+                images,
+                cause,
+                chance: *chance,
+                pods: *chance,
+                reason: Reason::History(key_name(key)),
+                priority: Priority::Predicted,
+            });
+        }
+    }
+
+    fn makes_pods(&self, name: &WorkloadRef, replicas: u32) -> bool {
+        replicas > 0
+            || matches!(name.kind.as_str(), "DaemonSet" | "CronJob")
+            || self.crowds.contains_key(name)
+    }
+
+    /// Pods of the node that this one replaces, until it is gone.
+    fn add_replaced(&self, clues: &mut Vec<Clue>, node: &Node) {
+        let Some(old) = node
+            .replaces
+            .as_deref()
+            .filter(|old| self.nodes.contains_key(*old))
+        else {
+            return;
+        };
+        for (owner, template, count) in self.movable(old) {
+            if node.shape.admits(&template.needs, false) {
+                clues.push(Clue {
+                    images: images(&template.needs),
+                    cause: cause(owner.as_ref(), &template),
+                    chance: self.model.chances.replacement,
+                    pods: count,
+                    reason: Reason::Replacement(old.to_owned()),
+                    priority: Priority::Predicted,
+                });
+            }
+        }
+    }
+
+    /// A node that is Ready gets what finds room on it, now or when pods leave it: m pods over E
+    /// nodes come to this one with 1 - (1 - 1/E)^m.
+    fn add_vacancies(&self, clues: &mut Vec<Clue>, node: &Node, view: &View) {
+        let nodes = view.ready.max(1) as f64;
+        let free = node.shape.capacity.as_ref().map(|capacity| {
+            self.loads
+                .get(&node.name)
+                .map_or_else(|| capacity.clone(), |load| capacity.minus(&load.used))
+        });
+        for group in self.groups.iter() {
+            // Fewer than one pod in eight nodes is below every threshold.
+            if group.count * 8.0 < nodes || matches!(group.reason, Reason::Rollout(_)) {
+                continue;
+            }
+            let needs = &group.template.needs;
+            if !node.shape.admits(needs, false) {
+                continue;
+            }
+            let has_room = free
+                .as_ref()
+                .is_none_or(|free| capacity_in_pods(needs, free) >= 1.0);
+            let waits = group.priority == Priority::Pending;
+            // Who waits although there is room waits for something else.
+            let part = if has_room && !waits {
+                1.0
+            } else {
+                self.model.chances.vacancy
+            };
+            let any = group.chance * part * (1.0 - (1.0 - 1.0 / nodes).powf(group.count));
+            clues.push(Clue {
+                images: images(needs),
+                cause: cause(group.owner.as_ref(), &group.template),
+                chance: any,
+                pods: group.count / nodes,
+                reason: group.reason.clone(),
+                priority: Priority::Predicted,
+            });
+        }
+    }
+
+    /// Workloads that are rolling out where this node runs the old template.
+    fn add_outdated(&self, clues: &mut Vec<Clue>, node: &Node) {
+        let mut seen: BTreeMap<&Arc<WorkloadRef>, f64> = BTreeMap::new();
+        for pod in self.pods_on(&node.name) {
+            if let Some(owner) = &pod.owner
+                && let Some(state) = self.workloads.get(&**owner)
+                && (state.outdated > 0 || is_outdated_daemon(owner, state.replicas, state.updated))
+                && state.template.print != pod.template.print
+            {
+                *seen.entry(owner).or_default() += 1.0;
+            }
+        }
+        for (owner, old_pods) in seen {
+            let Some(state) = self.workloads.get(&**owner) else {
+                continue;
+            };
+            let daemon = owner.kind == "DaemonSet";
+            let nodes = self
+                .crowds
+                .get(owner)
+                .map_or(1, |crowd| crowd.nodes.len())
+                .max(1) as f64;
+            let left = f64::from(state.outdated.max(1));
+            let any = if daemon {
+                1.0
+            } else {
+                1.0 - (1.0 - 1.0 / nodes).powf(left)
+            };
+            clues.push(Clue {
+                images: images(&state.template.needs),
+                cause: owner.to_string(),
+                chance: self.model.chances.rollout * any,
+                pods: old_pods,
+                reason: Reason::Rollout(owner.to_string()),
+                priority: Priority::Predicted,
+            });
+        }
+    }
+}
+
+fn is_outdated_daemon(owner: &WorkloadRef, replicas: u32, updated: u32) -> bool {
+    owner.kind == "DaemonSet" && updated < replicas
+}
+
+fn add_landings(clues: &mut Vec<Clue>, groups: &[Group], landings: &[Landing]) {
+    for (group, landing) in groups.iter().zip(landings) {
+        if landing.any > 0.0 {
+            clues.push(Clue {
+                images: images(&group.template.needs),
+                cause: cause(group.owner.as_ref(), &group.template),
+                chance: landing.any,
+                pods: landing.pods,
+                reason: group.reason.clone(),
+                priority: group.priority,
+            });
+        }
+    }
+}
+
+fn images(needs: &PodNeeds) -> Vec<ImageRef> {
+    let mut images: Vec<ImageRef> = Vec::with_capacity(needs.images.len());
+    for use_ in &needs.images {
+        if !images.contains(&use_.image) {
+            images.push(use_.image.clone());
+        }
+    }
+    images
+}
+
+/// Pods of one owner and one template are one cause: after a rollout the new template's pods are
+/// other pods than the old one's.
+fn cause(owner: Option<&Arc<WorkloadRef>>, template: &Template) -> String {
+    owner.map_or_else(
+        || format!("template/{:016x}", template.print),
+        |owner| owner.to_string(),
+    )
+}
+
+fn key_name(key: &Key) -> String {
+    match key {
+        Key::Workload(workload) => workload.to_string(),
+        Key::Image(image) => image.to_string(),
+    }
+}

@@ -1,0 +1,469 @@
+//! What looks for a node, and the rooms that come: one pool's view.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::domain::node::Resources;
+use crate::domain::plan::{Priority, Reason};
+use crate::domain::time::Timestamp;
+use crate::domain::workload::WorkloadRef;
+use crate::forecast::demand::{Group, Landing, Room, Template, capacity_in_pods, share};
+use crate::forecast::history::Key;
+
+use super::pods::{Place, taken};
+use super::pools::Pool;
+use super::{Cluster, Wake};
+
+/// Rooms that one pool's view looks at: beyond them nodes are planned as the last one.
+const ROOMS_MAX: usize = 64;
+
+/// What is needed to plan for the targets of one pool.
+#[derive(Debug, Default)]
+pub struct View {
+    /// Which not yet Ready node has which room.
+    pub places: BTreeMap<Arc<str>, usize>,
+    /// Per room and group, what lands there.
+    pub landings: Vec<Vec<Landing>>,
+    /// History of the pool.
+    pub chances: BTreeMap<Key, f64>,
+    /// Ready nodes.
+    pub ready: usize,
+}
+
+/// A node on its way: which one, or nobody yet, and its room.
+struct Coming {
+    node: Option<Arc<str>>,
+    room: Room,
+}
+
+impl Cluster {
+    /// Every kind of pod that looks for a node, in a fixed order: those that wait first.
+    pub(super) fn demand(&mut self, now: Timestamp) -> Vec<Group> {
+        let mut groups = Vec::new();
+        if self.model.uses.pods {
+            self.add_waiting(&mut groups);
+        }
+        self.add_wanting(&mut groups);
+        if self.model.uses.announcements {
+            self.add_announced(&mut groups, now);
+        }
+        if self.model.uses.pods {
+            self.add_drained(&mut groups);
+        }
+        groups
+    }
+
+    fn add_waiting(&self, groups: &mut Vec<Group>) {
+        let chances = &self.model.chances;
+        let mut gated_groups = Vec::new();
+        for ((owner, _, gated), waiting) in &self.waiting {
+            let name = waiting.pods.first().map_or("", |(name, _)| name).to_owned();
+            let group = Group {
+                template: Arc::clone(&waiting.template),
+                owner: owner.clone(),
+                count: waiting.pods.len() as f64,
+                chance: if *gated { chances.gated } else { 1.0 },
+                reason: Reason::PendingPod(name),
+                priority: if *gated {
+                    Priority::Predicted
+                } else {
+                    Priority::Pending
+                },
+            };
+            if *gated {
+                gated_groups.push(group);
+            } else {
+                groups.push(group);
+            }
+        }
+        groups.append(&mut gated_groups);
+    }
+
+    fn add_wanting(&self, groups: &mut Vec<Group>) {
+        let chances = &self.model.chances;
+        for name in &self.wanting {
+            let Some(state) = self.workloads.get(name) else {
+                continue;
+            };
+            let mut add = |count: u32, chance: f64, reason: Reason| {
+                if count > 0 {
+                    groups.push(Group {
+                        template: Arc::clone(&state.template),
+                        owner: Some(self.owner(name)),
+                        count: f64::from(count),
+                        chance,
+                        reason,
+                        priority: Priority::Predicted,
+                    });
+                }
+            };
+            add(
+                state.missing,
+                chances.wished,
+                Reason::ScalerWish(name.to_string()),
+            );
+            add(
+                state.outdated,
+                chances.rollout,
+                Reason::Rollout(name.to_string()),
+            );
+        }
+    }
+
+    fn add_announced(&mut self, groups: &mut Vec<Group>, now: Timestamp) {
+        let mut wakes = Vec::new();
+        for (name, announcement) in &self.announcements {
+            let capacity = &announcement.capacity;
+            let window = self.model.times.window_s;
+            if let Some(at) = capacity.at {
+                let until = at.secs_since(now);
+                if until > window {
+                    let early = std::time::Duration::from_secs_f64(window.max(0.0));
+                    wakes.push(at - early);
+                    continue;
+                }
+                if until < -self.model.times.request_s {
+                    continue;
+                }
+            }
+            let of_workload = capacity.workload.as_ref();
+            let template = announcement.template.as_ref().or_else(|| {
+                of_workload
+                    .and_then(|workload| self.workloads.get(workload))
+                    .map(|state| &state.template)
+            });
+            let Some(template) = template else { continue };
+            // Spare room says how large a pod it is for, not that one will come.
+            let spare = name.starts_with("CapacityBuffer/");
+            let chances = &self.model.chances;
+            groups.push(Group {
+                template: Arc::clone(template),
+                owner: of_workload.map(|workload| self.owner(workload)),
+                count: f64::from(capacity.count),
+                chance: if spare {
+                    chances.spare
+                } else {
+                    chances.announced
+                },
+                reason: Reason::Announced(name.clone()),
+                priority: if spare {
+                    Priority::Background
+                } else {
+                    Priority::Predicted
+                },
+            });
+        }
+        for at in wakes {
+            self.marks.wake(at, Wake::Demand);
+        }
+    }
+
+    /// Pods of nodes that go away and that no named node replaces.
+    fn add_drained(&self, groups: &mut Vec<Group>) {
+        for node in &self.leaving {
+            if self.is_replaced(node) {
+                continue;
+            }
+            for (owner, template, count) in self.movable(node) {
+                groups.push(Group {
+                    template,
+                    owner,
+                    count,
+                    chance: self.model.chances.drained,
+                    reason: Reason::Replacement(node.to_string()),
+                    priority: Priority::Predicted,
+                });
+            }
+        }
+    }
+
+    fn is_replaced(&self, node: &str) -> bool {
+        let requests = self.requests.values().map(|request| &request.replaces);
+        let fresh = self
+            .pools
+            .values()
+            .flat_map(|pool| &pool.fresh)
+            .filter_map(|name| self.nodes.get(name))
+            .map(|node| &node.replaces);
+        requests
+            .chain(fresh)
+            .any(|replaces| replaces.as_deref() == Some(node))
+    }
+
+    /// Pods on a node that will look for another when it goes, in kinds.
+    pub(super) fn movable(
+        &self,
+        node: &str,
+    ) -> Vec<(Option<Arc<WorkloadRef>>, Arc<Template>, f64)> {
+        let mut kinds: BTreeMap<(Option<Arc<WorkloadRef>>, Arc<Template>), f64> = BTreeMap::new();
+        for pod in self.pods_on(node) {
+            let stays = pod
+                .owner
+                .as_ref()
+                .is_none_or(|owner| matches!(owner.kind.as_str(), "DaemonSet" | "Job" | "CronJob"));
+            if !stays {
+                *kinds
+                    .entry((pod.owner.clone(), Arc::clone(&pod.template)))
+                    .or_default() += 1.0;
+            }
+        }
+        kinds
+            .into_iter()
+            .map(|((owner, template), count)| (owner, template, count))
+            .collect()
+    }
+
+    /// What comes in a pool, what lands where, and what history says.
+    pub(super) fn view(&self, name: &str, groups: &[Group], now: Timestamp) -> View {
+        let Some(pool) = self.pools.get(name) else {
+            return View::default();
+        };
+        let coming = self.coming(pool, now);
+        let mut rooms: Vec<Room> = Vec::with_capacity(coming.len());
+        let mut view = View::default();
+        for one in coming.into_iter().take(ROOMS_MAX) {
+            if let Some(node) = one.node {
+                view.places.insert(node, rooms.len());
+            }
+            rooms.push(one.room);
+        }
+        let unready = pool
+            .fresh
+            .iter()
+            .filter(|node| {
+                self.nodes
+                    .get(*node)
+                    .is_some_and(|node| node.ready.is_none())
+            })
+            .count();
+        view.ready = pool.nodes.len() - unready;
+        if self.model.uses.history {
+            view.chances = pool
+                .history
+                .chances(&self.model.history, &self.model.times, now);
+        }
+        view.landings = self.land(pool, &view, groups, rooms);
+        view
+    }
+
+    /// Those that wait take their room first; what is only expected gets what they leave.
+    fn land(
+        &self,
+        pool: &Pool,
+        view: &View,
+        groups: &[Group],
+        mut rooms: Vec<Room>,
+    ) -> Vec<Vec<Landing>> {
+        let race = self.model.chances.race;
+        let waiting = groups
+            .iter()
+            .take_while(|group| group.priority == Priority::Pending)
+            .count();
+        let (waits, expected) = groups.split_at(waiting);
+        let mut landings = share(waits, &rooms, race);
+        for (room, landed) in rooms.iter_mut().zip(&landings) {
+            let Some(free) = &mut room.free else { continue };
+            for (group, landing) in waits.iter().zip(landed) {
+                *free = free.minus(&times(&taken(&group.template.needs), landing.pods));
+            }
+        }
+        let expected = self.beside_existing(pool, view, rooms.len(), waits, expected);
+        for (landed, more) in landings.iter_mut().zip(share(&expected, &rooms, race)) {
+            landed.extend(
+                more.into_iter()
+                    .zip(&expected)
+                    .map(|(landing, group)| Landing {
+                        any: landing.any * group.chance,
+                        pods: landing.pods * group.chance,
+                    }),
+            );
+        }
+        landings
+    }
+
+    /// Expected pods, less those that existing nodes will take.
+    fn beside_existing(
+        &self,
+        pool: &Pool,
+        view: &View,
+        rooms: usize,
+        waits: &[Group],
+        expected: &[Group],
+    ) -> Vec<Group> {
+        let mut free = pool.capacity.minus(&pool.used);
+        for node in view.places.keys() {
+            if let Some(capacity) = self.nodes.get(node).and_then(|n| n.shape.capacity.as_ref()) {
+                free = free.minus(capacity);
+            }
+        }
+        let crowded = !waits.is_empty();
+        expected
+            .iter()
+            .map(|group| {
+                let mut group = group.clone();
+                match &group.reason {
+                    Reason::Rollout(_) => {
+                        // The old pods make room where they run.
+                        let running = group
+                            .owner
+                            .as_ref()
+                            .and_then(|owner| self.crowds.get(owner))
+                            .map_or(0, |crowd| crowd.nodes.len());
+                        group.count *= rooms as f64 / (rooms + running).max(1) as f64;
+                    }
+                    _ if !crowded && view.ready > 0 => {
+                        let there = capacity_in_pods(&group.template.needs, &free).floor();
+                        group.count = (group.count - there).max(0.0);
+                    }
+                    _ => {}
+                }
+                group
+            })
+            .collect()
+    }
+
+    /// Not yet Ready nodes, named requests, then whatever else is on its way: in the order in which
+    /// they are expected.
+    fn coming(&self, pool: &Pool, now: Timestamp) -> Vec<Coming> {
+        let mut joined: Vec<_> = pool
+            .fresh
+            .iter()
+            .filter_map(|name| self.nodes.get(name))
+            .filter(|node| node.ready.is_none() && !self.leaving.contains(&node.name))
+            .collect();
+        joined.sort_by_key(|node| (node.joined, Arc::clone(&node.name)));
+        let mut out: Vec<Coming> = joined
+            .into_iter()
+            .map(|node| {
+                let shape = pool.profile.completed(&node.shape);
+                let mut free = shape.capacity.clone();
+                if let (Some(free), Some(load)) = (&mut free, self.loads.get(&node.name)) {
+                    *free = free.minus(&load.used);
+                }
+                let mut room = Room {
+                    shape,
+                    partial: false,
+                    free,
+                };
+                self.reserve(
+                    &mut room,
+                    node.replaces.as_deref(),
+                    &self.nominees_of(&node.name),
+                );
+                Coming {
+                    node: Some(Arc::clone(&node.name)),
+                    room,
+                }
+            })
+            .collect();
+        let timeout = self.request_timeout();
+        let mut named: Vec<_> = pool
+            .requests
+            .iter()
+            .filter_map(|name| self.requests.get(name).map(|request| (name, request)))
+            .filter(|(_, request)| request.at + timeout > now)
+            .collect();
+        named.sort_by_key(|(name, request)| (request.at, (*name).clone()));
+        let count = named.len();
+        for (name, request) in named {
+            let mut room = self.room_for(pool, &request.shape);
+            let place = Place::Request(name.as_str().into());
+            let nominees: Vec<Arc<str>> = self
+                .nominated
+                .get(&place)
+                .into_iter()
+                .flatten()
+                .cloned()
+                .collect();
+            self.reserve(&mut room, request.replaces.as_deref(), &nominees);
+            out.push(Coming { node: None, room });
+        }
+        out.extend(
+            pool.anonymous(count, now, timeout)
+                .into_iter()
+                .map(|(_, shape)| Coming {
+                    node: None,
+                    room: self.room_for(pool, &shape),
+                }),
+        );
+        out
+    }
+
+    /// Uids of waiting pods that are nominated to a node, under its own name or its request's.
+    pub(super) fn nominees_of(&self, node: &Arc<str>) -> Vec<Arc<str>> {
+        let request = self
+            .nodes
+            .get(node)
+            .and_then(|node| node.request.as_deref())
+            .map(|request| Place::Request(request.into()));
+        [Some(Place::Node(Arc::clone(node))), request]
+            .into_iter()
+            .flatten()
+            .filter_map(|place| self.nominated.get(&place))
+            .flatten()
+            .cloned()
+            .collect()
+    }
+
+    /// Takes out of a room what is spoken for.
+    fn reserve(&self, room: &mut Room, replaces: Option<&str>, nominees: &[Arc<str>]) {
+        let Some(free) = &mut room.free else { return };
+        for pod in nominees.iter().filter_map(|uid| self.pods.get(uid)) {
+            *free = free.minus(&taken(&pod.template.needs));
+        }
+        if let Some(old) = replaces.filter(|old| self.nodes.contains_key(*old)) {
+            for (_, template, count) in self.movable(old) {
+                *free = free.minus(&times(&taken(&template.needs), count));
+            }
+        }
+    }
+
+    fn room_for(&self, pool: &Pool, told: &crate::domain::node::NodeShape) -> Room {
+        let shape = pool.profile.coming(told);
+        let mut free = shape.capacity.clone();
+        if let Some(free) = &mut free {
+            for template in self.daemons(&shape, true) {
+                *free = free.minus(&taken(&template.needs));
+            }
+        }
+        Room {
+            shape,
+            partial: true,
+            free,
+        }
+    }
+
+    /// Templates of the DaemonSets that a shape admits.
+    pub(super) fn daemons<'a>(
+        &'a self,
+        shape: &'a crate::domain::node::NodeShape,
+        partial: bool,
+    ) -> impl Iterator<Item = &'a Arc<Template>> {
+        self.daemonsets
+            .iter()
+            .filter_map(|name| self.workloads.get(name))
+            .map(|state| &state.template)
+            .filter(move |template| shape.admits(&template.needs, partial))
+    }
+
+    fn owner(&self, name: &WorkloadRef) -> Arc<WorkloadRef> {
+        self.crowds
+            .get_key_value(name)
+            .map_or_else(|| Arc::new(name.clone()), |(known, _)| Arc::clone(known))
+    }
+}
+
+fn times(amount: &Resources, count: f64) -> Resources {
+    let scale = |value: u64| (value as f64 * count) as u64;
+    Resources {
+        cpu_milli: scale(amount.cpu_milli),
+        memory: crate::domain::quantity::ByteSize(scale(amount.memory.0)),
+        ephemeral: crate::domain::quantity::ByteSize(scale(amount.ephemeral.0)),
+        pods: scale(amount.pods),
+        extended: amount
+            .extended
+            .iter()
+            .map(|(name, value)| (name.clone(), scale(*value)))
+            .collect(),
+    }
+}

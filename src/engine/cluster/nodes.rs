@@ -1,0 +1,508 @@
+//! Nodes and requests for nodes, from the wish to the removal.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::image::ImageRef;
+use crate::domain::node::{NodeShape, Resources};
+use crate::domain::plan::Target;
+use crate::domain::signal::{
+    NodeInterrupted, NodeJoined, NodeLaunched, NodeRemoved, NodeRequested, Signal,
+};
+use crate::domain::time::Timestamp;
+use crate::forecast::arrival::Leg;
+use crate::forecast::history::{Key, Record};
+
+use super::pods::Pod;
+use super::pools::{PlainRequest, Pool, SizeTarget};
+use super::{Applied, Cluster, Family, KNOWN, STALE, Wake};
+
+/// A node that joined.
+#[derive(Debug)]
+pub struct Node {
+    pub name: Arc<str>,
+    pub uid: String,
+    pub pool: Arc<str>,
+    pub shape: NodeShape,
+    pub joined: Timestamp,
+    pub ready: Option<Timestamp>,
+    /// When it was asked for, where known.
+    pub requested: Option<Timestamp>,
+    /// The request that it fulfils.
+    pub request: Option<String>,
+    /// The node whose pods will move here.
+    pub replaces: Option<String>,
+    /// Images that are there for certain.
+    pub present: BTreeSet<ImageRef>,
+    first_seen: Timestamp,
+    seen: Timestamp,
+    generation: u32,
+}
+
+/// A request by name that is no node yet.
+#[derive(Debug)]
+pub struct Request {
+    pub pool: Arc<str>,
+    pub shape: NodeShape,
+    pub replaces: Option<String>,
+    pub at: Timestamp,
+    generation: u32,
+}
+
+/// Nodes that are told Ready before they are told at all, at most.
+const EARLY_MAX: usize = 10_000;
+
+/// Seconds after a node was first heard of in which its pods are those of a first listing.
+const LISTING_S: f64 = 60.0;
+
+impl Cluster {
+    pub(super) fn node_requested(&mut self, fact: &NodeRequested, signal: &Signal) -> Applied {
+        let at = signal.observedtime;
+        let timeout = self.request_timeout();
+        if let Some(name) = &fact.request {
+            return self.request_named(name, fact, signal);
+        }
+        let pool_name = self.pool_name(&fact.pool);
+        let pool = self.pools.entry(Arc::clone(&pool_name)).or_default();
+        let (changed, when) = if let Some(size) = fact.target {
+            let mut words = BTreeSet::from([(signal.source.clone(), signal.id.clone())]);
+            if let Some(known) = &mut pool.target {
+                if at < known.seen {
+                    return STALE;
+                }
+                if at == known.seen {
+                    if !known.words.is_disjoint(&words) {
+                        return KNOWN;
+                    }
+                    words.append(&mut known.words);
+                }
+            }
+            let target = SizeTarget {
+                size,
+                seen: at,
+                words,
+                shape: fact.shape.clone(),
+            };
+            (pool.set_target(target, at), at)
+        } else {
+            let key = (signal.source.clone(), signal.id.clone());
+            if pool.plain.contains_key(&key) || fact.count == 0 || at + timeout < signal.time {
+                return KNOWN;
+            }
+            let request = PlainRequest {
+                count: fact.count,
+                at: signal.time,
+                shape: fact.shape.clone(),
+            };
+            pool.plain.insert(key, request);
+            (true, signal.time)
+        };
+        if !changed {
+            return KNOWN;
+        }
+        self.marks
+            .wake(when + timeout, Wake::Pool(Arc::clone(&pool_name)));
+        self.marks.pools.insert(pool_name);
+        Applied::Changed
+    }
+
+    fn request_named(&mut self, name: &str, fact: &NodeRequested, signal: &Signal) -> Applied {
+        let at = signal.observedtime;
+        if self.fulfilled.contains_key(name) {
+            return Applied::Ignored("request that is a node already");
+        }
+        if self.gone.after(&request_gone(name), at) {
+            return STALE;
+        }
+        let generation = self.generation(Family::Requests);
+        if let Some(known) = self.requests.get_mut(name) {
+            known.generation = generation;
+            if known.shape == fact.shape && known.replaces == fact.replaces {
+                return KNOWN;
+            }
+            known.shape.clone_from(&fact.shape);
+            known.replaces.clone_from(&fact.replaces);
+            self.marks.pools.insert(Arc::clone(&known.pool));
+            return Applied::Changed;
+        }
+        let pool = self.pool_name(&fact.pool);
+        let request = Request {
+            pool: Arc::clone(&pool),
+            shape: fact.shape.clone(),
+            replaces: fact.replaces.clone(),
+            at: signal.time,
+            generation,
+        };
+        self.requests.insert(name.to_owned(), request);
+        self.pools
+            .entry(Arc::clone(&pool))
+            .or_default()
+            .requests
+            .insert(name.to_owned());
+        let timeout = self.request_timeout();
+        self.marks
+            .wake(signal.time + timeout, Wake::Pool(Arc::clone(&pool)));
+        self.marks.pools.insert(pool);
+        Applied::Changed
+    }
+
+    pub(super) fn node_launched(&mut self, fact: &NodeLaunched, at: Timestamp) -> Applied {
+        let Some(name) = &fact.request else {
+            return Applied::Ignored("launch without a request");
+        };
+        let Some(request) = self.requests.get_mut(name) else {
+            return Applied::Ignored("launch of an unknown request");
+        };
+        if request.at > at || request.shape == fact.shape {
+            return KNOWN;
+        }
+        request.shape.clone_from(&fact.shape);
+        self.marks.pools.insert(Arc::clone(&request.pool));
+        Applied::Changed
+    }
+
+    pub(super) fn node_joined(&mut self, fact: &NodeJoined, signal: &Signal) -> Applied {
+        let at = signal.observedtime;
+        if self.gone.after(&node_gone(&fact.node), at) {
+            return STALE;
+        }
+        let generation = self.generation(Family::Nodes);
+        let name = self.node_name(&fact.node);
+        if let Some(known) = self.nodes.get_mut(&name) {
+            known.generation = generation;
+            if at < known.seen {
+                return STALE;
+            }
+            known.seen = at;
+            let same_machine = known.uid == fact.uid && *known.pool == *fact.pool;
+            if same_machine {
+                let images = known.present.len();
+                known.present.extend(fact.images.iter().cloned());
+                let news = known.present.len() != images;
+                return self.node_reshaped(&name, &fact.shape, news);
+            }
+            self.drop_node(&name);
+        }
+        let pool_name = self.pool_name(&fact.pool);
+        let named = fact.request.as_ref().and_then(|request| {
+            self.fulfilled.insert(request.clone(), Arc::clone(&name));
+            self.take_request(request)
+        });
+        let pool = self.pools.entry(Arc::clone(&pool_name)).or_default();
+        pool.nodes.insert(Arc::clone(&name));
+        pool.fresh.insert(Arc::clone(&name));
+        pool.profile.note(&name, signal.time, &fact.shape);
+        let asked = pool.fulfil(fact.request.is_some());
+        count_in(
+            pool,
+            &fact.shape,
+            self.loads.get(&name).map(|load| &load.used),
+        );
+        let node = Node {
+            name: Arc::clone(&name),
+            uid: fact.uid.clone(),
+            pool: Arc::clone(&pool_name),
+            shape: fact.shape.clone(),
+            joined: signal.time,
+            ready: None,
+            requested: named.as_ref().map(|request| request.at).or(asked),
+            request: fact.request.clone(),
+            replaces: named.and_then(|request| request.replaces),
+            present: fact.images.iter().cloned().collect(),
+            first_seen: at,
+            seen: at,
+            generation,
+        };
+        self.nodes.insert(Arc::clone(&name), node);
+        self.marks.pools.insert(pool_name);
+        if let Some((time, observed)) = self.early_ready.remove(&name) {
+            self.make_ready(&name, time, observed);
+        }
+        Applied::Changed
+    }
+
+    fn node_reshaped(&mut self, name: &Arc<str>, shape: &NodeShape, news: bool) -> Applied {
+        let Some(node) = self.nodes.get_mut(name) else {
+            return KNOWN;
+        };
+        if node.shape != *shape {
+            if let Some(pool) = self.pools.get_mut(&node.pool) {
+                count_out(pool, &node.shape, None);
+                count_in(pool, shape, None);
+                pool.profile.note(name, node.joined, shape);
+            }
+            node.shape.clone_from(shape);
+            self.marks.pools.insert(Arc::clone(&node.pool));
+        } else if !news {
+            return KNOWN;
+        }
+        self.marks.nodes.insert(Arc::clone(name));
+        Applied::Changed
+    }
+
+    pub(super) fn node_ready(&mut self, node: &str, signal: &Signal) -> Applied {
+        if self.gone.after(&node_gone(node), signal.observedtime) {
+            return STALE;
+        }
+        let name = self.node_name(node);
+        match self.nodes.get(&name) {
+            Some(known) if known.ready.is_some() => KNOWN,
+            Some(_) => {
+                self.make_ready(&name, signal.time, signal.observedtime);
+                Applied::Changed
+            }
+            None => {
+                if self.early_ready.len() < EARLY_MAX {
+                    let times = (signal.time, signal.observedtime);
+                    self.early_ready.entry(name).or_insert(times);
+                }
+                Applied::Ignored("readiness of an unknown node")
+            }
+        }
+    }
+
+    fn make_ready(&mut self, name: &Arc<str>, time: Timestamp, observed: Timestamp) {
+        let window = Duration::from_secs_f64(self.model.times.window_s.max(0.0));
+        let most = self.model.history.arrivals;
+        let Some(node) = self.nodes.get_mut(name) else {
+            return;
+        };
+        node.ready = Some(time);
+        let resident = time + window < node.first_seen;
+        let (pool_name, joined, requested) = (Arc::clone(&node.pool), node.joined, node.requested);
+        self.marks.wake(time + window, Wake::Node(Arc::clone(name)));
+        self.marks.pools.insert(Arc::clone(&pool_name));
+        self.marks.nodes.insert(Arc::clone(name));
+        let used: BTreeSet<Key> = self.pods_on(name).flat_map(|pod| keys(pod)).collect();
+        let Some(pool) = self.pools.get_mut(&pool_name) else {
+            return;
+        };
+        if !resident {
+            pool.arrivals
+                .note(Leg::Boot, observed, time.secs_since(joined), most);
+            if let Some(at) = requested {
+                pool.arrivals
+                    .note(Leg::Request, observed, time.secs_since(at), most);
+            }
+        }
+        let record = Record {
+            node: name.to_string(),
+            since: time,
+            resident,
+            used,
+        };
+        pool.history.note_node(record, self.model.history.nodes);
+    }
+
+    /// A pod came to a node: if the node is new, it says what new nodes of the pool run.
+    pub(super) fn note_use(&mut self, node: &Arc<str>, uid: &str, signal: &Signal) {
+        let (Some(there), Some(pod)) = (self.nodes.get(node), self.pods.get(uid)) else {
+            return;
+        };
+        let Some(ready) = there.ready else { return };
+        let first_listing = signal.observedtime.secs_since(there.first_seen) <= LISTING_S;
+        if signal.time.secs_since(ready) > self.model.times.window_s && !first_listing {
+            return;
+        }
+        let keys = keys(pod);
+        let Some(pool) = self.pools.get_mut(&there.pool) else {
+            return;
+        };
+        let mut news = false;
+        for key in keys {
+            news |= pool.history.note_use(node, key);
+        }
+        if news && !pool.fresh.is_empty() {
+            self.marks.pools.insert(Arc::clone(&there.pool));
+        }
+    }
+
+    pub(super) fn node_interrupted(&mut self, fact: &NodeInterrupted, at: Timestamp) -> Applied {
+        let name = self.node_name(&fact.node);
+        if self.gone.after(&node_gone(&name), at) {
+            return STALE;
+        }
+        let Some(node) = self.nodes.get(&name) else {
+            return Applied::Ignored("interruption of an unknown node");
+        };
+        if at < node.first_seen || !self.leaving.insert(Arc::clone(&name)) {
+            return KNOWN;
+        }
+        self.marks.demand = true;
+        self.marks.pools.insert(Arc::clone(&node.pool));
+        self.marks.nodes.insert(name);
+        Applied::Changed
+    }
+
+    pub(super) fn node_removed(&mut self, fact: &NodeRemoved, at: Timestamp) -> Applied {
+        let mut changed = false;
+        if let Some(request) = &fact.request {
+            self.gone.note(request_gone(request), at);
+            self.fulfilled.remove(request);
+            changed |= self.take_request(request).is_some();
+        }
+        if let Some(node) = &fact.node {
+            self.gone.note(node_gone(node), at);
+            let name = self.node_name(node);
+            self.early_ready.remove(&name);
+            if self
+                .nodes
+                .get(&name)
+                .is_some_and(|known| known.first_seen <= at)
+            {
+                self.drop_node(&name);
+                changed = true;
+            }
+        }
+        if let (None, None, Some(pool)) = (&fact.node, &fact.request, &fact.pool)
+            && let Some((name, pool)) = self.pools.get_key_value(pool.as_str())
+            && !(pool.asked.is_empty() && pool.plain.is_empty())
+        {
+            let name = Arc::clone(name);
+            if let Some(pool) = self.pools.get_mut(&name) {
+                pool.withdraw();
+            }
+            self.marks.pools.insert(name);
+            changed = true;
+        }
+        if changed {
+            Applied::Changed
+        } else {
+            Applied::Ignored("removal of an unknown node or request")
+        }
+    }
+
+    pub(super) fn sweep_nodes(&mut self, current: u32, now: Timestamp) {
+        let gone: Vec<Arc<str>> = self
+            .nodes
+            .values()
+            .filter(|node| node.generation != current)
+            .map(|node| Arc::clone(&node.name))
+            .collect();
+        for name in gone {
+            self.gone.note(node_gone(&name), now);
+            self.drop_node(&name);
+        }
+    }
+
+    pub(super) fn sweep_requests(&mut self, current: u32) {
+        let gone: Vec<String> = self
+            .requests
+            .iter()
+            .filter(|(_, request)| request.generation != current)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in gone {
+            self.take_request(&name);
+        }
+    }
+
+    /// The one shared copy of a node's name.
+    pub(super) fn node_name(&self, node: &str) -> Arc<str> {
+        let known = self.nodes.get_key_value(node).map(|(name, _)| name);
+        known
+            .or_else(|| self.loads.get_key_value(node).map(|(name, _)| name))
+            .map_or_else(|| node.into(), Arc::clone)
+    }
+
+    /// The load of a node changed.
+    pub(super) fn mark_load(&mut self, name: &Arc<str>, taken: &Resources, more: bool) {
+        let Some(node) = self.nodes.get(name) else {
+            return;
+        };
+        if let Some(pool) = self.pools.get_mut(&node.pool) {
+            pool.used = if more {
+                pool.used.plus(taken)
+            } else {
+                pool.used.minus(taken)
+            };
+        }
+        if node.ready.is_none() {
+            self.marks.pools.insert(Arc::clone(&node.pool));
+        }
+        self.marks.demand |= self.leaving.contains(name);
+        self.marks.nodes.insert(Arc::clone(name));
+    }
+
+    pub(super) fn request_timeout(&self) -> Duration {
+        Duration::from_secs_f64(self.model.times.request_s.max(0.0))
+    }
+
+    fn take_request(&mut self, name: &str) -> Option<Request> {
+        let request = self.requests.remove(name)?;
+        if let Some(pool) = self.pools.get_mut(&request.pool) {
+            pool.requests.remove(name);
+        }
+        self.marks.pools.insert(Arc::clone(&request.pool));
+        Some(request)
+    }
+
+    fn drop_node(&mut self, name: &Arc<str>) {
+        let Some(node) = self.nodes.remove(name) else {
+            return;
+        };
+        if let Some(pool) = self.pools.get_mut(&node.pool) {
+            pool.nodes.remove(name);
+            pool.fresh.remove(name);
+            pool.node_went();
+            count_out(
+                pool,
+                &node.shape,
+                self.loads.get(name).map(|load| &load.used),
+            );
+        }
+        self.fulfilled.retain(|_, fulfilled| fulfilled != name);
+        self.marks.demand |= self.leaving.remove(name);
+        self.marks.pools.insert(Arc::clone(&node.pool));
+        self.marks.nodes.remove(name);
+        self.marks.retract.insert(Target::Node(name.to_string()));
+    }
+
+    fn pool_name(&self, pool: &str) -> Arc<str> {
+        self.pools
+            .get_key_value(pool)
+            .map_or_else(|| pool.into(), |(name, _)| Arc::clone(name))
+    }
+}
+
+/// Under what a pod is remembered: its workload, where that makes pods again and again under one
+/// name; a Job does not.
+fn keys(pod: &Pod) -> Vec<Key> {
+    match &pod.owner {
+        Some(owner) if owner.kind != "Job" => vec![Key::Workload((**owner).clone())],
+        _ => pod
+            .template
+            .needs
+            .images
+            .iter()
+            .map(|use_| Key::Image(use_.image.clone()))
+            .collect(),
+    }
+}
+
+fn count_in(pool: &mut Pool, shape: &NodeShape, used: Option<&Resources>) {
+    if let Some(capacity) = &shape.capacity {
+        pool.capacity = pool.capacity.plus(capacity);
+    }
+    if let Some(used) = used {
+        pool.used = pool.used.plus(used);
+    }
+}
+
+fn count_out(pool: &mut Pool, shape: &NodeShape, used: Option<&Resources>) {
+    if let Some(capacity) = &shape.capacity {
+        pool.capacity = pool.capacity.minus(capacity);
+    }
+    if let Some(used) = used {
+        pool.used = pool.used.minus(used);
+    }
+}
+
+fn node_gone(name: &str) -> String {
+    format!("node/{name}")
+}
+
+fn request_gone(name: &str) -> String {
+    format!("request/{name}")
+}

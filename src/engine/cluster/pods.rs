@@ -1,0 +1,396 @@
+//! Pods: who waits, who runs where, and how much of each node is taken.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::node::Resources;
+use crate::domain::signal::{PodBound, PodNominated, PodWanted, Signal};
+use crate::domain::time::Timestamp;
+use crate::domain::workload::{PodNeeds, PodRef, WorkloadRef};
+use crate::forecast::demand::Template;
+
+use super::{Applied, Cluster, Family, KNOWN, STALE, Wake};
+
+/// One pod: its strings and template are shared.
+#[derive(Debug)]
+pub struct Pod {
+    pub name: Arc<str>,
+    pub owner: Option<Arc<WorkloadRef>>,
+    pub template: Arc<Template>,
+    pub phase: Phase,
+    nominated: Option<Place>,
+    seen: Timestamp,
+    generation: u32,
+}
+
+/// Where a pod is in its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// No node yet; `gated` by its own scheduling gates.
+    Waiting { gated: bool },
+    /// On a node since `at`.
+    Bound { node: Arc<str>, at: Timestamp },
+}
+
+/// A node, or a request that is no node yet.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    Node(Arc<str>),
+    Request(Arc<str>),
+}
+
+/// Owner, fingerprint of the template, gated.
+pub type WaitingKey = (Option<Arc<WorkloadRef>>, u64, bool);
+
+/// Waiting pods of one kind.
+#[derive(Debug)]
+pub struct Waiting {
+    pub template: Arc<Template>,
+    /// (name, uid)
+    pub pods: BTreeSet<(Arc<str>, Arc<str>)>,
+}
+
+/// The pods of one owner.
+#[derive(Debug, Default)]
+pub struct Crowd {
+    pub waiting: u32,
+    pub bound: u32,
+    /// How many of them run on which node.
+    pub nodes: BTreeMap<Arc<str>, u32>,
+}
+
+/// The pods of one node.
+#[derive(Debug, Default)]
+pub struct Load {
+    pub pods: BTreeSet<Arc<str>>,
+    pub used: Resources,
+}
+
+/// What a pod takes of a node; every pod takes one of its pod places.
+pub fn taken(needs: &PodNeeds) -> Resources {
+    let mut taken = needs.requests.clone();
+    taken.pods = taken.pods.max(1);
+    taken
+}
+
+impl Cluster {
+    pub(super) fn pod_wanted(&mut self, fact: &PodWanted, gated: bool, at: Timestamp) -> Applied {
+        let uid: Arc<str> = fact.pod.uid.as_str().into();
+        if self.gone.knows(&gone_name(&uid)) {
+            return STALE;
+        }
+        let generation = self.generation(Family::Pods);
+        if let Some(pod) = self.pods.get_mut(&uid) {
+            pod.generation = generation;
+            if at < pod.seen {
+                return STALE;
+            }
+            pod.seen = at;
+            let same = match pod.phase {
+                Phase::Bound { .. } => return KNOWN,
+                // Gates are only ever taken off.
+                Phase::Waiting { gated: was } => was == gated || gated,
+            };
+            let same_owner = pod.owner.as_deref() == fact.owner.as_ref();
+            if same && same_owner && pod.template.needs == fact.needs {
+                return KNOWN;
+            }
+            self.take_out(&uid);
+        }
+        self.put_in(&uid, &fact.pod.name, fact.owner.as_ref(), &fact.needs, at);
+        self.set_phase(&uid, Phase::Waiting { gated });
+        Applied::Changed
+    }
+
+    pub(super) fn pod_bound(&mut self, fact: &PodBound, signal: &Signal) -> Applied {
+        let uid: Arc<str> = fact.pod.uid.as_str().into();
+        if self.gone.knows(&gone_name(&uid)) {
+            return STALE;
+        }
+        let generation = self.generation(Family::Pods);
+        if let Some(pod) = self.pods.get_mut(&uid) {
+            pod.generation = generation;
+            if matches!(&pod.phase, Phase::Bound { node, .. } if **node == *fact.node) {
+                return KNOWN;
+            }
+            if signal.observedtime < pod.seen && matches!(pod.phase, Phase::Bound { .. }) {
+                return STALE;
+            }
+            self.take_out(&uid);
+        }
+        let node = self.node_name(&fact.node);
+        let owner = fact.owner.as_ref();
+        self.put_in(
+            &uid,
+            &fact.pod.name,
+            owner,
+            &fact.needs,
+            signal.observedtime,
+        );
+        self.set_phase(
+            &uid,
+            Phase::Bound {
+                node: Arc::clone(&node),
+                at: signal.time,
+            },
+        );
+        let settle = Duration::from_secs_f64(self.model.times.settle_s.max(0.0));
+        self.marks
+            .wake(signal.time + settle, Wake::Node(Arc::clone(&node)));
+        self.note_use(&node, &uid, signal);
+        Applied::Changed
+    }
+
+    pub(super) fn pod_nominated(&mut self, fact: &PodNominated) -> Applied {
+        let uid: Arc<str> = fact.pod.uid.as_str().into();
+        let place = match (&fact.node, &fact.request) {
+            (Some(node), _) => Some(Place::Node(self.node_name(node))),
+            (None, Some(request)) => Some(Place::Request(request.as_str().into())),
+            (None, None) => None,
+        };
+        let Some(pod) = self.pods.get_mut(&uid) else {
+            return Applied::Ignored("nomination of an unknown pod");
+        };
+        if pod.nominated == place || matches!(pod.phase, Phase::Bound { .. }) {
+            return KNOWN;
+        }
+        let phase = pod.phase.clone();
+        self.leave_phase(&uid);
+        if let Some(pod) = self.pods.get_mut(&uid) {
+            pod.nominated = place;
+        }
+        self.set_phase(&uid, phase);
+        Applied::Changed
+    }
+
+    pub(super) fn pod_started(&mut self, pod: &PodRef) -> Applied {
+        let Some(known) = self.pods.get(pod.uid.as_str()) else {
+            return Applied::Ignored("start of an unknown pod");
+        };
+        let Phase::Bound { node, .. } = &known.phase else {
+            return Applied::Ignored("start of a pod that is not bound");
+        };
+        let (node, template) = (Arc::clone(node), Arc::clone(&known.template));
+        let mut changed = false;
+        if let Some(there) = self.nodes.get_mut(&node) {
+            for use_ in &template.needs.images {
+                changed |= there.present.insert(use_.image.clone());
+            }
+        }
+        if !changed {
+            return KNOWN;
+        }
+        self.marks.nodes.insert(node);
+        Applied::Changed
+    }
+
+    pub(super) fn pod_removed(&mut self, pod: &PodRef, at: Timestamp) -> Applied {
+        self.gone.note(gone_name(&pod.uid), at);
+        let uid: Arc<str> = pod.uid.as_str().into();
+        if !self.pods.contains_key(&uid) {
+            return Applied::Ignored("removal of an unknown pod");
+        }
+        self.take_out(&uid);
+        Applied::Changed
+    }
+
+    pub(super) fn sweep_pods(&mut self, current: u32, now: Timestamp) {
+        let old = |pod: &&Pod| pod.generation != current;
+        let mut gone: Vec<Arc<str>> = self
+            .pods
+            .iter()
+            .filter(|(_, pod)| old(pod))
+            .map(|(uid, _)| Arc::clone(uid))
+            .collect();
+        gone.sort();
+        for uid in gone {
+            self.gone.note(gone_name(&uid), now);
+            self.take_out(&uid);
+        }
+    }
+
+    /// The pods on a node, in the order of their uids.
+    pub(super) fn pods_on(&self, node: &str) -> impl Iterator<Item = &Pod> {
+        self.loads
+            .get(node)
+            .into_iter()
+            .flat_map(|load| &load.pods)
+            .filter_map(|uid| self.pods.get(uid))
+    }
+
+    fn put_in(
+        &mut self,
+        uid: &Arc<str>,
+        name: &str,
+        owner: Option<&WorkloadRef>,
+        needs: &PodNeeds,
+        at: Timestamp,
+    ) {
+        let (template, new) = self.templates.acquire(needs);
+        if new {
+            self.images.add_template(&template, at);
+        }
+        let owner = owner.map(|owner| {
+            self.crowds
+                .get_key_value(owner)
+                .map_or_else(|| Arc::new(owner.clone()), |(known, _)| Arc::clone(known))
+        });
+        let pod = Pod {
+            name: name.into(),
+            owner,
+            template,
+            phase: Phase::Waiting { gated: true },
+            nominated: None,
+            seen: at,
+            generation: self.generation(Family::Pods),
+        };
+        self.pods.insert(Arc::clone(uid), pod);
+    }
+
+    fn take_out(&mut self, uid: &Arc<str>) {
+        self.leave_phase(uid);
+        if let Some(pod) = self.pods.remove(uid)
+            && self.templates.release(&pod.template)
+        {
+            self.images.drop_template(&pod.template, pod.seen);
+        }
+    }
+
+    /// Enters the indexes of a phase.
+    fn set_phase(&mut self, uid: &Arc<str>, phase: Phase) {
+        let Some(pod) = self.pods.get_mut(uid) else {
+            return;
+        };
+        pod.phase = phase.clone();
+        let owner = pod.owner.clone();
+        match phase {
+            Phase::Waiting { gated } => {
+                if let Some(place) = &pod.nominated {
+                    let place = place.clone();
+                    self.nominated
+                        .entry(place.clone())
+                        .or_default()
+                        .insert(Arc::clone(uid));
+                    self.mark_place(&place);
+                } else if owner.as_ref().is_none_or(|owner| owner.kind != "DaemonSet") {
+                    // A DaemonSet's pod waits for the one node that it was made for.
+                    let key = (owner.clone(), pod.template.print, gated);
+                    let template = &pod.template;
+                    self.waiting
+                        .entry(key)
+                        .or_insert_with(|| Waiting {
+                            template: Arc::clone(template),
+                            pods: BTreeSet::new(),
+                        })
+                        .pods
+                        .insert((Arc::clone(&pod.name), Arc::clone(uid)));
+                    self.marks.demand = true;
+                }
+                if let Some(owner) = &owner {
+                    self.crowds.entry(Arc::clone(owner)).or_default().waiting += 1;
+                }
+            }
+            Phase::Bound { node, .. } => {
+                let taken = taken(&pod.template.needs);
+                let load = self.loads.entry(Arc::clone(&node)).or_default();
+                load.pods.insert(Arc::clone(uid));
+                load.used = load.used.plus(&taken);
+                if let Some(owner) = &owner {
+                    let crowd = self.crowds.entry(Arc::clone(owner)).or_default();
+                    crowd.bound += 1;
+                    *crowd.nodes.entry(Arc::clone(&node)).or_default() += 1;
+                }
+                self.mark_load(&node, &taken, true);
+            }
+        }
+        if let Some(owner) = owner {
+            self.refresh_wish(&owner);
+        }
+    }
+
+    /// Leaves the indexes of the phase that the pod is in.
+    fn leave_phase(&mut self, uid: &Arc<str>) {
+        let Some(pod) = self.pods.get(uid) else {
+            return;
+        };
+        let owner = pod.owner.clone();
+        match &pod.phase {
+            Phase::Waiting { gated } => {
+                let key = (owner.clone(), pod.template.print, *gated);
+                let member = (Arc::clone(&pod.name), Arc::clone(uid));
+                if let Some(waiting) = self.waiting.get_mut(&key) {
+                    waiting.pods.remove(&member);
+                    if waiting.pods.is_empty() {
+                        self.waiting.remove(&key);
+                    }
+                    self.marks.demand = true;
+                }
+                if let Some(place) = pod.nominated.clone() {
+                    if let Some(pods) = self.nominated.get_mut(&place) {
+                        pods.remove(uid);
+                        if pods.is_empty() {
+                            self.nominated.remove(&place);
+                        }
+                    }
+                    self.mark_place(&place);
+                }
+                self.leave_crowd(owner.as_ref(), None);
+            }
+            Phase::Bound { node, .. } => {
+                let (node, taken) = (Arc::clone(node), taken(&pod.template.needs));
+                if let Some(load) = self.loads.get_mut(&node) {
+                    load.pods.remove(uid);
+                    load.used = load.used.minus(&taken);
+                    if load.pods.is_empty() {
+                        self.loads.remove(&node);
+                    }
+                }
+                self.mark_load(&node, &taken, false);
+                self.leave_crowd(owner.as_ref(), Some(&node));
+            }
+        }
+        if let Some(owner) = owner {
+            self.refresh_wish(&owner);
+        }
+    }
+
+    fn leave_crowd(&mut self, owner: Option<&Arc<WorkloadRef>>, node: Option<&Arc<str>>) {
+        let Some(owner) = owner else { return };
+        let Some(crowd) = self.crowds.get_mut(owner) else {
+            return;
+        };
+        match node {
+            None => crowd.waiting = crowd.waiting.saturating_sub(1),
+            Some(node) => {
+                crowd.bound = crowd.bound.saturating_sub(1);
+                if let Some(here) = crowd.nodes.get_mut(node) {
+                    *here -= 1;
+                    if *here == 0 {
+                        crowd.nodes.remove(node);
+                    }
+                }
+            }
+        }
+        if crowd.waiting == 0 && crowd.bound == 0 {
+            self.crowds.remove(owner);
+        }
+    }
+
+    fn mark_place(&mut self, place: &Place) {
+        match place {
+            Place::Node(node) => {
+                self.marks.nodes.insert(Arc::clone(node));
+            }
+            Place::Request(request) => {
+                if let Some(request) = self.requests.get(&**request) {
+                    self.marks.pools.insert(Arc::clone(&request.pool));
+                }
+            }
+        }
+    }
+}
+
+fn gone_name(uid: &str) -> String {
+    format!("pod/{uid}")
+}

@@ -1,0 +1,222 @@
+//! Pools: how many nodes are on their way, what they look like, what was learned of earlier ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::node::{NodeShape, Resources};
+use crate::domain::time::Timestamp;
+use crate::forecast::arrival::Arrivals;
+use crate::forecast::history::History;
+use crate::forecast::profile::Profile;
+
+/// A node group or node pool.
+#[derive(Debug, Default)]
+pub struct Pool {
+    /// Nodes that joined.
+    pub nodes: BTreeSet<Arc<str>>,
+    /// Of those, the ones that are not Ready or are younger than the window.
+    pub fresh: BTreeSet<Arc<str>>,
+    /// Requests by name that are no node yet.
+    pub requests: BTreeSet<String>,
+    /// Size that the autoscaler last asked for.
+    pub target: Option<SizeTarget>,
+    /// When each node that the target is ahead by was asked for, oldest first.
+    pub asked: Vec<Timestamp>,
+    /// Requests without a name or a target, by (source, id) of the signal.
+    pub plain: BTreeMap<(String, String), PlainRequest>,
+    /// What all joined nodes offer.
+    pub capacity: Resources,
+    /// What the pods on them take.
+    pub used: Resources,
+    /// Typical shape.
+    pub profile: Profile,
+    /// What ran on the last nodes.
+    pub history: History,
+    /// How long nodes took.
+    pub arrivals: Arrivals,
+}
+
+/// An absolute size.
+#[derive(Clone, Debug)]
+pub struct SizeTarget {
+    pub size: u32,
+    /// When it was said, and by which signals of that instant.
+    pub seen: Timestamp,
+    pub words: BTreeSet<(String, String)>,
+    pub shape: NodeShape,
+}
+
+/// A number of nodes.
+#[derive(Clone, Debug)]
+pub struct PlainRequest {
+    pub count: u32,
+    pub at: Timestamp,
+    pub shape: NodeShape,
+}
+
+/// One node that is on its way and has no name: when it was asked for, what is known of it.
+pub type Anonymous = (Timestamp, NodeShape);
+
+impl Pool {
+    /// Nothing of the cluster is in it; what was learned may be.
+    pub fn is_vacant(&self) -> bool {
+        self.nodes.is_empty()
+            && self.requests.is_empty()
+            && self.asked.is_empty()
+            && self.plain.is_empty()
+    }
+
+    /// A new absolute size was said; true when more or fewer nodes are on their way than before.
+    pub fn set_target(&mut self, target: SizeTarget, at: Timestamp) -> bool {
+        let before = self.asked.len();
+        self.target = Some(target);
+        let ahead = self.ahead();
+        while self.asked.len() < ahead {
+            self.asked.push(at);
+        }
+        self.asked.truncate(ahead);
+        self.asked.len() != before
+    }
+
+    /// A node joined: the oldest wish is fulfilled. Returns when it was asked for.
+    pub fn fulfil(&mut self, by_name: bool) -> Option<Timestamp> {
+        let excess = self.asked.len().saturating_sub(self.ahead());
+        let oldest = self.asked.drain(..excess).next();
+        if by_name {
+            return oldest;
+        }
+        let plain = self
+            .plain
+            .iter()
+            .min_by_key(|(key, request)| (request.at, (*key).clone()))
+            .map(|(key, request)| (key.clone(), request.at));
+        let Some((key, at)) = plain else {
+            return oldest;
+        };
+        if let Some(request) = self.plain.get_mut(&key) {
+            request.count = request.count.saturating_sub(1);
+            if request.count == 0 {
+                self.plain.remove(&key);
+            }
+        }
+        oldest.or(Some(at))
+    }
+
+    /// A node went. Autoscalers lower the target before, with or after the removal: nodes that
+    /// were on their way stay so, and none is expected in place of the one that went.
+    pub fn node_went(&mut self) {
+        let joined = self.nodes.len() as u32;
+        let coming = self.asked.len() as u32;
+        if let Some(target) = &mut self.target {
+            target.size = target.size.min(joined + coming);
+        }
+    }
+
+    /// The group cannot grow: nothing that was asked for without a name will come.
+    pub fn withdraw(&mut self) {
+        self.asked.clear();
+        self.plain.clear();
+        let joined = self.nodes.len() as u32;
+        if let Some(target) = &mut self.target {
+            target.size = target.size.min(joined);
+        }
+    }
+
+    /// Nodes on their way beside the `named` ones: never the sum of what the different voices say,
+    /// but the largest, for they speak of the same machines.
+    pub fn anonymous(&self, named: usize, now: Timestamp, timeout: Duration) -> Vec<Anonymous> {
+        let alive = |at: &Timestamp| *at + timeout > now;
+        let shape = self.target.as_ref().map(|target| target.shape.clone());
+        let by_target: Vec<Anonymous> = self
+            .asked
+            .iter()
+            .filter(|at| alive(at))
+            .map(|at| (*at, shape.clone().unwrap_or_default()))
+            .collect();
+        let mut by_count: Vec<Anonymous> = self
+            .plain
+            .values()
+            .filter(|request| alive(&request.at))
+            .flat_map(|request| {
+                let one = (request.at, request.shape.clone());
+                std::iter::repeat_n(one, request.count.min(1000) as usize)
+            })
+            .collect();
+        by_count.sort_by_key(|(at, _)| *at);
+        let most = if by_count.len() > by_target.len() {
+            by_count
+        } else {
+            by_target
+        };
+        most.into_iter().skip(named).collect()
+    }
+
+    fn ahead(&self) -> usize {
+        let size = self.target.as_ref().map_or(0, |target| target.size) as usize;
+        size.saturating_sub(self.nodes.len()).min(1000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::ZERO + Duration::from_secs(secs)
+    }
+
+    fn target(size: u32) -> SizeTarget {
+        SizeTarget {
+            size,
+            seen: Timestamp::ZERO,
+            words: BTreeSet::new(),
+            shape: NodeShape::default(),
+        }
+    }
+
+    fn coming(pool: &Pool, now: u64) -> usize {
+        pool.anonymous(0, at(now), Duration::from_secs(900)).len()
+    }
+
+    #[test]
+    fn decision_confirmation_and_status_of_one_size_count_once() {
+        let mut pool = Pool::default();
+        for _ in 0..3 {
+            pool.set_target(target(2), at(10));
+        }
+        let request = PlainRequest {
+            count: 2,
+            at: at(9),
+            shape: NodeShape::default(),
+        };
+        pool.plain.insert(("expander".into(), "1".into()), request);
+        assert_eq!(coming(&pool, 11), 2);
+        pool.nodes.insert("a".into());
+        assert_eq!(pool.fulfil(false), Some(at(10)));
+        assert_eq!(coming(&pool, 11), 1);
+    }
+
+    #[test]
+    fn a_removed_node_is_not_expected_again() {
+        let mut pool = Pool::default();
+        for name in ["a", "b"] {
+            pool.nodes.insert(name.into());
+        }
+        pool.set_target(target(3), at(10));
+        pool.nodes.remove("a");
+        pool.node_went();
+        assert_eq!(coming(&pool, 11), 1);
+        pool.set_target(target(2), at(12));
+        assert_eq!(coming(&pool, 13), 1);
+    }
+
+    #[test]
+    fn a_wish_that_is_not_fulfilled_in_time_is_forgotten() {
+        let mut pool = Pool::default();
+        pool.set_target(target(1), at(0));
+        pool.set_target(target(1), at(890));
+        assert_eq!(coming(&pool, 899), 1);
+        assert_eq!(coming(&pool, 900), 0);
+    }
+}

@@ -1,0 +1,319 @@
+//! One step: what was marked is planned anew, and what differs becomes an effect.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::image::{ImageRef, Platform};
+use crate::domain::node::NodeShape;
+use crate::domain::plan::{Plan, Target};
+use crate::domain::time::Timestamp;
+use crate::forecast::arrival::Leg;
+use crate::forecast::combine::Clue;
+use crate::forecast::demand::Group;
+use crate::plan::explain::Explanation;
+use crate::plan::policy::Mode;
+use crate::plan::select::{Brief, Selection, budget, select};
+
+use super::demand::View;
+use super::nodes::Node;
+use super::pods::Phase;
+use super::pools::Pool;
+use super::{Cluster, Effect, Wake};
+
+/// In pools of at most so many nodes, a change of the demand is looked at for every node. In larger
+/// ones one more waiting pod moves the probability of a Ready node by less than 2 %.
+const SMALL_POOL: usize = 64;
+
+/// The quantile of the arrival times at which a transfer should be done: early rather than late.
+const EARLY: f64 = 0.1;
+
+impl Cluster {
+    /// Forecasts and plans for everything that changed; effects in a fixed order: retractions,
+    /// pools by name, nodes by name, references by name.
+    pub fn step(&mut self, now: Timestamp) -> Vec<Effect> {
+        self.fire_timers(now);
+        self.images.sweep(now, &self.model.times);
+        if std::mem::take(&mut self.marks.demand) {
+            self.renew_demand(now);
+        }
+        let mut effects = self.retractions();
+        let pools = std::mem::take(&mut self.marks.pools);
+        let mut nodes = std::mem::take(&mut self.marks.nodes);
+        for name in &pools {
+            nodes.extend(
+                self.pools
+                    .get(name)
+                    .iter()
+                    .flat_map(|pool| pool.fresh.iter().cloned()),
+            );
+        }
+        let mut views: std::collections::BTreeMap<Arc<str>, View> =
+            std::collections::BTreeMap::new();
+        for name in pools {
+            let view = self.view(&name, &self.groups, now);
+            self.plan_pool(&name, &view, now, &mut effects);
+            views.insert(name, view);
+        }
+        for name in nodes {
+            self.settle(&name, now);
+            let Some(pool) = self.nodes.get(&name).map(|node| Arc::clone(&node.pool)) else {
+                continue;
+            };
+            if !views.contains_key(&pool) {
+                let view = self.view(&pool, &self.groups, now);
+                views.insert(Arc::clone(&pool), view);
+            }
+            self.plan_node(&name, &views[&pool], now, &mut effects);
+        }
+        let references = self.images.ask(now, &self.model.resolve, &self.policy);
+        let asked: BTreeSet<ImageRef> = references.into_iter().collect();
+        effects.extend(asked.into_iter().map(Effect::Resolve));
+        effects
+    }
+
+    /// Why each candidate is, or is not, in the plan that would be made now; none for a target that
+    /// is not known.
+    #[must_use]
+    pub fn explain(&self, target: &Target, now: Timestamp) -> Option<Explanation> {
+        let selection = match target {
+            Target::Node(name) => {
+                let node = self.nodes.get(name.as_str())?;
+                let view = self.view(&node.pool, &self.groups, now);
+                self.select_for_node(node, &view, now)
+            }
+            Target::Pool(name) => {
+                let pool = self.pools.get(name.as_str())?;
+                let view = self.view(name, &self.groups, now);
+                self.select_for_pool(name, pool, &view, now)
+            }
+        };
+        Some(Explanation {
+            target: target.clone(),
+            made: now,
+            verdicts: selection.verdicts,
+        })
+    }
+
+    fn fire_timers(&mut self, now: Timestamp) {
+        while let Some(entry) = self.marks.timers.first_entry() {
+            if *entry.key() > now {
+                break;
+            }
+            for wake in entry.remove() {
+                match wake {
+                    Wake::Demand => self.marks.demand = true,
+                    Wake::Pool(name) => {
+                        self.marks.pools.insert(name);
+                    }
+                    Wake::Node(name) => {
+                        self.age(&name, now);
+                        self.marks.nodes.insert(name);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A node that is older than the window is not new any more.
+    fn age(&mut self, name: &Arc<str>, now: Timestamp) {
+        let Some(node) = self.nodes.get(name) else {
+            return;
+        };
+        let window = self.model.times.window_s;
+        if node
+            .ready
+            .is_some_and(|ready| now.secs_since(ready) >= window)
+            && let Some(pool) = self.pools.get_mut(&node.pool)
+        {
+            pool.fresh.remove(name);
+        }
+    }
+
+    fn renew_demand(&mut self, now: Timestamp) {
+        let groups = self.demand(now);
+        if same_demand(&groups, &self.groups) {
+            return;
+        }
+        self.groups = Arc::new(groups);
+        for (name, pool) in &self.pools {
+            if pool.is_vacant() {
+                continue;
+            }
+            self.marks.pools.insert(Arc::clone(name));
+            if pool.nodes.len() <= SMALL_POOL {
+                self.marks.nodes.extend(pool.nodes.iter().cloned());
+            }
+        }
+    }
+
+    fn retractions(&mut self) -> Vec<Effect> {
+        let vacant: Vec<Target> = self
+            .marks
+            .pools
+            .iter()
+            .filter(|name| self.pools.get(*name).is_none_or(Pool::is_vacant))
+            .map(|name| Target::Pool(name.to_string()))
+            .collect();
+        let retract = std::mem::take(&mut self.marks.retract);
+        retract
+            .into_iter()
+            .chain(vacant)
+            .filter(|target| match target {
+                Target::Node(name) => !self.nodes.contains_key(name.as_str()),
+                Target::Pool(_) => true,
+            })
+            .filter(|target| self.plans.remove(target).is_some())
+            .map(Effect::Retract)
+            .collect()
+    }
+
+    /// Images of pods that were bound long ago are taken as present.
+    fn settle(&mut self, name: &Arc<str>, now: Timestamp) {
+        let settle_s = self.model.times.settle_s;
+        let mut settled: Vec<ImageRef> = Vec::new();
+        let Some(node) = self.nodes.get(name) else {
+            return;
+        };
+        for pod in self.pods_on(name) {
+            if matches!(&pod.phase, Phase::Bound { at, .. } if now.secs_since(*at) >= settle_s) {
+                let images = pod.template.needs.images.iter().map(|use_| &use_.image);
+                settled.extend(images.filter(|i| !node.present.contains(*i)).cloned());
+            }
+        }
+        if let Some(node) = self.nodes.get_mut(name) {
+            node.present.extend(settled);
+        }
+    }
+
+    fn plan_pool(&mut self, name: &Arc<str>, view: &View, now: Timestamp, out: &mut Vec<Effect>) {
+        let Some(pool) = self.pools.get(name) else {
+            return;
+        };
+        if pool.is_vacant() || name.is_empty() {
+            return;
+        }
+        let selection = self.select_for_pool(name, pool, view, now);
+        self.publish(selection.plan, Wake::Pool(Arc::clone(name)), now, out);
+    }
+
+    fn plan_node(&mut self, name: &Arc<str>, view: &View, now: Timestamp, out: &mut Vec<Effect>) {
+        let Some(node) = self.nodes.get(name) else {
+            return;
+        };
+        let selection = self.select_for_node(node, view, now);
+        self.publish(selection.plan, Wake::Node(Arc::clone(name)), now, out);
+    }
+
+    /// Makes the plan the one in force, if it asks for something else or has to be renewed.
+    fn publish(&mut self, plan: Plan, wake: Wake, now: Timestamp, out: &mut Vec<Effect>) {
+        let half = self.model.times.expiry() / 2;
+        match self.plans.get(&plan.target) {
+            None if plan.entries.is_empty() => return,
+            Some(known) if known.same_wishes(&plan) && known.epoch == plan.epoch => {
+                if plan.entries.is_empty() {
+                    return;
+                }
+                if now < known.made + half {
+                    return;
+                }
+            }
+            _ => {}
+        }
+        if !plan.entries.is_empty() {
+            self.marks.wake(now + half, wake);
+        }
+        self.plans.insert(plan.target.clone(), plan.clone());
+        out.push(Effect::Publish(plan));
+    }
+
+    fn select_for_pool(&self, name: &str, pool: &Pool, view: &View, now: Timestamp) -> Selection {
+        let target = Target::Pool(name.to_owned());
+        let shape = pool.profile.coming(&NodeShape::default());
+        let asked = pool
+            .requests
+            .iter()
+            .filter_map(|request| self.requests.get(request).map(|request| request.at))
+            .chain(pool.asked.iter().copied())
+            .min();
+        let takes = Duration::from_secs_f64(pool.arrivals.quantile(Leg::Request, EARLY));
+        let brief = Brief {
+            previous: self.plans.get(&target),
+            target,
+            pool: name,
+            now,
+            epoch: self.epoch,
+            budget: self.budget(&shape),
+            dearer: 1.0,
+            at_least: self.model.chances.sure,
+            deadline: asked.map(|at| (at + takes).max(now)),
+            present: Vec::new(),
+        };
+        let clues = self.unless_off(name, || self.pool_clues(pool, view));
+        self.select(&brief, &clues, &shape)
+    }
+
+    fn select_for_node(&self, node: &Node, view: &View, now: Timestamp) -> Selection {
+        let target = Target::Node(node.name.to_string());
+        let pool = self.pools.get(&node.pool);
+        let fresh = pool.is_some_and(|pool| pool.fresh.contains(&node.name));
+        let boot = pool.map_or(0.0, |pool| pool.arrivals.quantile(Leg::Boot, EARLY));
+        let deadline = match node.ready {
+            None => Some((node.joined + Duration::from_secs_f64(boot)).max(now)),
+            Some(_) => None,
+        };
+        let brief = Brief {
+            previous: self.plans.get(&target),
+            target,
+            pool: &node.pool,
+            now,
+            epoch: self.epoch,
+            budget: self.budget(&node.shape),
+            dearer: if fresh {
+                1.0
+            } else {
+                self.model.price.resident
+            },
+            at_least: 0.0,
+            deadline,
+            present: node.present.iter().collect(),
+        };
+        let clues = self.unless_off(&node.pool, || self.node_clues(node, view, now));
+        self.select(&brief, &clues, &node.shape)
+    }
+
+    fn unless_off(&self, pool: &str, clues: impl FnOnce() -> Vec<Clue>) -> Vec<Clue> {
+        if self.policy.mode(pool) == Mode::Off {
+            return Vec::new();
+        }
+        clues()
+    }
+
+    fn select(&self, brief: &Brief<'_>, clues: &[Clue], shape: &NodeShape) -> Selection {
+        let os = shape.label("kubernetes.io/os").unwrap_or("linux");
+        let platform = shape.architecture().map(|arch| Platform {
+            os: os.to_owned(),
+            arch: arch.to_owned(),
+        });
+        select(&self.model, &self.policy, brief, clues, |image| {
+            self.images.meaning(image, platform.as_ref())
+        })
+    }
+
+    fn budget(&self, shape: &NodeShape) -> crate::domain::quantity::ByteSize {
+        let ephemeral = shape.capacity.as_ref().map(|capacity| capacity.ephemeral);
+        budget(&self.model.disk, ephemeral)
+    }
+}
+
+fn same_demand(a: &[Group], b: &[Group]) -> bool {
+    a.len() == b.len()
+        && a.iter().zip(b).all(|(a, b)| {
+            a.template.print == b.template.print
+                && a.owner == b.owner
+                && a.count == b.count
+                && a.chance == b.chance
+                && a.priority == b.priority
+                && std::mem::discriminant(&a.reason) == std::mem::discriminant(&b.reason)
+        })
+}

@@ -1,0 +1,6 @@
+//! What the cluster machine promises, told on small clusters.
+
+mod build;
+mod learned;
+mod properties;
+mod stories;

@@ -1,0 +1,386 @@
+//! Workloads, their scalers, and what was announced: pods that do not exist yet.
+
+use std::sync::Arc;
+
+use crate::domain::image::ImageRef;
+use crate::domain::signal::{Capacity, ImageResolved, ScaleLimit, Scaler, Workload};
+use crate::domain::time::Timestamp;
+use crate::domain::workload::WorkloadRef;
+use crate::forecast::demand::Template;
+
+use super::{Applied, Cluster, Family, KNOWN, STALE};
+
+/// A workload as last applied.
+#[derive(Debug)]
+pub struct WorkloadState {
+    pub template: Arc<Template>,
+    pub replicas: u32,
+    pub updated: u32,
+    pub idle: bool,
+    /// Pods that are wanted and do not exist.
+    pub missing: u32,
+    /// Pods of an older template that will be replaced.
+    pub outdated: u32,
+    seen: Timestamp,
+    generation: u32,
+}
+
+/// A scaler as last seen.
+#[derive(Debug)]
+pub struct ScalerState {
+    pub scaler: Scaler,
+    seen: Timestamp,
+    generation: u32,
+}
+
+/// An announcement as last made.
+#[derive(Debug)]
+pub struct Announcement {
+    pub capacity: Capacity,
+    pub template: Option<Arc<Template>>,
+    pub seen: Timestamp,
+    generation: u32,
+}
+
+/// An HPA leaves a ratio within 10 % of 1 alone (Kubernetes documentation, "Algorithm details").
+const TOLERANCE: f64 = 1.1;
+
+impl ScalerState {
+    /// Replicas that the scaler will want: what it asks for, or what its metric says already,
+    /// whichever is more. `ceil(current x ratio)` is ahead of `desired` while a scale-up policy
+    /// holds it back.
+    pub fn wish(&self) -> u32 {
+        let scaler = &self.scaler;
+        let raw = match scaler.ratio {
+            Some(ratio) if ratio.is_finite() && ratio > TOLERANCE => {
+                (f64::from(scaler.current) * ratio).ceil().min(1e6) as u32
+            }
+            _ => 0,
+        };
+        let held_back = matches!(scaler.limited, Some(ScaleLimit::ScaleUpLimit));
+        let ahead = if held_back {
+            raw
+        } else {
+            raw.min(scaler.desired.max(scaler.current))
+        };
+        let most = if scaler.max > 0 { scaler.max } else { u32::MAX };
+        scaler.desired.max(ahead).max(scaler.min).min(most)
+    }
+}
+
+impl Cluster {
+    pub(super) fn workload_applied(&mut self, fact: &Workload, at: Timestamp) -> Applied {
+        let name = gone_name(&fact.workload);
+        if self.gone.after(&name, at) {
+            return STALE;
+        }
+        let generation = self.workload_generation(&fact.workload.kind);
+        if let Some(known) = self.workloads.get_mut(&fact.workload) {
+            known.generation = generation;
+            if at < known.seen {
+                return STALE;
+            }
+            known.seen = at;
+            if known.template.needs == fact.needs
+                && (known.replicas, known.updated, known.idle)
+                    == (fact.replicas, fact.updated, fact.idle)
+            {
+                return KNOWN;
+            }
+        }
+        let (template, new) = self.templates.acquire(&fact.needs);
+        if new {
+            self.images.add_template(&template, at);
+        }
+        let state = WorkloadState {
+            template: Arc::clone(&template),
+            replicas: fact.replicas,
+            updated: fact.updated,
+            idle: fact.idle,
+            missing: 0,
+            outdated: 0,
+            seen: at,
+            generation,
+        };
+        let old = self.workloads.insert(fact.workload.clone(), state);
+        let turned = old
+            .as_ref()
+            .is_none_or(|old| old.template.print != template.print || old.idle != fact.idle);
+        if let Some(old) = old {
+            self.release(&old.template, at);
+        }
+        if turned {
+            self.mark_template_change(&fact.workload);
+        }
+        self.marks.demand |= turned;
+        self.refresh_wish(&fact.workload);
+        Applied::Changed
+    }
+
+    pub(super) fn workload_removed(&mut self, workload: &WorkloadRef, at: Timestamp) -> Applied {
+        self.gone.note(gone_name(workload), at);
+        match self.workloads.get(workload) {
+            Some(known) if known.seen > at => STALE,
+            Some(_) => {
+                self.drop_workload(workload, at);
+                Applied::Changed
+            }
+            None => Applied::Ignored("removal of an unknown workload"),
+        }
+    }
+
+    pub(super) fn scaler_observed(&mut self, fact: &Scaler, at: Timestamp) -> Applied {
+        let generation = self.generation(Family::Scalers);
+        if let Some(known) = self.scalers.get_mut(&fact.scaler) {
+            known.generation = generation;
+            if at < known.seen {
+                return STALE;
+            }
+            known.seen = at;
+            if known.scaler == *fact {
+                return KNOWN;
+            }
+        }
+        let state = ScalerState {
+            scaler: fact.clone(),
+            seen: at,
+            generation,
+        };
+        let old = self.scalers.insert(fact.scaler.clone(), state);
+        self.targets
+            .entry(fact.target.clone())
+            .or_default()
+            .insert(fact.scaler.clone());
+        if let Some(old) = old
+            && old.scaler.target != fact.target
+        {
+            self.leave_target(&old.scaler.target, &fact.scaler);
+        }
+        self.refresh_wish(&fact.target);
+        Applied::Changed
+    }
+
+    pub(super) fn capacity_announced(&mut self, fact: &Capacity, at: Timestamp) -> Applied {
+        let name = format!("capacity/{}", fact.name);
+        let generation = self.generation(Family::Announcements);
+        if self.gone.after(&name, at) {
+            return STALE;
+        }
+        if let Some(known) = self.announcements.get_mut(&fact.name) {
+            known.generation = generation;
+            if at < known.seen {
+                return STALE;
+            }
+            known.seen = at;
+            if known.capacity == *fact {
+                return KNOWN;
+            }
+        }
+        if fact.count == 0 {
+            self.gone.note(name, at);
+            if !self.announcements.contains_key(&fact.name) {
+                return Applied::Ignored("withdrawal of an unknown announcement");
+            }
+            self.drop_announcement(&fact.name, at);
+            return Applied::Changed;
+        }
+        let template = fact.needs.as_ref().map(|needs| {
+            let (template, new) = self.templates.acquire(needs);
+            if new {
+                self.images.add_template(&template, at);
+            }
+            template
+        });
+        let announcement = Announcement {
+            capacity: fact.clone(),
+            template,
+            seen: at,
+            generation,
+        };
+        if let Some(old) = self.announcements.insert(fact.name.clone(), announcement)
+            && let Some(template) = old.template
+        {
+            self.release(&template, at);
+        }
+        self.marks.demand = true;
+        Applied::Changed
+    }
+
+    pub(super) fn image_resolved(&mut self, fact: &ImageResolved, at: Timestamp) -> Applied {
+        let model = &self.model.resolve;
+        if !self
+            .images
+            .resolved(&fact.image, &fact.manifests, at, model)
+        {
+            return KNOWN;
+        }
+        // Which targets want it is not indexed: meanings change rarely, clusters look at all marks.
+        self.mark_everything();
+        Applied::Changed
+    }
+
+    pub(super) fn image_present(&mut self, node: &str, image: &ImageRef) -> Applied {
+        let Some((name, there)) = self
+            .nodes
+            .get_key_value(node)
+            .map(|(k, _)| Arc::clone(k))
+            .and_then(|name| self.nodes.get_mut(node).map(|there| (name, there)))
+        else {
+            return Applied::Ignored("pull on an unknown node");
+        };
+        if !there.present.insert(image.clone()) {
+            return KNOWN;
+        }
+        self.marks.nodes.insert(name);
+        Applied::Changed
+    }
+
+    /// Works out what a workload lacks; marks the demand when that changed.
+    pub(super) fn refresh_wish(&mut self, workload: &WorkloadRef) {
+        let by_scaler = self
+            .targets
+            .get(workload)
+            .into_iter()
+            .flatten()
+            .filter_map(|scaler| self.scalers.get(scaler))
+            .map(ScalerState::wish)
+            .max();
+        let there = self
+            .crowds
+            .get(workload)
+            .map_or(0, |crowd| crowd.waiting + crowd.bound);
+        let uses = &self.model.uses;
+        let Some(state) = self.workloads.get_mut(workload) else {
+            return;
+        };
+        // Counted by nodes, or started by a calendar: replicas say nothing of pods to come.
+        let counted = !matches!(workload.kind.as_str(), "DaemonSet" | "CronJob" | "Job");
+        let (mut missing, mut outdated) = (0, 0);
+        if counted && !state.idle {
+            if uses.scalers {
+                missing = by_scaler
+                    .unwrap_or(0)
+                    .max(state.replicas)
+                    .saturating_sub(there);
+            }
+            if uses.rollouts {
+                outdated = state.replicas.saturating_sub(state.updated).min(there);
+            }
+        }
+        if (state.missing, state.outdated) != (missing, outdated) {
+            (state.missing, state.outdated) = (missing, outdated);
+            self.marks.demand = true;
+        }
+        if missing > 0 || outdated > 0 {
+            self.wanting.insert(workload.clone());
+        } else {
+            self.wanting.remove(workload);
+        }
+    }
+
+    pub(super) fn sweep_workloads(&mut self, kind: &str, current: u32, now: Timestamp) {
+        let gone: Vec<WorkloadRef> = self
+            .workloads
+            .iter()
+            .filter(|(name, state)| name.kind == kind && state.generation != current)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in gone {
+            self.gone.note(gone_name(&name), now);
+            self.drop_workload(&name, now);
+        }
+    }
+
+    pub(super) fn sweep_scalers(&mut self, current: u32) {
+        let gone: Vec<(WorkloadRef, WorkloadRef)> = self
+            .scalers
+            .iter()
+            .filter(|(_, state)| state.generation != current)
+            .map(|(name, state)| (name.clone(), state.scaler.target.clone()))
+            .collect();
+        for (name, target) in gone {
+            self.scalers.remove(&name);
+            self.leave_target(&target, &name);
+        }
+    }
+
+    pub(super) fn sweep_announcements(&mut self, current: u32, now: Timestamp) {
+        let gone: Vec<String> = self
+            .announcements
+            .iter()
+            .filter(|(_, state)| state.generation != current)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in gone {
+            self.drop_announcement(&name, now);
+        }
+    }
+
+    fn drop_workload(&mut self, workload: &WorkloadRef, at: Timestamp) {
+        if let Some(state) = self.workloads.remove(workload) {
+            self.release(&state.template, at);
+        }
+        self.wanting.remove(workload);
+        self.marks.demand = true;
+        self.mark_template_change(workload);
+    }
+
+    fn drop_announcement(&mut self, name: &str, at: Timestamp) {
+        if let Some(state) = self.announcements.remove(name)
+            && let Some(template) = state.template
+        {
+            self.release(&template, at);
+        }
+        self.marks.demand = true;
+    }
+
+    fn leave_target(&mut self, target: &WorkloadRef, scaler: &WorkloadRef) {
+        if let Some(scalers) = self.targets.get_mut(target) {
+            scalers.remove(scaler);
+            if scalers.is_empty() {
+                self.targets.remove(target);
+            }
+        }
+        self.refresh_wish(target);
+    }
+
+    fn release(&mut self, template: &Arc<Template>, at: Timestamp) {
+        if self.templates.release(template) {
+            self.images.drop_template(template, at);
+        }
+    }
+
+    /// A template began or ended: nodes that run the workload, and every new node, want another
+    /// image.
+    fn mark_template_change(&mut self, workload: &WorkloadRef) {
+        if workload.kind == "DaemonSet" {
+            self.daemonsets.remove(workload);
+            if self
+                .workloads
+                .get(workload)
+                .is_some_and(|state| !state.idle)
+            {
+                self.daemonsets.insert(workload.clone());
+            }
+        }
+        if let Some(crowd) = self.crowds.get(workload) {
+            self.marks.nodes.extend(crowd.nodes.keys().cloned());
+        }
+        self.marks.pools.extend(self.pools.keys().cloned());
+    }
+
+    /// Relists name the kind by a static text; kinds that nobody relists are never swept.
+    fn workload_generation(&self, kind: &str) -> u32 {
+        self.generations
+            .iter()
+            .find_map(|(family, generation)| match family {
+                Family::Workloads(of) if *of == kind => Some(*generation),
+                _ => None,
+            })
+            .unwrap_or(0)
+    }
+}
+
+fn gone_name(workload: &WorkloadRef) -> String {
+    format!("workload/{workload}")
+}

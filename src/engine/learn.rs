@@ -1,0 +1,191 @@
+//! What the cluster's machine has learned, as one compact versioned text.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::time::Timestamp;
+use crate::engine::cluster::{Cluster, StateError};
+use crate::forecast::arrival::Leg;
+use crate::forecast::history::{Key, Record};
+use crate::forecast::profile::Profile;
+
+/// Version that this program writes, and the only one that it reads.
+const VERSION: u32 = 1;
+
+/// Largest text, in bytes: half of what etcd takes of one object, with room for its envelope.
+pub const STATE_MAX: usize = 512 * 1024;
+
+#[derive(Default, Serialize, Deserialize)]
+struct Version {
+    version: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    version: u32,
+    /// Every key of all histories; records name them by place.
+    keys: Vec<String>,
+    pools: BTreeMap<String, PoolState>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PoolState {
+    profile: Profile,
+    /// (ended in microseconds, milliseconds)
+    request: Vec<(i64, u64)>,
+    boot: Vec<(i64, u64)>,
+    /// (node, Ready in microseconds, resident, places in `keys`), newest first
+    nodes: Vec<(String, i64, bool, Vec<usize>)>,
+}
+
+impl Cluster {
+    /// What was learned, as a compact versioned text (JSON), at most 512 KiB: when it would be
+    /// larger, the oldest node of the pool that remembers most is left out until it fits.
+    #[must_use]
+    pub fn save(&self, _now: Timestamp) -> String {
+        let mut keep: BTreeMap<&Arc<str>, usize> = self
+            .pools
+            .iter()
+            .map(|(name, pool)| (name, pool.history.records().len()))
+            .collect();
+        loop {
+            let text = serde_json::to_string(&self.state(&keep)).expect("maps have text keys");
+            if text.len() <= STATE_MAX {
+                return text;
+            }
+            let most = keep.values().copied().max().unwrap_or(0);
+            if most == 0 {
+                // Profiles alone do not fit: pools that nobody can count. Learn again.
+                return serde_json::to_string(&self.state(&BTreeMap::new()))
+                    .expect("maps have text keys");
+            }
+            for count in keep.values_mut().filter(|count| **count == most) {
+                *count -= 1;
+            }
+        }
+    }
+
+    /// Takes over what was learned; refuses versions that it does not know.
+    ///
+    /// # Errors
+    /// When the text is no state of a known version: what was found, and which versions are read.
+    pub fn load(&mut self, state: &str) -> Result<(), StateError> {
+        let form = |error: serde_json::Error| StateError::Form(error.to_string());
+        let Version { version } = serde_json::from_str(state).map_err(form)?;
+        if version != VERSION {
+            return Err(StateError::Version {
+                found: version,
+                known: VERSION,
+            });
+        }
+        let state: State = serde_json::from_str(state).map_err(form)?;
+        let keys: Vec<Key> = state
+            .keys
+            .iter()
+            .map(|key| key.parse().map_err(StateError::Form))
+            .collect::<Result<_, _>>()?;
+        let mut pools = Vec::new();
+        for (name, pool) in state.pools {
+            let records = records(&pool, &keys)?;
+            pools.push((name, pool, records));
+        }
+        for (name, pool, records) in pools {
+            self.take_over(&name, pool, records);
+        }
+        Ok(())
+    }
+
+    fn take_over(&mut self, name: &str, state: PoolState, records: Vec<Record>) {
+        let (nodes, arrivals) = (self.model.history.nodes, self.model.history.arrivals);
+        let pool = self.pools.entry(name.into()).or_default();
+        if pool.nodes.is_empty() {
+            pool.profile = state.profile;
+        }
+        for record in records {
+            pool.history.note_node(record, nodes);
+        }
+        for (leg, durations) in [(Leg::Request, state.request), (Leg::Boot, state.boot)] {
+            for (ended, millis) in durations {
+                let seconds = millis as f64 / 1000.0;
+                pool.arrivals
+                    .note(leg, Timestamp::from_micros(ended), seconds, arrivals);
+            }
+        }
+    }
+
+    fn state(&self, keep: &BTreeMap<&Arc<str>, usize>) -> State {
+        let kept = |name: &Arc<str>| keep.get(name).copied().unwrap_or(0);
+        let named: BTreeSet<String> = self
+            .pools
+            .iter()
+            .flat_map(|(name, pool)| pool.history.records().iter().take(kept(name)))
+            .flat_map(|record| record.used.iter().map(Key::to_string))
+            .collect();
+        let place: BTreeMap<&str, usize> = named
+            .iter()
+            .enumerate()
+            .map(|(place, key)| (key.as_str(), place))
+            .collect();
+        let pools = self
+            .pools
+            .iter()
+            .filter(|(name, _)| keep.contains_key(*name))
+            .map(|(name, pool)| {
+                let durations = |leg| {
+                    pool.arrivals
+                        .durations(leg)
+                        .map(|(ended, millis)| (ended.as_micros(), millis))
+                        .collect()
+                };
+                let nodes = pool
+                    .history
+                    .records()
+                    .iter()
+                    .take(kept(name))
+                    .map(|record| {
+                        let used = record
+                            .used
+                            .iter()
+                            .map(|key| place[key.to_string().as_str()]);
+                        let since = record.since.as_micros();
+                        (record.node.clone(), since, record.resident, used.collect())
+                    });
+                let state = PoolState {
+                    profile: pool.profile.clone(),
+                    request: durations(Leg::Request),
+                    boot: durations(Leg::Boot),
+                    nodes: nodes.collect(),
+                };
+                (name.to_string(), state)
+            })
+            .collect();
+        State {
+            version: VERSION,
+            keys: named.iter().cloned().collect(),
+            pools,
+        }
+    }
+}
+
+fn records(pool: &PoolState, keys: &[Key]) -> Result<Vec<Record>, StateError> {
+    let key = |place: &usize| {
+        keys.get(*place)
+            .cloned()
+            .ok_or_else(|| StateError::Form(format!("there is no key number {place}")))
+    };
+    pool.nodes
+        .iter()
+        .map(|(node, since, resident, used)| {
+            Ok(Record {
+                node: node.clone(),
+                since: Timestamp::from_micros(*since),
+                resident: *resident,
+                used: used.iter().map(key).collect::<Result<_, _>>()?,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,144 @@
+//! Several reasons for one image, made into one probability.
+
+use std::collections::BTreeMap;
+
+use crate::domain::image::ImageRef;
+use crate::domain::plan::{Priority, Reason};
+
+/// One reason to expect a pod on the target, with the images that the pod would need.
+#[derive(Clone, Debug)]
+pub struct Clue {
+    /// What the pod needs, in the order the kubelet needs it.
+    pub images: Vec<ImageRef>,
+    /// Clues of one cause are views of the same pods (its owner's name, where known).
+    pub cause: String,
+    /// Probability that at least one such pod lands here.
+    pub chance: f64,
+    /// Expected number of such pods here.
+    pub pods: f64,
+    /// Why.
+    pub reason: Reason,
+    /// Whether somebody waits.
+    pub priority: Priority,
+}
+
+/// One image with everything that speaks for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wish {
+    /// Which.
+    pub image: ImageRef,
+    /// Probability that the target needs it.
+    pub chance: f64,
+    /// Expected number of pods that wait for it here.
+    pub pods: f64,
+    /// The strongest class among the clues that are more likely than not.
+    pub priority: Priority,
+    /// Reasons with their probabilities, strongest first.
+    pub reasons: Vec<(Reason, f64)>,
+}
+
+/// Below this a waiting pod's clue does not make its image `Pending`: it is more likely that
+/// nobody here waits.
+const LIKELY: f64 = 0.5;
+
+/// Within one cause the most probable clue counts, for they are views of the same pods; different
+/// causes are taken as independent: p = 1 - prod(1 - p_i).
+#[must_use]
+pub fn wishes(clues: &[Clue]) -> BTreeMap<ImageRef, Wish> {
+    let mut by_image: BTreeMap<&ImageRef, Vec<&Clue>> = BTreeMap::new();
+    for clue in clues.iter().filter(|clue| clue.chance > 0.0) {
+        for image in &clue.images {
+            by_image.entry(image).or_default().push(clue);
+        }
+    }
+    by_image
+        .into_iter()
+        .map(|(image, clues)| (image.clone(), wish(image, &clues)))
+        .collect()
+}
+
+fn wish(image: &ImageRef, clues: &[&Clue]) -> Wish {
+    let mut causes: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+    for clue in clues {
+        let (chance, pods) = causes.entry(&clue.cause).or_default();
+        *chance = chance.max(clue.chance);
+        *pods = pods.max(clue.pods);
+    }
+    let missed: f64 = causes.values().map(|(chance, _)| 1.0 - chance).product();
+    let mut reasons: Vec<(Reason, f64, Priority)> = Vec::new();
+    for clue in clues {
+        if !reasons.iter().any(|(reason, ..)| *reason == clue.reason) {
+            reasons.push((clue.reason.clone(), clue.chance, clue.priority));
+        }
+    }
+    reasons.sort_by(|a, b| {
+        let strength = |(_, chance, priority): &(Reason, f64, Priority)| {
+            (*priority == Priority::Pending && *chance >= LIKELY, *chance)
+        };
+        let (a_waits, a_chance) = strength(a);
+        let (b_waits, b_chance) = strength(b);
+        b_waits
+            .cmp(&a_waits)
+            .then(b_chance.total_cmp(&a_chance))
+            .then_with(|| format!("{:?}", a.0).cmp(&format!("{:?}", b.0)))
+    });
+    let priority = clues
+        .iter()
+        .map(|clue| match clue.priority {
+            Priority::Pending if clue.chance < LIKELY => Priority::Predicted,
+            other => other,
+        })
+        .min()
+        .unwrap_or(Priority::Background);
+    Wish {
+        image: image.clone(),
+        chance: (1.0 - missed).clamp(0.0, 1.0),
+        pods: causes.values().map(|(_, pods)| pods).sum(),
+        priority,
+        reasons: reasons
+            .into_iter()
+            .map(|(reason, chance, _)| (reason, chance))
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clue(cause: &str, chance: f64, priority: Priority) -> Clue {
+        Clue {
+            images: vec!["nginx".parse().unwrap()],
+            cause: cause.into(),
+            chance,
+            pods: 1.0,
+            reason: Reason::History(cause.into()),
+            priority,
+        }
+    }
+
+    #[test]
+    fn independent_causes_add_up_and_views_of_one_cause_do_not() {
+        let one = |clues: &[Clue]| wishes(clues).into_values().next().unwrap();
+        let same = [
+            clue("a", 0.5, Priority::Predicted),
+            clue("a", 0.5, Priority::Predicted),
+        ];
+        let two = [
+            clue("a", 0.5, Priority::Predicted),
+            clue("b", 0.5, Priority::Predicted),
+        ];
+        assert_eq!(one(&same).chance, 0.5);
+        assert_eq!(one(&two).chance, 0.75);
+    }
+
+    #[test]
+    fn a_pod_that_probably_waits_elsewhere_does_not_make_an_image_pending() {
+        let clues = [
+            clue("a", 0.1, Priority::Pending),
+            clue("b", 0.9, Priority::Predicted),
+        ];
+        let wish = wishes(&clues).into_values().next().unwrap();
+        assert_eq!(wish.priority, Priority::Predicted);
+    }
+}

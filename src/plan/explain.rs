@@ -1,0 +1,71 @@
+//! Why each candidate is in a plan or not, as data.
+
+use serde::Serialize;
+
+use crate::domain::image::ImageRef;
+use crate::domain::plan::{Priority, Reason, Target};
+use crate::domain::time::Timestamp;
+
+/// What became of one candidate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "is", content = "at")]
+pub enum Fate {
+    /// In the plan, at this place (0 is fetched first).
+    Planned(usize),
+    /// On the node already.
+    Present,
+    /// Its probability does not reach the threshold.
+    Unlikely,
+    /// Nobody has said yet what the reference means.
+    Unresolved,
+    /// There is no manifest for the target's platform.
+    Platform,
+    /// The policy forbids it.
+    Policy,
+    /// It did not fit in what is left of the disk budget.
+    Budget,
+}
+
+/// One candidate of one target.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Verdict {
+    /// Which image.
+    pub image: ImageRef,
+    /// Probability that the target needs it within the window.
+    pub chance: f64,
+    /// Probability from which it would be sent; missing where that was not asked.
+    pub threshold: Option<f64>,
+    /// Class.
+    pub priority: Priority,
+    /// Expected number of pods that wait for it here.
+    pub pods: f64,
+    /// Everything that speaks for it, strongest first.
+    pub reasons: Vec<(Reason, f64)>,
+    /// In or out.
+    pub fate: Fate,
+}
+
+/// All candidates of one target at one time.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Explanation {
+    /// Whose plan.
+    pub target: Target,
+    /// When it was asked.
+    pub made: Timestamp,
+    /// Planned ones first, in their order; then the others, most probable first.
+    pub verdicts: Vec<Verdict>,
+}
+
+impl Fate {
+    /// The word under which a plan counts what it left out; missing for what it did not want.
+    #[must_use]
+    pub const fn left_out(&self) -> Option<&'static str> {
+        match self {
+            Self::Planned(_) | Self::Present | Self::Unlikely => None,
+            Self::Unresolved => Some("unresolved"),
+            Self::Platform => Some("platform"),
+            Self::Policy => Some("policy"),
+            Self::Budget => Some("budget"),
+        }
+    }
+}
