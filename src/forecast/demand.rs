@@ -1,6 +1,7 @@
 //! Pods that look for a node, shared out over the room that comes.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -184,7 +185,7 @@ fn fill(groups: &[Group], admitted: &[bool], left: &[f64], room: &Room) -> Vec<L
 /// The largest part of any resource that the groups ask for; above 1 they do not all fit.
 fn load<'a>(groups: impl Iterator<Item = (&'a Group, f64)>, free: &Resources) -> f64 {
     let (mut cpu, mut memory, mut pods) = (0.0, 0.0, 0.0);
-    let mut extended = std::collections::BTreeMap::<&str, f64>::new();
+    let mut extended = BTreeMap::<&str, f64>::new();
     for (group, count) in groups {
         let request = &group.template.needs.requests;
         cpu += count * request.cpu_milli as f64;

@@ -287,3 +287,49 @@ impl Default for ResolveModel {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use config::{Config, File, FileFormat};
+
+    use super::*;
+
+    const SHIPPED: &str = include_str!("../../models/default.toml");
+
+    fn read(text: &str) -> Result<Model, config::ConfigError> {
+        Config::builder()
+            .add_source(File::from_str(text, FileFormat::Toml))
+            .build()?
+            .try_deserialize()
+    }
+
+    #[test]
+    fn the_shipped_model_is_the_default() {
+        assert_eq!(read(SHIPPED).unwrap(), Model::default());
+    }
+
+    #[test]
+    fn the_shipped_model_names_and_explains_every_parameter() {
+        let json = serde_json::to_value(Model::default()).unwrap();
+        for (table, members) in json.as_object().unwrap() {
+            let Some(members) = members.as_object() else {
+                continue;
+            };
+            assert!(SHIPPED.contains(&format!("[{table}]")), "{table}");
+            for key in members.keys() {
+                let line = SHIPPED.lines().find(|line| {
+                    line.split('=').next().map(str::trim) == Some(key) && line.contains('#')
+                });
+                assert!(line.is_some(), "{table}.{key} is not explained");
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_parameter_is_an_error_that_names_it() {
+        let error = read("version = 1\n[price]\ncolour = 3\n")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("colour"), "{error}");
+    }
+}

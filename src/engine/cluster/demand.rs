@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::domain::node::Resources;
+use crate::domain::node::{NodeShape, Resources};
 use crate::domain::plan::{Priority, Reason};
+use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::domain::workload::WorkloadRef;
 use crate::forecast::demand::{Group, Landing, Room, Template, capacity_in_pods, share};
@@ -118,7 +120,7 @@ impl Cluster {
             if let Some(at) = capacity.at {
                 let until = at.secs_since(now);
                 if until > window {
-                    let early = std::time::Duration::from_secs_f64(window.max(0.0));
+                    let early = Duration::from_secs_f64(window.max(0.0));
                     wakes.push(at - early);
                     continue;
                 }
@@ -418,7 +420,7 @@ impl Cluster {
         }
     }
 
-    fn room_for(&self, pool: &Pool, told: &crate::domain::node::NodeShape) -> Room {
+    fn room_for(&self, pool: &Pool, told: &NodeShape) -> Room {
         let shape = pool.profile.coming(told);
         let mut free = shape.capacity.clone();
         if let Some(free) = &mut free {
@@ -436,7 +438,7 @@ impl Cluster {
     /// Templates of the DaemonSets that a shape admits.
     pub(super) fn daemons<'a>(
         &'a self,
-        shape: &'a crate::domain::node::NodeShape,
+        shape: &'a NodeShape,
         partial: bool,
     ) -> impl Iterator<Item = &'a Arc<Template>> {
         self.daemonsets
@@ -457,8 +459,8 @@ fn times(amount: &Resources, count: f64) -> Resources {
     let scale = |value: u64| (value as f64 * count) as u64;
     Resources {
         cpu_milli: scale(amount.cpu_milli),
-        memory: crate::domain::quantity::ByteSize(scale(amount.memory.0)),
-        ephemeral: crate::domain::quantity::ByteSize(scale(amount.ephemeral.0)),
+        memory: ByteSize(scale(amount.memory.0)),
+        ephemeral: ByteSize(scale(amount.ephemeral.0)),
         pods: scale(amount.pods),
         extended: amount
             .extended

@@ -1,12 +1,13 @@
 //! One step: what was marked is planned anew, and what differs becomes an effect.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::image::{ImageRef, Platform};
 use crate::domain::node::NodeShape;
 use crate::domain::plan::{Plan, Target};
+use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::forecast::arrival::Leg;
 use crate::forecast::combine::Clue;
@@ -48,8 +49,7 @@ impl Cluster {
                     .flat_map(|pool| pool.fresh.iter().cloned()),
             );
         }
-        let mut views: std::collections::BTreeMap<Arc<str>, View> =
-            std::collections::BTreeMap::new();
+        let mut views: BTreeMap<Arc<str>, View> = BTreeMap::new();
         for name in pools {
             let view = self.view(&name, &self.groups, now);
             self.plan_pool(&name, &view, now, &mut effects);
@@ -300,7 +300,7 @@ impl Cluster {
         })
     }
 
-    fn budget(&self, shape: &NodeShape) -> crate::domain::quantity::ByteSize {
+    fn budget(&self, shape: &NodeShape) -> ByteSize {
         let ephemeral = shape.capacity.as_ref().map(|capacity| capacity.ephemeral);
         budget(&self.model.disk, ephemeral)
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::image::{ImageManifest, ImageRef, Layer, Platform};
+use crate::domain::image::{Digest, ImageManifest, ImageRef, Layer, Platform};
 use crate::domain::node::{NodeShape, Resources};
 use crate::domain::plan::{Plan, Target};
 use crate::domain::quantity::ByteSize;
@@ -20,12 +20,15 @@ pub fn at(secs: u64) -> Timestamp {
 }
 
 pub fn signal(secs: u64, fact: Fact) -> Signal {
-    let id = format!("{secs}/{}", serde_json::to_string(&fact).unwrap());
+    let id = format!(
+        "{secs}/{}",
+        serde_json::to_string(&fact).expect("facts have text keys")
+    );
     Signal::new("/test", id, at(secs), fact)
 }
 
 pub fn image(name: &str) -> ImageRef {
-    name.parse().unwrap()
+    name.parse().expect("tests name things rightly")
 }
 
 pub fn needs(cpu_milli: u64, images: &[&str]) -> PodNeeds {
@@ -48,7 +51,7 @@ pub fn needs(cpu_milli: u64, images: &[&str]) -> PodNeeds {
 }
 
 pub fn workload(name: &str) -> WorkloadRef {
-    name.parse().unwrap()
+    name.parse().expect("tests name things rightly")
 }
 
 pub fn shape(arch: &str) -> NodeShape {
@@ -177,8 +180,7 @@ pub fn workload_removed(secs: u64, name: &str) -> Signal {
     signal(secs, Fact::WorkloadRemoved(gone))
 }
 
-pub fn scaler(secs: u64, target: &str, current: u32, desired: u32) -> Scaler {
-    let _ = secs;
+pub fn scaler(target: &str, current: u32, desired: u32) -> Scaler {
     Scaler {
         scaler: workload("HorizontalPodAutoscaler/shop/hpa"),
         target: workload(target),
@@ -195,7 +197,7 @@ pub fn scaler(secs: u64, target: &str, current: u32, desired: u32) -> Scaler {
 pub fn manifest(name: &str, arch: &str, megabytes: u64) -> ImageManifest {
     let digest = |text: String| {
         let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-        crate::domain::image::Digest::from_sha256(sum.as_ref())
+        Digest::from_sha256(sum.as_ref())
     };
     let base = name.split('-').next().unwrap_or(name);
     let layers = (0..megabytes.div_ceil(100))

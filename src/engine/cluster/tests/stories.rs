@@ -155,7 +155,7 @@ fn a_gated_pod_is_expected_less_than_a_pending_one() {
 
 #[test]
 fn a_scalers_wish_counts_pods_that_do_not_exist_yet() {
-    let mut wish = scaler(3, "Deployment/shop/web", 1, 2);
+    let mut wish = scaler("Deployment/shop/web", 1, 2);
     wish.ratio = Some(8.0);
     wish.limited = Some(ScaleLimit::ScaleUpLimit);
     let cluster = fed(&[
