@@ -81,8 +81,7 @@ impl Cluster {
 
     /// Pods that were bound so lately that their images may still be missing.
     fn add_bound(&self, clues: &mut Vec<Clue>, node: &Node, now: Timestamp) {
-        let mut kinds: BTreeMap<(Option<&Arc<WorkloadRef>>, &Arc<Template>), (f64, &str)> =
-            BTreeMap::new();
+        let mut kinds: BTreeMap<_, (f64, &str)> = BTreeMap::new();
         for pod in self.pods_on(&node.name) {
             if let Phase::Bound { at, .. } = &pod.phase
                 && now.secs_since(*at) < self.model.times.settle_s
@@ -311,7 +310,7 @@ fn images(needs: &PodNeeds) -> Vec<ImageRef> {
 fn cause(owner: Option<&Arc<WorkloadRef>>, template: &Template) -> String {
     owner.map_or_else(
         || format!("template/{:016x}", template.print),
-        |owner| owner.to_string(),
+        ToString::to_string,
     )
 }
 

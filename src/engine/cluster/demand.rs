@@ -28,6 +28,8 @@ pub struct View {
     pub landings: Vec<Vec<Landing>>,
     /// History of the pool.
     pub chances: BTreeMap<Key, f64>,
+    /// Nodes on their way.
+    pub rooms: usize,
     /// Ready nodes.
     pub ready: usize,
 }
@@ -244,6 +246,7 @@ impl Cluster {
                 .history
                 .chances(&self.model.history, &self.model.times, now);
         }
+        view.rooms = rooms.len();
         view.landings = self.land(pool, &view, groups, rooms);
         view
     }
@@ -269,7 +272,7 @@ impl Cluster {
                 *free = free.minus(&times(&taken(&group.template.needs), landing.pods));
             }
         }
-        let expected = self.beside_existing(pool, view, rooms.len(), waits, expected);
+        let expected = self.beside_existing(pool, view, !waits.is_empty(), expected);
         for (landed, more) in landings.iter_mut().zip(share(&expected, &rooms, race)) {
             landed.extend(
                 more.into_iter()
@@ -288,8 +291,7 @@ impl Cluster {
         &self,
         pool: &Pool,
         view: &View,
-        rooms: usize,
-        waits: &[Group],
+        crowded: bool,
         expected: &[Group],
     ) -> Vec<Group> {
         let mut free = pool.capacity.minus(&pool.used);
@@ -298,7 +300,6 @@ impl Cluster {
                 free = free.minus(capacity);
             }
         }
-        let crowded = !waits.is_empty();
         expected
             .iter()
             .map(|group| {
@@ -311,7 +312,8 @@ impl Cluster {
                             .as_ref()
                             .and_then(|owner| self.crowds.get(owner))
                             .map_or(0, |crowd| crowd.nodes.len());
-                        group.count *= rooms as f64 / (rooms + running).max(1) as f64;
+                        let of = (view.rooms + running).max(1) as f64;
+                        group.count *= view.rooms as f64 / of;
                     }
                     _ if !crowded && view.ready > 0 => {
                         let there = capacity_in_pods(&group.template.needs, &free).floor();

@@ -274,7 +274,7 @@ impl Cluster {
         self.marks.wake(time + window, Wake::Node(Arc::clone(name)));
         self.marks.pools.insert(Arc::clone(&pool_name));
         self.marks.nodes.insert(Arc::clone(name));
-        let used: BTreeSet<Key> = self.pods_on(name).flat_map(|pod| keys(pod)).collect();
+        let used: BTreeSet<Key> = self.pods_on(name).flat_map(keys).collect();
         let Some(pool) = self.pools.get_mut(&pool_name) else {
             return;
         };

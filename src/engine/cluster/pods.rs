@@ -98,7 +98,7 @@ impl Cluster {
             }
             self.take_out(&uid);
         }
-        self.put_in(&uid, &fact.pod.name, fact.owner.as_ref(), &fact.needs, at);
+        self.put_in(&fact.pod, fact.owner.as_ref(), &fact.needs, at);
         self.set_phase(&uid, Phase::Waiting { gated });
         Applied::Changed
     }
@@ -121,13 +121,7 @@ impl Cluster {
         }
         let node = self.node_name(&fact.node);
         let owner = fact.owner.as_ref();
-        self.put_in(
-            &uid,
-            &fact.pod.name,
-            owner,
-            &fact.needs,
-            signal.observedtime,
-        );
+        self.put_in(&fact.pod, owner, &fact.needs, signal.observedtime);
         self.set_phase(
             &uid,
             Phase::Bound {
@@ -221,8 +215,7 @@ impl Cluster {
 
     fn put_in(
         &mut self,
-        uid: &Arc<str>,
-        name: &str,
+        named: &PodRef,
         owner: Option<&WorkloadRef>,
         needs: &PodNeeds,
         at: Timestamp,
@@ -237,7 +230,7 @@ impl Cluster {
                 .map_or_else(|| Arc::new(owner.clone()), |(known, _)| Arc::clone(known))
         });
         let pod = Pod {
-            name: name.into(),
+            name: named.name.as_str().into(),
             owner,
             template,
             phase: Phase::Waiting { gated: true },
@@ -245,7 +238,7 @@ impl Cluster {
             seen: at,
             generation: self.generation(Family::Pods),
         };
-        self.pods.insert(Arc::clone(uid), pod);
+        self.pods.insert(named.uid.as_str().into(), pod);
     }
 
     fn take_out(&mut self, uid: &Arc<str>) {

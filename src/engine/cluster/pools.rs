@@ -176,7 +176,7 @@ mod tests {
     }
 
     fn coming(pool: &Pool, now: u64) -> usize {
-        pool.anonymous(0, at(now), Duration::from_secs(900)).len()
+        pool.anonymous(0, at(now), Duration::from_mins(15)).len()
     }
 
     #[test]
