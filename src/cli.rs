@@ -14,6 +14,7 @@ pub mod generate;
 pub mod import;
 pub mod man;
 pub mod render;
+pub mod replay;
 
 pub use exit::Exit;
 
@@ -51,6 +52,8 @@ pub struct Global {
 /// The subcommands; each is `cli/<name>.rs` with its `Args` and `run`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Score policies on recorded scenarios
+    Replay(replay::Args),
     /// Print the custom resource definitions
     Crds(crds::Args),
     /// Turn a raw watch recording into a scenario
@@ -77,6 +80,7 @@ pub struct Context {
 pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
     let context = Context::new(&cli.global, std::env::vars_os());
     match cli.command {
+        Command::Replay(args) => replay::run(args, &context).await,
         Command::Crds(args) => crds::run(args, &context).await,
         Command::Import(args) => import::run(args, &context).await,
         Command::Completions(args) => completions::run(args, &context).await,

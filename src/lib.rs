@@ -27,6 +27,7 @@ pub mod plan;
 pub mod port;
 pub mod registry;
 pub mod runtime;
+pub mod sim;
 pub mod source;
 pub mod store;
 pub mod telemetry;

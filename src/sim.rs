@@ -1,0 +1,20 @@
+//! L5: event-time replay of a scenario under several policies, on the engines of production.
+//!
+//! The physical model is `docs/transfer-model.md`. Read [`world`] for the loop, [`policy`] for what is
+//! compared, [`score`] for the numbers.
+
+pub mod agent;
+pub mod cache;
+pub mod calibrate;
+pub mod clock;
+pub mod facts;
+pub mod kubelet;
+pub mod network;
+pub mod oracle;
+pub mod policy;
+pub mod report;
+pub mod score;
+pub mod world;
+
+#[cfg(test)]
+mod tests;

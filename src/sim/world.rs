@@ -1,0 +1,320 @@
+//! One run: the recorded world played once more, with one policy's prefetches in it.
+
+mod machine;
+mod notes;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::domain::image::ImageRef;
+use crate::domain::plan::{Plan, Target};
+use crate::domain::scenario::{Header, SharedWorld};
+use crate::domain::signal::{Fact, ImageResolved, Signal};
+use crate::domain::time::Timestamp;
+use crate::engine::cluster::{Cluster, Effect};
+use crate::engine::node::Input;
+use crate::sim::agent::Schedule;
+use crate::sim::cache::Cache;
+use crate::sim::clock::EventQueue;
+use crate::sim::facts::{Facts, LayerId, NodeId, PodId};
+use crate::sim::network::{Done, Network};
+use crate::sim::world::machine::Machine;
+pub use crate::sim::world::notes::{Mover, Notes, PodNote, Span};
+
+/// From the controller's decision to the agent that reads it: two watches and a write.
+const PLAN_DELAY: Duration = Duration::from_millis(200);
+
+/// From a reference to its manifests.
+const RESOLVE_DELAY: Duration = Duration::from_millis(200);
+
+/// One manifest's round trip over the node's link.
+const MANIFEST_DELAY: Duration = Duration::from_millis(5);
+
+/// The pool's plan is for coming nodes: an agent follows it for so long after its node joined.
+const POOL_PLAN_FOR: Duration = Duration::from_mins(10);
+
+/// A controller that asks to be woken at once is woken after this.
+const WAKE_STEP: Duration = Duration::from_millis(10);
+
+/// Who tells agents what to fetch.
+#[derive(Debug)]
+pub enum Planner {
+    /// Nobody: the kubelet alone.
+    Nobody,
+    /// The controller's engine.
+    Engine(Box<Cluster>),
+    /// Somebody who knew the future.
+    Oracle(BTreeMap<NodeId, Schedule>),
+}
+
+/// What one run needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Stage<'a> {
+    /// Shared rates and the image catalogue.
+    pub header: &'a Header,
+    /// What really happened.
+    pub facts: &'a Facts,
+    /// What a watcher saw, in order of `observedtime`; empty where no engine listens.
+    pub signals: &'a [Signal],
+}
+
+#[derive(Debug)]
+enum Event {
+    Bound(PodId),
+    PodGone(PodId),
+    NodeGone(NodeId),
+    AgentUp(NodeId),
+    AgentWake(NodeId),
+    PoolPlanEnds(NodeId),
+    OverheadOver(NodeId),
+    Unpacked(NodeId, LayerId),
+    Manifest(NodeId, crate::domain::image::Digest),
+    PlanArrives(Target, Option<Plan>),
+    Resolved(ImageRef),
+}
+
+/// The state of one run.
+#[derive(Debug)]
+pub struct World<'a> {
+    stage: Stage<'a>,
+    planner: Planner,
+    now: Timestamp,
+    queue: EventQueue<Event>,
+    network: Network,
+    cache: Cache,
+    machines: Vec<Machine>,
+    /// Nodes whose agents have something to think about.
+    touched: BTreeSet<NodeId>,
+    pool_plans: BTreeMap<String, Plan>,
+    heard: usize,
+    notes: Notes,
+}
+
+// === impl World ===
+
+impl<'a> World<'a> {
+    /// A world at the scenario's start.
+    #[must_use]
+    pub fn new(stage: Stage<'a>, planner: Planner) -> Self {
+        let facts = stage.facts;
+        let SharedWorld {
+            cache_uplink,
+            origin,
+        } = stage.header.shared;
+        let links = facts.nodes.iter().map(|node| node.world.link.0);
+        let mut world = Self {
+            stage,
+            planner,
+            now: facts.start,
+            queue: EventQueue::default(),
+            network: Network::new(links, cache_uplink.0, origin.0),
+            cache: Cache::default(),
+            machines: facts.nodes.iter().map(Machine::new).collect(),
+            touched: BTreeSet::new(),
+            pool_plans: BTreeMap::new(),
+            heard: 0,
+            notes: Notes::new(facts),
+        };
+        for node in 0..facts.nodes.len() {
+            world.foresee(node);
+        }
+        world
+    }
+
+    /// Plays to the end: signals are over, nothing moves, nobody waits.
+    #[must_use]
+    pub fn run(mut self) -> Notes {
+        while let Some(now) = self.next_at() {
+            self.now = now.max(self.now);
+            for done in self.network.advance(self.now) {
+                self.network_done(done);
+            }
+            while let Some(event) = self.queue.pop_due(self.now) {
+                self.happens(event);
+            }
+            self.hear();
+            while let Some(node) = self.touched.pop_first() {
+                self.step_agent(node);
+            }
+        }
+        self.notes.origin_bytes = self.cache.origin_bytes();
+        self.notes
+    }
+
+    /// Queues what the recording says will happen to a node.
+    fn foresee(&mut self, node: NodeId) {
+        let facts = self.stage.facts;
+        let fact = &facts.nodes[node];
+        let delay = Duration::from_secs_f64(fact.world.agent_start_s.max(0.0));
+        let up = (fact.joined + delay).max(facts.start);
+        let served = match &self.planner {
+            Planner::Nobody => false,
+            Planner::Engine(_) => true,
+            Planner::Oracle(schedules) => schedules.contains_key(&node),
+        };
+        if served {
+            self.queue.push(up, Event::AgentUp(node));
+            if fact.new {
+                let end = fact.joined + POOL_PLAN_FOR;
+                self.queue.push(end, Event::PoolPlanEnds(node));
+            }
+        }
+        if let Some(removed) = fact.removed {
+            self.queue.push(removed, Event::NodeGone(node));
+        }
+        for &id in &fact.pods {
+            let pod = &facts.pods[id];
+            if pod.resident || pod.images.is_none() {
+                continue;
+            }
+            self.queue.push(pod.bound, Event::Bound(id));
+            // A pod that started in the recording is let start here too, however late it is.
+            if let Some(removed) = pod.removed.filter(|_| !pod.started) {
+                self.queue.push(removed, Event::PodGone(id));
+            }
+        }
+    }
+
+    fn next_at(&mut self) -> Option<Timestamp> {
+        let signal = self.stage.signals.get(self.heard).map(|s| s.observedtime);
+        let wake = match &self.planner {
+            // After the recording's end nobody tells the controller anything any more.
+            Planner::Engine(cluster) if signal.is_some() => {
+                cluster.wake_at().map(|at| at.max(self.now + WAKE_STEP))
+            }
+            _ => None,
+        };
+        let moves = self.network.next_at(self.now);
+        [self.queue.next_at(), moves, signal, wake]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn network_done(&mut self, done: Done) {
+        match done {
+            Done::Upstream(layer) => {
+                let facts = self.stage.facts;
+                self.cache
+                    .arrived(facts.digest(layer), facts.bytes(layer), self.now);
+            }
+            Done::Flow(node, layer) => self.layer_came(node, layer),
+        }
+    }
+
+    fn happens(&mut self, event: Event) {
+        match event {
+            Event::Bound(pod) => self.pod_bound(pod),
+            Event::PodGone(pod) => {
+                let node = self.stage.facts.pods[pod].node;
+                self.machines[node].kubelet.gone(pod);
+            }
+            Event::NodeGone(node) => self.agent_down(node),
+            Event::AgentUp(node) => self.agent_up(node),
+            Event::AgentWake(node) => {
+                self.touched.insert(node);
+            }
+            Event::PoolPlanEnds(node) => self.tell_agent(node, Input::PoolPlan(None)),
+            Event::OverheadOver(node) => self.overhead_over(node),
+            Event::Unpacked(node, layer) => self.layer_unpacked(node, layer),
+            Event::Manifest(node, digest) => self.manifest_came(node, &digest),
+            Event::PlanArrives(target, plan) => self.plan_arrives(&target, plan),
+            Event::Resolved(image) => self.resolved(image),
+        }
+    }
+
+    /// Shows the controller every signal until now, then lets it decide once.
+    fn hear(&mut self) {
+        let signals = self.stage.signals;
+        let from = self.heard;
+        while let Some(signal) = signals.get(self.heard)
+            && signal.observedtime <= self.now
+        {
+            self.heard += 1;
+        }
+        let Planner::Engine(cluster) = &mut self.planner else {
+            return;
+        };
+        let news = &signals[from..self.heard];
+        for signal in news.iter().filter(|signal| !signal.truth) {
+            cluster.apply(signal);
+        }
+        let woken = cluster.wake_at().is_some_and(|at| at <= self.now);
+        if !news.is_empty() || woken {
+            self.step_controller();
+        }
+    }
+
+    fn step_controller(&mut self) {
+        let Planner::Engine(cluster) = &mut self.planner else {
+            return;
+        };
+        for effect in cluster.step(self.now) {
+            match effect {
+                Effect::Publish(plan) => {
+                    let target = plan.target.clone();
+                    let event = Event::PlanArrives(target, Some(plan));
+                    self.queue.push(self.now + PLAN_DELAY, event);
+                }
+                Effect::Retract(target) => {
+                    let event = Event::PlanArrives(target, None);
+                    self.queue.push(self.now + PLAN_DELAY, event);
+                }
+                Effect::Resolve(image) => {
+                    self.queue
+                        .push(self.now + RESOLVE_DELAY, Event::Resolved(image));
+                }
+            }
+        }
+    }
+
+    /// The catalogue answers; for an image that it does not have there is no answer.
+    fn resolved(&mut self, image: ImageRef) {
+        let Some(manifests) = self.stage.header.images.get(&image) else {
+            return;
+        };
+        let resolved = ImageResolved {
+            image: image.clone(),
+            manifests: manifests.clone(),
+        };
+        let id = format!("{image}@{}", self.now.as_micros());
+        let fact = Fact::ImageResolved(resolved);
+        if let Planner::Engine(cluster) = &mut self.planner {
+            cluster.apply(&Signal::new("/sim/catalogue", id, self.now, fact));
+        }
+        self.step_controller();
+    }
+
+    fn plan_arrives(&mut self, target: &Target, plan: Option<Plan>) {
+        let facts = self.stage.facts;
+        match target {
+            Target::Pool(pool) => {
+                self.notes.pool_plan(pool, plan.as_ref(), self.now);
+                for node in 0..facts.nodes.len() {
+                    let fact = &facts.nodes[node];
+                    if fact.new
+                        && fact.pool == *pool
+                        && fact.joined <= self.now
+                        && self.now < fact.joined + POOL_PLAN_FOR
+                    {
+                        self.tell_agent(node, Input::PoolPlan(plan.clone()));
+                    }
+                }
+                match plan {
+                    Some(plan) => self.pool_plans.insert(pool.clone(), plan),
+                    None => self.pool_plans.remove(pool),
+                };
+            }
+            Target::Node(name) => {
+                // A name may come back: the latest node of it that has joined is meant.
+                let nodes = facts.by_name.get(name).map_or(&[][..], Vec::as_slice);
+                let here = |node: &&NodeId| facts.nodes[**node].joined <= self.now;
+                if let Some(&node) = nodes.iter().rev().find(here) {
+                    self.notes.node_plan(node, plan.as_ref(), self.now);
+                    self.machines[node].plan.clone_from(&plan);
+                    self.tell_agent(node, Input::NodePlan(plan));
+                }
+            }
+        }
+    }
+}
