@@ -188,7 +188,8 @@ pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
 
 /// Six digits after the point: a microsecond, the clock's own step.
 fn rounded(value: f64) -> f64 {
-    (value * 1e6).round() / 1e6
+    // Adding zero turns -0, the sum of nothing, into 0.
+    (value * 1e6).round() / 1e6 + 0.0
 }
 
 /// Layers that pods use on a node in time for their bytes to count as used.
