@@ -1,6 +1,9 @@
 //! Blobs on their way, with real peers: Debian's registry, skopeo, sockets, files, kill -9.
 
+mod agent;
+mod agent_kill;
 mod cache;
 mod cache_faults;
+mod node;
 mod relay;
 mod upstream;
