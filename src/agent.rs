@@ -122,5 +122,5 @@ pub async fn run(
     metrics: &mut Metrics,
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
-    Agent::new(options, metrics).run(shutdown).await
+    Box::pin(Agent::new(options, metrics).run(shutdown)).await
 }

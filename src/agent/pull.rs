@@ -48,6 +48,16 @@ pub(super) struct Moved {
     pub(super) from: Option<&'static str>,
 }
 
+/// One try of one transfer.
+struct Attempt<'a> {
+    order: &'a Order,
+    avoid: Vec<String>,
+    moved: &'a mut Moved,
+    /// Who answered.
+    endpoint: Option<String>,
+    stop: &'a CancellationToken,
+}
+
 /// Why there is no blob or manifest.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PullError {
@@ -105,13 +115,12 @@ impl Puller {
         image: &ImageRef,
         digest: &Digest,
     ) -> Result<ImageManifest, PullError> {
-        let bytes = match self.runtime.read(digest).await? {
-            Some(bytes) => bytes,
-            None => {
-                let raw = self.source.manifest(image, digest).await?;
-                self.store(digest, raw.bytes.clone()).await?;
-                raw.bytes
-            }
+        let bytes = if let Some(bytes) = self.runtime.read(digest).await? {
+            bytes
+        } else {
+            let raw = self.source.manifest(image, digest).await?;
+            self.store(digest, raw.bytes.clone()).await?;
+            raw.bytes
         };
         let parts = match Manifest::parse(&bytes)? {
             Manifest::Image(parts) => parts,
@@ -168,15 +177,16 @@ impl Puller {
         loop {
             let mut writer = self.runtime.open(&order.digest, Some(order.size)).await?;
             let before = writer.offset();
-            let wanted = BlobWanted {
-                image: order.image.clone(),
-                digest: order.digest.clone(),
-                offset: before,
+            let mut attempt = Attempt {
+                order,
                 avoid: avoid.clone(),
+                moved: &mut *moved,
+                endpoint: None,
+                stop,
             };
-            let mut endpoint = None;
-            let streamed = self.stream(&mut writer, &wanted, order, (moved, &mut endpoint), stop);
-            let error = match streamed.await {
+            let streamed = self.stream(&mut writer, &mut attempt).await;
+            let endpoint = attempt.endpoint;
+            let error = match streamed {
                 Ok(()) => match writer.commit().await {
                     Ok(()) => return Ok(()),
                     Err(error) => error.into(),
@@ -212,22 +222,26 @@ impl Puller {
     async fn stream(
         &self,
         writer: &mut Box<dyn BlobWriter>,
-        wanted: &BlobWanted,
-        order: &Order,
-        (moved, endpoint): (&mut Moved, &mut Option<String>),
-        stop: &CancellationToken,
+        attempt: &mut Attempt<'_>,
     ) -> Result<(), PullError> {
+        let (order, stop) = (attempt.order, attempt.stop);
+        let wanted = BlobWanted {
+            image: order.image.clone(),
+            digest: order.digest.clone(),
+            offset: writer.offset(),
+            avoid: std::mem::take(&mut attempt.avoid),
+        };
         if wanted.offset == order.size.0 {
             // A crash came between the last byte and the rename.
             return Ok(());
         }
         let opened = tokio::select! {
-            opened = self.source.blob(wanted) => opened,
+            opened = self.source.blob(&wanted) => opened,
             () = stop.cancelled() => return Err(PullError::Stopped),
         };
         let mut blob = opened?;
-        *endpoint = Some(blob.endpoint.clone());
-        moved.from = Some(blob.from);
+        attempt.endpoint = Some(blob.endpoint.clone());
+        attempt.moved.from = Some(blob.from);
         if blob.offset != wanted.offset {
             writer.restart().await?;
         }
@@ -245,7 +259,7 @@ impl Puller {
                 return Ok(());
             };
             let chunk = chunk?;
-            moved.bytes += chunk.len() as u64;
+            attempt.moved.bytes += chunk.len() as u64;
             received.inc_by(chunk.len() as u64);
             if let Some(pace) = pace {
                 pace.pass(chunk.len()).await;

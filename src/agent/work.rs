@@ -1,5 +1,7 @@
 //! The loop: tells the engine what happened, starts what it asks for, says how far it is.
 
+mod outcome;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -18,8 +20,7 @@ use crate::agent::{AgentError, Options, Seen};
 use crate::api::NodePrefetchStatus;
 use crate::domain::image::{Digest, ImageManifest, ImageRef};
 use crate::domain::plan::{Plan, Priority};
-use crate::domain::quantity::ByteSize;
-use crate::domain::signal::{Fact, PrefetchFinished, Signal, TransferFinished};
+use crate::domain::signal::Signal;
 use crate::domain::time::Timestamp;
 use crate::engine::node::{Effect, EntryProgress, Input, NodeEngine, Phase};
 use crate::port::{Clock, ContainerRuntime, RuntimeChange, RuntimeError};
@@ -301,145 +302,6 @@ impl Work {
                 () = stop.cancelled() => {}
             }
         });
-    }
-
-    fn take(&mut self, done: Done) {
-        match done {
-            Done::Manifest(image, digest, Ok(manifest)) => {
-                tracing::debug!(%image, %digest, "manifest is there");
-                self.messages.remove(&digest);
-                self.manifests.insert(digest, manifest.clone());
-                self.tell(Input::Manifest(manifest));
-            }
-            Done::Manifest(image, digest, Err(error)) => self.failed(&image, digest, &error),
-            Done::Blob(digest, number, moved, result) => {
-                self.blob_done(digest, number, &moved, result);
-            }
-            Done::Record(image, digest, Ok(())) => {
-                self.finished(&image, &digest);
-                self.tell(Input::Recorded(digest));
-            }
-            Done::Record(image, digest, Err(error)) => {
-                let error = error.into();
-                self.failed(&image, digest, &error);
-                self.take_stock(None);
-            }
-            Done::Inventory(Ok(present)) => self.tell(Input::Inventory(present)),
-            Done::Inventory(Err(error)) => {
-                tracing::warn!(%error, "cannot list what is on the node");
-            }
-            Done::Report(status, result) => {
-                self.reporting = false;
-                let now = self.clock.now();
-                match result {
-                    Ok(()) => self.journal.wrote(*status, now),
-                    Err(error) => {
-                        tracing::warn!(node = self.node, %error, "cannot write the status");
-                        self.journal.failed(now);
-                    }
-                }
-            }
-        }
-    }
-
-    fn blob_done(
-        &mut self,
-        digest: Digest,
-        number: u64,
-        moved: &Moved,
-        result: Result<(), PullError>,
-    ) {
-        let now = self.clock.now();
-        if let Some(account) = self.accounts.get_mut(&digest) {
-            account.bytes += moved.bytes;
-        }
-        let current = self.transfers.get(&digest).map(|transfer| transfer.number);
-        let cancelled = current == Some(0);
-        if current == Some(number) || cancelled {
-            self.transfers.remove(&digest);
-        }
-        match result {
-            Ok(()) => {
-                // A second transfer that was begun after this one was cancelled has nothing to do.
-                if let Some(other) = self.transfers.remove(&digest) {
-                    other.stop.cancel();
-                }
-                let account = self.accounts.remove(&digest);
-                let bytes = ByteSize(account.as_ref().map_or(0, |account| account.bytes));
-                let finished = TransferFinished {
-                    node: self.node.clone(),
-                    digest: digest.clone(),
-                    bytes,
-                    from: moved.from.unwrap_or("disk").to_owned(),
-                    seconds: account.map_or(0.0, |account| now.secs_since(account.since)),
-                };
-                self.signal(&digest, Fact::TransferFinished(finished));
-                self.tell(if cancelled {
-                    Input::BlobPresent(digest)
-                } else {
-                    Input::Fetched {
-                        digest,
-                        moved: bytes,
-                    }
-                });
-            }
-            Err(PullError::Stopped) => {}
-            Err(_) if cancelled || current != Some(number) => {}
-            Err(error) => {
-                self.measures.failed.of(error.reason()).inc();
-                tracing::warn!(node = self.node, %digest, %error, "layer did not come");
-                self.explain(&digest, &error);
-                let lasting = error.is_lasting();
-                self.tell(Input::Failed { digest, lasting });
-            }
-        }
-    }
-
-    /// A layer's failure is every image's that needs it.
-    fn explain(&mut self, layer: &Digest, error: &PullError) {
-        let needs = |m: &&ImageManifest| m.layers.iter().any(|l| l.digest == *layer);
-        for manifest in self.manifests.values().filter(needs) {
-            self.messages
-                .insert(manifest.digest.clone(), error.to_string());
-        }
-    }
-
-    fn failed(&mut self, image: &ImageRef, digest: Digest, error: &PullError) {
-        self.measures.failed.of(error.reason()).inc();
-        tracing::warn!(node = self.node, %image, %digest, %error, "image is not to be had now");
-        self.messages.insert(digest.clone(), error.to_string());
-        let lasting = error.is_lasting();
-        self.tell(Input::Failed { digest, lasting });
-    }
-
-    fn finished(&mut self, image: &ImageRef, digest: &Digest) {
-        let now = self.clock.now();
-        tracing::info!(node = self.node, %image, %digest, "image is whole");
-        self.messages.remove(digest);
-        let since = self.entries.get(digest).copied().unwrap_or(now);
-        let size = self.manifests.get(digest).map(ImageManifest::size);
-        let finished = PrefetchFinished {
-            node: self.node.clone(),
-            image: image.clone(),
-            bytes: size.unwrap_or_default(),
-            seconds: now.secs_since(since),
-        };
-        self.signal(digest, Fact::PrefetchFinished(finished));
-    }
-
-    fn signal(&self, digest: &Digest, fact: Fact) {
-        let Some(signals) = &self.signals else {
-            return;
-        };
-        let now = self.clock.now();
-        let source = format!("/forelay/agent/{}", self.node);
-        let id = format!("{}/{}/{}", fact.event_type(), digest.hex(), now.as_micros());
-        if signals
-            .try_send(Signal::new(&source, id, now, fact))
-            .is_err()
-        {
-            tracing::debug!(node = self.node, "nobody takes signals: one is lost");
-        }
     }
 
     /// Lists what is on the node after giving something up.

@@ -114,27 +114,13 @@ impl Manifests {
             None => self.ask(image).await,
         };
         drop(held);
-        let mut known = self.known();
-        // Two owners are this one and the map: nobody waits.
-        if Arc::strong_count(&turn) == 2 {
-            known.asking.remove(image);
-        }
+        self.end_turn(image, &turn);
         found
     }
 
     /// A manifest by digest, from disk or from the registry.
     pub(super) async fn by_digest(&self, image: &ImageRef, digest: &Digest) -> Option<Found> {
-        let bytes = match self.bytes(digest).await {
-            Some(bytes) => bytes,
-            None => {
-                let turn = self.turn(image);
-                let _held = turn.lock().await;
-                match self.bytes(digest).await {
-                    Some(bytes) => bytes,
-                    None => self.fetch(image, digest.as_str()).await.ok()?.1,
-                }
-            }
-        };
+        let bytes = self.body(image, digest).await?;
         Some(Found {
             digest: digest.clone(),
             media_type: Manifest::media_type(&bytes),
@@ -143,8 +129,28 @@ impl Manifests {
         })
     }
 
+    /// Its bytes: from disk, or from the registry where it is not, or no longer, there.
+    pub(super) async fn body(&self, image: &ImageRef, digest: &Digest) -> Option<Bytes> {
+        match self.bytes(digest).await {
+            Some(bytes) => Some(bytes),
+            None => self.fetch_once(image, digest).await,
+        }
+    }
+
+    async fn fetch_once(&self, image: &ImageRef, digest: &Digest) -> Option<Bytes> {
+        let turn = self.turn(image);
+        let held = turn.lock().await;
+        let bytes = match self.bytes(digest).await {
+            Some(bytes) => Some(bytes),
+            None => self.fetch(image, digest.as_str()).await.ok().map(|f| f.1),
+        };
+        drop(held);
+        self.end_turn(image, &turn);
+        bytes
+    }
+
     /// Bytes of a manifest that is here.
-    pub(super) async fn bytes(&self, digest: &Digest) -> Option<Bytes> {
+    async fn bytes(&self, digest: &Digest) -> Option<Bytes> {
         self.store.touch(digest, self.clock.now());
         match self.store.read(digest).await {
             Ok(bytes) => bytes,
@@ -278,6 +284,14 @@ impl Manifests {
     fn turn(&self, image: &ImageRef) -> Arc<tokio::sync::Mutex<()>> {
         let mut known = self.known();
         known.asking.entry(image.clone()).or_default().clone()
+    }
+
+    fn end_turn(&self, image: &ImageRef, turn: &Arc<tokio::sync::Mutex<()>>) {
+        let mut known = self.known();
+        // Two owners are the caller and the map: nobody waits.
+        if Arc::strong_count(turn) == 2 {
+            known.asking.remove(image);
+        }
     }
 
     fn tag_path(&self, image: &ImageRef) -> PathBuf {

@@ -138,18 +138,8 @@ impl Shared {
         if wish.head {
             return Ok(finish(answer, Body::empty()));
         }
-        let bytes = match self.manifests.bytes(&found.digest).await {
-            Some(bytes) => bytes,
-            // Dropped between tag and bytes: as if only the digest had been asked for.
-            None => {
-                let again = self.manifests.by_digest(&wish.image, &found.digest).await;
-                again.ok_or_else(unknown)?;
-                self.manifests
-                    .bytes(&found.digest)
-                    .await
-                    .ok_or_else(unknown)?
-            }
-        };
+        let bytes = self.manifests.body(&wish.image, &found.digest).await;
+        let bytes = bytes.ok_or_else(unknown)?;
         self.measures.served_bytes.inc_by(bytes.len() as u64);
         Ok(finish(answer, Body::from(bytes)))
     }
@@ -158,12 +148,11 @@ impl Shared {
         let unknown = || Problem::unknown(Kind::Blob, format!("no {}", wish.image));
         let digest: Digest = wish.asked.reference.parse().map_err(|_| unknown())?;
         if wish.head {
-            let size = match self.desk.size(&digest) {
-                Some(size) => size,
-                None => {
-                    let told = self.registry.head_blob(&wish.image, &digest).await;
-                    told.map_err(|_| unknown())?
-                }
+            let size = if let Some(size) = self.desk.size(&digest) {
+                size
+            } else {
+                let told = self.registry.head_blob(&wish.image, &digest).await;
+                told.map_err(|_| unknown())?
             };
             let answer = blob_head(StatusCode::OK, &digest, size.0);
             return Ok(finish(answer, Body::empty()));

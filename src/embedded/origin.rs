@@ -169,7 +169,7 @@ fn generate(header: &Header, divisor: u64) -> HashMap<Digest, Generated> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let wanted: Vec<(&Digest, u64)> = sizes.into_iter().collect();
     // Dealt out like cards: neighbours of one image differ less in size than images do.
-    let made = thread::scope(|scope| {
+    thread::scope(|scope| {
         let hands: Vec<_> = (0..cores)
             .map(|hand| {
                 let mine = wanted.iter().skip(hand).step_by(cores);
@@ -182,7 +182,6 @@ fn generate(header: &Header, divisor: u64) -> HashMap<Digest, Generated> {
         let finished = hands.into_iter();
         finished
             .flat_map(|hand| hand.join().expect("generating bytes cannot fail"))
-            .collect::<HashMap<_, _>>()
-    });
-    made
+            .collect()
+    })
 }

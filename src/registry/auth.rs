@@ -79,9 +79,7 @@ impl Keychain {
         let mut keychain = Self::default();
         for (name, entry) in config.auths {
             let host = host_key(&name);
-            let auth = entry
-                .read()
-                .ok_or_else(|| KeychainError::Auth { host: name })?;
+            let auth = entry.read().ok_or(KeychainError::Auth { host: name })?;
             keychain.by_host.insert(host, auth);
         }
         Ok(keychain)

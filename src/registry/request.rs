@@ -38,7 +38,7 @@ impl Requests {
             .user_agent(concat!("forelay/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(options.connect_timeout)
             .read_timeout(options.idle_timeout)
-            .pool_idle_timeout(Duration::from_secs(60))
+            .pool_idle_timeout(Duration::from_mins(1))
             .pool_max_idle_per_host(IDLE_PER_HOST)
             .tcp_nodelay(true);
         let builder = if options.system_proxy {

@@ -12,7 +12,7 @@ use crate::port::RuntimeError;
 use crate::store::{Entry, io_error};
 
 /// A partial blob that nobody resumed for a day is not wanted any more.
-const PARTIAL_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
+const PARTIAL_MAX_AGE: Duration = Duration::from_hours(24);
 
 /// Counts of what was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,13 +2,14 @@
 
 use std::process::Command;
 
-use forelay::api::{ImagePhase, Phase};
+use forelay::api::{ImagePhase, NodePrefetch, Phase};
 use forelay::domain::image::ImageRef;
 use forelay::domain::plan::{Priority, Target};
 use forelay::domain::signal::Fact;
 use forelay::port::Clock;
 use forelay::telemetry::clock::SystemClock;
 use futures::StreamExt;
+use kube::Client;
 use kube::api::Api;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{Config, watcher};
@@ -16,7 +17,7 @@ use kube::runtime::watcher::{Config, watcher};
 use crate::cache::NAME;
 use crate::node::{Cluster, NODE, POOL, blob, client, entry, listed, options, start, until};
 use crate::relay::{Fault, Relay};
-use crate::upstream::{Upstream, sha256};
+use crate::upstream::{Pushed, Upstream, sha256};
 
 fn image(name: &str) -> ImageRef {
     format!("{NAME}/team/{name}").parse().unwrap()
@@ -35,6 +36,35 @@ fn skopeo(arguments: &[&str]) -> String {
     String::from_utf8(run.stdout).unwrap()
 }
 
+/// How often the node's object changes until its plan is done.
+async fn states_until_ready(client: Client) -> usize {
+    let api: Api<NodePrefetch> = Api::all(client);
+    let mut states = std::pin::pin!(watcher(api, Config::default()).applied_objects());
+    let mut count = 0;
+    while let Some(state) = states.next().await {
+        count += 1;
+        let status = state.unwrap().status;
+        if status.is_some_and(|status| status.phase == Phase::Ready) {
+            break;
+        }
+    }
+    count
+}
+
+fn assert_ready(object: &NodePrefetch) {
+    let status = object.status.as_ref().unwrap();
+    assert_eq!((status.wanted, status.present, status.failed), (2, 2, 0));
+    assert_eq!(status.observed_generation, object.metadata.generation);
+    assert_eq!(status.bytes_present, status.bytes_total);
+    let phases = status.images.iter().map(|image| image.phase);
+    assert!(phases.eq([ImagePhase::Present; 2]));
+    let ready = &status.conditions[0];
+    assert_eq!(
+        (ready.type_.as_str(), ready.status.as_str()),
+        ("Ready", "True")
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn images_of_the_pools_and_the_nodes_plan_are_laid_down_and_reported() {
     let (origin, cluster) = (Upstream::start(), Cluster::start().await);
@@ -47,9 +77,8 @@ async fn images_of_the_pools_and_the_nodes_plan_are_laid_down_and_reported() {
     let pool = Target::Pool(POOL.into());
     cluster.publish(pool, vec![entry(&base, &pushed_base, Priority::Predicted)]);
     let mut agent = start(options(&cluster.url, layout, &[], Some(url)));
-    let name = |image: &ImageRef, pushed: &crate::upstream::Pushed| {
-        (image.to_string(), pushed.manifest.digest.to_string())
-    };
+    let name =
+        |image: &ImageRef, pushed: &Pushed| (image.to_string(), pushed.manifest.digest.to_string());
 
     // The node's own object does not exist yet.
     until("the pool's image is there", async || {
@@ -58,25 +87,7 @@ async fn images_of_the_pools_and_the_nodes_plan_are_laid_down_and_reported() {
     .await;
     assert_eq!(listed(layout), [name(&base, &pushed_base)]);
 
-    let api: Api<forelay::api::NodePrefetch> = Api::all(client(&cluster.url));
-    let writes = watcher(api, Config::default()).applied_objects();
-    let counted = tokio::spawn(async move {
-        let ready = |object: &forelay::api::NodePrefetch| {
-            object
-                .status
-                .as_ref()
-                .is_some_and(|status| status.phase == Phase::Ready)
-        };
-        let mut states = std::pin::pin!(writes);
-        let mut count = 0;
-        while let Some(state) = states.next().await {
-            count += 1;
-            if ready(&state.unwrap()) {
-                break;
-            }
-        }
-        count
-    });
+    let counted = tokio::spawn(states_until_ready(client(&cluster.url)));
     cluster.publish(own(), vec![entry(&web, &pushed_web, Priority::Pending)]);
     let states = counted.await.unwrap();
     assert!(states <= 5, "one plan, {states} states");
@@ -85,23 +96,7 @@ async fn images_of_the_pools_and_the_nodes_plan_are_laid_down_and_reported() {
         [name(&base, &pushed_base), name(&web, &pushed_web)]
     );
 
-    let object = cluster.node_prefetch().await;
-    let status = object.status.unwrap();
-    assert_eq!((status.wanted, status.present, status.failed), (2, 2, 0));
-    assert_eq!(status.observed_generation, object.metadata.generation);
-    assert_eq!(status.bytes_present, status.bytes_total);
-    assert!(
-        status
-            .images
-            .iter()
-            .all(|image| image.phase == ImagePhase::Present)
-    );
-    let ready = &status.conditions[0];
-    assert_eq!(
-        (ready.type_.as_str(), ready.status.as_str()),
-        ("Ready", "True")
-    );
-
+    assert_ready(&cluster.node_prefetch().await);
     let mut moved = 0;
     let mut whole = Vec::new();
     while whole.len() < 2 {
@@ -223,7 +218,7 @@ async fn an_expired_image_is_dropped_and_images_of_others_are_not_touched() {
     })
     .await;
     until("one is dropped", async || listed(layout).len() == 2).await;
-    let layers = |pushed: &crate::upstream::Pushed| pushed.manifest.layers.clone();
+    let layers = |pushed: &Pushed| pushed.manifest.layers.clone();
     let own_layer = blob(layout, &layers(&pushed_old)[1].digest);
     until("its own layer is gone", async || !own_layer.exists()).await;
     for layer in layers(&pushed_web).iter().chain(&layers(&pushed_theirs)) {

@@ -296,8 +296,7 @@ async fn blobs_and_tags_survive_a_restart_of_the_cache() {
     client_of(running.address).resolve(&image()).await.unwrap();
     running.blob(&pushed, 0).await.unwrap();
     origin.kill();
-    let Running { cache, _end, .. } = running;
-    drop((cache, _end));
+    drop(running);
 
     // The listener's task gives the directory up a moment after it was asked to end.
     while Cache::open(chosen.clone(), &mut Metrics::new("cache")).is_err() {
@@ -305,7 +304,7 @@ async fn blobs_and_tags_survive_a_restart_of_the_cache() {
     }
     let running = start(chosen).await;
     let found = client_of(running.address).resolve(&image()).await.unwrap();
-    assert_eq!(found, [pushed.manifest.clone()]);
+    assert_eq!(found, std::slice::from_ref(&pushed.manifest));
     assert_eq!(running.blob(&pushed, 0).await.unwrap(), pushed.layers[0]);
     assert_eq!(running.cache.upstream_fetches(), 0);
 }

@@ -1,5 +1,6 @@
 //! Blobs on their way, with real peers: Debian's registry, skopeo, sockets, files, kill -9.
 
+mod access;
 mod agent;
 mod agent_kill;
 mod cache;

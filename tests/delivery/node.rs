@@ -124,7 +124,7 @@ pub fn entry(image: &ImageRef, pushed: &Pushed, priority: Priority) -> PlanEntry
         probability: 0.9,
         bytes: pushed.manifest.size(),
         deadline: None,
-        expires: SystemClock.now() + Duration::from_secs(3600),
+        expires: SystemClock.now() + Duration::from_hours(1),
     }
 }
 
