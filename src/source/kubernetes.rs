@@ -239,11 +239,6 @@ impl Out<'_> {
     fn created(&self) -> Option<Timestamp> {
         instant(self.meta.creation_timestamp.as_ref())
     }
-
-    /// When its deletion began, where it has.
-    fn deleted(&self) -> Option<Timestamp> {
-        instant(self.meta.deletion_timestamp.as_ref())
-    }
 }
 
 /// `namespace/name`, or the name of a cluster-scoped object.
@@ -274,3 +269,6 @@ fn fingerprint(value: &impl Serialize) -> u64 {
     }
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,7 +85,7 @@ impl Translator {
             return;
         };
         if state.node.is_none() {
-            out.push("removed", out.deleted(), withdrawn(name, state));
+            out.push("removed", None, withdrawn(name, state));
         }
     }
 

@@ -47,10 +47,10 @@ impl Translator {
         let name = name_of(&node.metadata).to_owned();
         let known = self.nodes.get(&name).map(|state| state.uid.clone());
         if known.is_some_and(|uid| uid != uid_of(&node.metadata)) {
-            self.node_removed(&name, None, out); // deleted and made again while nobody looked
+            self.node_removed(&name, out); // deleted and made again while nobody looked
         }
         if change == Change::Deleted {
-            self.node_removed(&name, out.deleted(), out);
+            self.node_removed(&name, out);
             return;
         }
         self.node_joined(&name, node, out);
@@ -172,11 +172,11 @@ impl Translator {
         self.pair_disrupted_node(&pool, name, out);
     }
 
-    fn node_removed(&mut self, name: &str, time: Option<Timestamp>, out: &mut Out<'_>) {
+    fn node_removed(&mut self, name: &str, out: &mut Out<'_>) {
         if self.nodes.remove(name).is_none() {
             return;
         }
-        out.push("removed", time, removed(name));
+        out.push("removed", None, removed(name));
     }
 
     pub(super) fn forget_nodes(&mut self, kept: &HashSet<String>, out: &mut Out<'_>) {

@@ -17,6 +17,7 @@ use crate::source::kubernetes::{Change, Out, Translator, full_name, uid_of};
 pub(super) struct PodState {
     name: String,
     stage: Stage,
+    gated: bool,
     unschedulable: bool,
     nominated: Option<String>,
     started: bool,
@@ -38,7 +39,7 @@ impl Translator {
         let uid = uid_of(&pod.metadata).to_owned();
         if change == Change::Deleted {
             if let Some(state) = self.pods.remove(&uid) {
-                pod_over(&state, &uid, out.deleted(), out);
+                pod_over(&state, &uid, None, out);
             }
             return;
         }
@@ -46,12 +47,16 @@ impl Translator {
             name: full_name(&pod.metadata),
             ..PodState::default()
         });
-        if is_over(pod) {
-            pod_over(&state, &uid, finished_at(pod), out);
-            state.stage = Stage::Over;
+        let over = is_over(pod);
+        if over && state.stage == Stage::New {
+            state.stage = Stage::Over; // it was over before anybody looked
         } else if state.stage < Stage::Over {
             self.pod_unbound(pod, &mut state, out);
             self.pod_bound(pod, &mut state, out);
+            if over {
+                pod_over(&state, &uid, finished_at(pod), out);
+                state.stage = Stage::Over;
+            }
         }
         self.pods.insert(uid, state);
     }
@@ -67,6 +72,7 @@ impl Translator {
         if !pod.spec.scheduling_gates.is_empty() {
             if state.stage < Stage::Gated {
                 state.stage = Stage::Gated;
+                state.gated = true;
                 let wanted = self.wanted(pod, false);
                 out.push("gated", out.created(), Fact::PodGated(wanted));
             }

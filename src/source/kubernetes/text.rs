@@ -147,7 +147,8 @@ pub fn duration_s(text: &str) -> Option<f64> {
         total += number * unit;
         rest = &rest[end..];
     }
-    (!text.is_empty()).then_some(total)
+    // Whole microseconds: the sum's own error would be written with 17 digits.
+    (!text.is_empty()).then(|| (total * 1e6).round() / 1e6)
 }
 
 fn after<'a>(text: &'a str, marker: &str) -> Option<&'a str> {

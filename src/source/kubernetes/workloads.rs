@@ -146,7 +146,7 @@ impl Translator {
         let name = workload.workload.clone();
         if change == Change::Deleted {
             if self.workloads.remove(&name).is_some() {
-                out.push("removed", out.deleted(), gone(name));
+                out.push("removed", None, gone(name));
             }
             return;
         }

@@ -111,6 +111,8 @@ pub(super) fn samples(
 fn value(row: &StringRecord, column: usize) -> Result<f64, String> {
     let text = row.get(column).unwrap_or_default().trim();
     let value = text.parse().ok().filter(|value: &f64| value.is_finite());
+    // Twelve digits: no load is measured better, and JSON readers return up to 15 unharmed.
+    let value = value.and_then(|value| format!("{value:.11e}").parse().ok());
     value.ok_or_else(|| text.to_owned())
 }
 
