@@ -1,12 +1,15 @@
 //! `forelay import`: a raw watch recording becomes a scenario.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use serde::Serialize;
 
 use crate::cli::render::{self, Output, OutputArgs};
 use crate::cli::{Context, Exit};
 use crate::domain::time::Timestamp;
+use crate::sim::calibrate::{self, Calibration};
 use crate::source::kubernetes::Settings;
 use crate::source::recording::{self, About, Imported, LINK_ESTIMATE, LoadSource, Options, Report};
 use crate::source::scenario::ScenarioWriter;
@@ -52,7 +55,34 @@ pub struct Args {
     pub output: OutputArgs,
 }
 
-/// Reads, writes, and says what was skipped.
+/// `--output json`
+#[derive(Serialize)]
+struct Outcome<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    links: Option<Links>,
+}
+
+/// How the links were found.
+#[derive(Serialize)]
+struct Links {
+    factor: f64,
+    recorded_s: f64,
+    modelled_s: f64,
+}
+
+impl From<Calibration> for Links {
+    fn from(found: Calibration) -> Self {
+        Self {
+            factor: found.factor,
+            recorded_s: found.recorded_s,
+            modelled_s: found.modelled_s,
+        }
+    }
+}
+
+/// Reads, sets the links so that a kubelet alone waits as long as it did in the recording, writes,
+/// and says what was skipped.
 pub async fn run(args: Args, _: &Context) -> anyhow::Result<Exit> {
     let mut settings = Settings::default();
     settings.pool_labels.splice(0..0, args.pool_labels.clone());
@@ -77,23 +107,26 @@ pub async fn run(args: Args, _: &Context) -> anyhow::Result<Exit> {
     };
     let mut imported = recording::import(&args.folder, &options)
         .with_context(|| format!("cannot import {}", args.folder.display()))?;
-    calibrate(&mut imported);
+    let calibration = calibrate::calibrate(&imported.header, &imported.signals)?;
+    if let Some(found) = &calibration {
+        imported.header = calibrate::with_links_scaled(&imported.header, found.factor);
+    }
     let mut writer = ScenarioWriter::create(&args.out, &imported.header)?;
     for signal in &imported.signals {
         writer.write(signal)?;
     }
     writer.finish()?;
     match args.output.output {
-        Output::Json => render::json(&imported.report)?,
-        Output::Text => render::out(&text(&args, &imported))?,
+        Output::Json => render::json(&Outcome {
+            report: &imported.report,
+            links: calibration.map(Links::from),
+        })?,
+        Output::Text => render::out(&text(&args, &imported, calibration))?,
     }
     Ok(Exit::Ok)
 }
 
-/// Sets the links so that the reactive policy reproduces the recording's own image wait.
-fn calibrate(_: &mut Imported) {}
-
-fn text(args: &Args, imported: &Imported) -> String {
+fn text(args: &Args, imported: &Imported, calibration: Option<Calibration>) -> String {
     let report = &imported.report;
     let mut page = format!(
         "{}: {} signals from {} objects in {} lines\n\n",
@@ -115,10 +148,18 @@ fn text(args: &Args, imported: &Imported) -> String {
     for image in &images.unknown {
         page += &format!("not in the header, nothing known of it: {image}\n");
     }
+    page += &match calibration {
+        Some(found) => format!(
+            "links: {:.3} of the estimate, so that pods wait {:.1} s for images as in the recording \
+             ({:.1} s)\n",
+            found.factor, found.modelled_s, found.recorded_s,
+        ),
+        None => "links: the estimate; the recording tells of no wait for images\n".to_owned(),
+    };
     page
 }
 
-fn counts(title: &str, counts: &std::collections::BTreeMap<String, u64>) -> String {
+fn counts(title: &str, counts: &BTreeMap<String, u64>) -> String {
     let rows = counts.iter().map(|(name, n)| [name.clone(), n.to_string()]);
     render::table([title, "count"], rows)
 }
