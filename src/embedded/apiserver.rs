@@ -1,7 +1,7 @@
 //! An embedded Kubernetes API server, good for the verbs and paths that Forelay sends.
 //!
 //! Its behaviour was taken from transcripts of Kubernetes 1.36 and is held against them by
-//! `tests/apiserver_transcripts.rs`. Not there, because Forelay never asks: authentication, other
+//! `tests/apiserver_transcripts`. Not there, because Forelay never asks: authentication, other
 //! subresources than status, strategic merge, protobuf, Tables, OpenAPI, admission and defaulting
 //! of built-in kinds beyond what their own rules need.
 //!
@@ -25,6 +25,7 @@ mod kinds;
 mod machine;
 mod managed;
 mod metadata;
+mod owners;
 mod played;
 mod prune;
 mod read;
@@ -37,6 +38,8 @@ mod shared;
 mod status;
 mod store;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod watch;
 mod write;

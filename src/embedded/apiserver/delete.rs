@@ -159,14 +159,14 @@ impl Machine {
             let Some(uid) = metadata::text(&last, "uid") else {
                 continue;
             };
-            for (collection, key) in self.dependents(uid) {
+            for (collection, key) in self.store.dependents(uid) {
                 let Some(stored) = self.store.get(&collection, &key) else {
                     continue;
                 };
                 let owners = metadata::owners(&stored.object);
                 if owners
                     .iter()
-                    .any(|owner| *owner != uid && self.exists(owner))
+                    .any(|owner| *owner != uid && self.store.exists(owner))
                 {
                     continue;
                 }
@@ -180,31 +180,9 @@ impl Machine {
         }
     }
 
-    /// Objects that name `uid` as an owner and were not played.
-    fn dependents(&self, uid: &str) -> Vec<(String, Key)> {
-        let mut found = Vec::new();
-        for collection in self.store.collections() {
-            for (key, stored) in self.store.list(collection, None) {
-                if !stored.played && metadata::owners(&stored.object).contains(&uid) {
-                    found.push((collection.clone(), key.clone()));
-                }
-            }
-        }
-        found
-    }
-
-    fn exists(&self, uid: &str) -> bool {
-        let is_it = |object: &Value| metadata::text(object, "uid") == Some(uid);
-        self.store.collections().any(|collection| {
-            self.store
-                .list(collection, None)
-                .any(|(_, s)| is_it(&s.object))
-        })
-    }
-
     fn orphan_dependents(&mut self, owner: &Value) -> Result<(), ApiError> {
         let uid = metadata::text(owner, "uid").unwrap_or_default();
-        for (collection, key) in self.dependents(uid) {
+        for (collection, key) in self.store.dependents(uid) {
             let Some(stored) = self.store.get(&collection, &key) else {
                 continue;
             };
@@ -298,7 +276,7 @@ impl Machine {
         let object = &stored.object;
         let owners = metadata::owners(object);
         let is_it = metadata::text(object, "uid") == Some(uid);
-        if is_it && !owners.is_empty() && !owners.iter().any(|owner| self.exists(owner)) {
+        if is_it && !owners.is_empty() && !owners.iter().any(|owner| self.store.exists(owner)) {
             self.erase(collection, key, now);
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::owners::{Owners, Place};
 use super::status::ApiError;
 
 /// Namespace (empty when cluster-scoped) and name.
@@ -45,6 +46,7 @@ struct Collection {
 #[derive(Debug)]
 pub struct Store {
     collections: BTreeMap<String, Collection>,
+    owners: Owners,
     version: u64,
     /// Forgotten in collections that are created from now on.
     floor: u64,
@@ -71,6 +73,7 @@ impl Store {
         let collections = BTreeMap::new();
         Self {
             collections,
+            owners: Owners::default(),
             version,
             floor: version,
             history_max,
@@ -102,6 +105,16 @@ impl Store {
             .filter(move |(key, _)| namespace.is_none_or(|wanted| key.0 == wanted))
     }
 
+    /// Objects that name `uid` as an owner, played ones left out.
+    pub fn dependents(&self, uid: &str) -> Vec<Place> {
+        self.owners.dependents(uid)
+    }
+
+    /// Whether some object has this uid.
+    pub fn exists(&self, uid: &str) -> bool {
+        self.owners.exists(uid)
+    }
+
     /// The collections that hold objects or remember changes.
     pub fn collections(&self) -> impl Iterator<Item = &String> {
         self.collections.keys()
@@ -129,6 +142,11 @@ impl Store {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         let object = Arc::new(object);
+        let place = (collection.to_owned(), key.clone());
+        if let Some(before) = &found {
+            self.owners.remove(&place, before);
+        }
+        self.owners.add(&place, &object, played);
         let change = Change {
             version: self.version,
             key: key.clone(),
@@ -151,6 +169,8 @@ impl Store {
     /// Removes an object; the returned state carries the version of the deletion.
     pub fn remove(&mut self, collection: &str, key: &Key) -> Option<Arc<Value>> {
         let found = self.collections.get_mut(collection)?.objects.remove(key)?;
+        self.owners
+            .remove(&(collection.to_owned(), key.clone()), &found.object);
         self.objects -= 1;
         self.version += 1;
         let mut last = (*found.object).clone();
