@@ -1,9 +1,7 @@
 //! L5: the pull-through cache: one upstream fetch per digest, however many nodes ask.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -14,8 +12,7 @@ use crate::cache::manifests::Manifests;
 use crate::cache::measure::Measures;
 use crate::domain::quantity::ByteSize;
 use crate::engine::blobs::Limits;
-use crate::engine::trouble::BackOff;
-use crate::port::{Clock, RuntimeError};
+use crate::port::RuntimeError;
 use crate::registry::{Options as RegistryOptions, Registry, RegistryError};
 use crate::store::Store;
 use crate::telemetry::metric::Metrics;
@@ -25,31 +22,11 @@ mod desk;
 mod fetch;
 mod manifests;
 mod measure;
+mod options;
 mod routes;
+mod tags;
 
-/// What a cache is made of.
-#[derive(Clone)]
-pub struct Options {
-    /// Where blobs, manifests and tags are kept.
-    pub directory: PathBuf,
-    /// Registry name to base URL: the closed list of what `ns=` may name. Where there is only one,
-    /// it is also meant by requests without `ns`.
-    pub upstreams: BTreeMap<String, String>,
-    /// Most bytes of blobs on disk.
-    pub quota: ByteSize,
-    /// How long a tag is served without asking its registry again.
-    pub fresh: Duration,
-    /// Blobs fetched from upstreams at the same time.
-    pub fetches: usize,
-    /// Requests answered at the same time; what comes beyond is told to ask elsewhere (404).
-    pub requests: usize,
-    /// Rest of a digest after its upstream failed.
-    pub back_off: BackOff,
-    /// Timeouts and credentials towards upstreams; its endpoints are not used.
-    pub client: RegistryOptions,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-}
+pub use options::Options;
 
 /// A cache that cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -80,32 +57,6 @@ struct Shared {
     requests: Arc<Semaphore>,
 }
 
-impl Options {
-    /// Everything but what has to be said: 100 GB, tags fresh for a minute, 32 fetches and 4096
-    /// requests at once, failures rest 1 s to 1 min.
-    pub fn new(
-        directory: PathBuf,
-        upstreams: BTreeMap<String, String>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        Self {
-            directory,
-            upstreams,
-            quota: ByteSize(100_000_000_000),
-            fresh: Duration::from_mins(1),
-            fetches: 32,
-            requests: 4096,
-            back_off: BackOff {
-                first: Duration::from_secs(1),
-                longest: Duration::from_mins(1),
-                attempts: 8,
-            },
-            client: RegistryOptions::default(),
-            clock,
-        }
-    }
-}
-
 impl Cache {
     /// Opens the directory and lists what is there; nothing is asked of upstreams yet. Has to be
     /// called within a tokio runtime.
@@ -114,7 +65,7 @@ impl Cache {
     /// When the directory or the upstreams cannot be used.
     pub fn open(options: Options, metrics: &mut Metrics) -> Result<Self, CacheError> {
         let now = options.clock.now();
-        let (store, recovery) = Store::open(&options.directory, now)?;
+        let (store, recovery) = Store::open_with(&options.directory, now, options.durability)?;
         tracing::info!(directory = %options.directory.display(), ?recovery, "cache opened");
         let registry = Arc::new(Registry::new(RegistryOptions {
             mirrors: Vec::new(),

@@ -106,6 +106,9 @@ pub trait BlobStore: Send + Sync + 'static {
         size: Option<ByteSize>,
     ) -> BoxFuture<'a, Result<Box<dyn BlobWriter>, RuntimeError>>;
 
+    /// Whether what is visible survives a power cut.
+    fn is_durable(&self) -> bool;
+
     /// Drops a blob, whole or partial; no error when there is none.
     fn remove<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>>;
 }

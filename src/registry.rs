@@ -24,6 +24,7 @@ use crate::registry::request::Requests;
 
 mod auth;
 mod blob;
+mod content_range;
 mod endpoint;
 mod error;
 mod manifest;

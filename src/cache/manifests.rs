@@ -2,16 +2,16 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
 use crate::cache::measure::Measures;
+use crate::cache::tags::{self, TAGS_MAX, Tag};
 use crate::cache::{CacheError, Options};
 use crate::domain::image::{Digest, ImageRef};
 use crate::domain::manifest::Manifest;
@@ -21,29 +21,11 @@ use crate::port::{Clock, RuntimeError};
 use crate::registry::{Registry, RegistryError};
 use crate::store::Store;
 
-/// Tags that are remembered; the least recently asked go first. A cluster names hundreds.
-const TAGS_MAX: usize = 20_000;
-
 /// Manifests that are kept; 4 KB each as a rule, so about 80 MB.
 const MANIFESTS_MAX: usize = 20_000;
 
 /// How long a registry that did not answer is not asked again about the same tag.
 const DOWN_PAUSE: Duration = Duration::from_secs(5);
-
-/// What a tag means.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Tag {
-    /// The whole reference.
-    image: ImageRef,
-    /// Manifest.
-    digest: Digest,
-    /// Bytes of the manifest.
-    size: ByteSize,
-    /// As served.
-    media_type: String,
-    /// When the registry last said so.
-    checked: Timestamp,
-}
 
 /// A manifest to answer with.
 #[derive(Clone, Debug)]
@@ -82,12 +64,16 @@ impl Manifests {
         measures: Measures,
     ) -> Result<Self, CacheError> {
         let now = options.clock.now();
-        let (store, _) = Store::open(&options.directory.join("manifests"), now)?;
+        let (store, _) = Store::open_with(
+            &options.directory.join("manifests"),
+            now,
+            options.durability,
+        )?;
         let tags = options.directory.join("tags");
         fs::create_dir_all(&tags)
             .map_err(|e| RuntimeError::Io(format!("cannot create {}: {e}", tags.display())))?;
         let known = Known {
-            tags: load(&tags),
+            tags: tags::load(&tags),
             ..Known::default()
         };
         Ok(Self {
@@ -249,8 +235,8 @@ impl Manifests {
         drop(known);
         // Written only when the meaning changed: an older `checked` after a restart costs one HEAD.
         if changed {
-            let path = self.tag_path(image);
-            spawn_blocking(move || save(&path, &tag));
+            let path = tags::path(&self.tags, image);
+            spawn_blocking(move || tags::save(&path, &tag));
         }
         if let Some(surplus) = surplus {
             self.forget(&surplus);
@@ -263,7 +249,7 @@ impl Manifests {
         known.tags.remove(image);
         known.down.remove(image);
         drop(known);
-        let path = self.tag_path(image);
+        let path = tags::path(&self.tags, image);
         spawn_blocking(move || fs::remove_file(path));
     }
 
@@ -294,25 +280,9 @@ impl Manifests {
         }
     }
 
-    fn tag_path(&self, image: &ImageRef) -> PathBuf {
-        let name = digest(&SHA256, image.as_str().as_bytes());
-        self.tags.join(format!("{}.json", hex::encode(name)))
-    }
-
     fn known(&self) -> MutexGuard<'_, Known> {
         // Every change under the lock is one insertion or removal.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Tag {
-    fn found(&self, stale_s: Option<u64>) -> Found {
-        Found {
-            digest: self.digest.clone(),
-            media_type: self.media_type.clone(),
-            size: self.size,
-            stale_s,
-        }
     }
 }
 
@@ -320,29 +290,5 @@ impl Known {
     fn oldest(&self) -> Option<ImageRef> {
         let oldest = self.tags.values().min_by_key(|tag| tag.checked);
         oldest.map(|tag| tag.image.clone())
-    }
-}
-
-/// A tag file that does not read is as good as none: the registry is asked.
-fn load(directory: &Path) -> HashMap<ImageRef, Tag> {
-    let Ok(files) = fs::read_dir(directory) else {
-        return HashMap::new();
-    };
-    let texts = files
-        .flatten()
-        .filter_map(|file| fs::read(file.path()).ok());
-    texts
-        .filter_map(|text| serde_json::from_slice::<Tag>(&text).ok())
-        .take(TAGS_MAX)
-        .map(|tag| (tag.image.clone(), tag))
-        .collect()
-}
-
-/// Replaced as a whole, so that a crash leaves the old meaning or the new.
-fn save(path: &Path, tag: &Tag) {
-    let text = serde_json::to_vec(tag).expect("a tag is plain data");
-    let new = path.with_extension("new");
-    if let Err(error) = fs::write(&new, text).and_then(|()| fs::rename(&new, path)) {
-        tracing::warn!(path = %path.display(), %error, "cannot save a tag");
     }
 }

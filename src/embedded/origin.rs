@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 
 use bytes::Bytes;
 use tokio::net::TcpListener;
@@ -24,10 +23,6 @@ mod document;
 mod routes;
 #[cfg(test)]
 mod tests;
-
-/// Smallest generated layer: with fewer bytes two different layers could turn out equal, and nodes
-/// would share what the catalogue's do not.
-const LAYER_MIN: u64 = 16;
 
 /// A registry in memory. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -53,7 +48,7 @@ impl Origin {
     /// (1 for full size). Hashing all layers takes about a second per gigabyte and core.
     #[must_use]
     pub fn new(header: &Header, bytes_divisor: u64) -> Self {
-        let contents = generate(header, bytes_divisor.max(1));
+        let contents = content::generate(header, bytes_divisor.max(1));
         let mut shared = Shared::default();
         for (image, manifests) in &header.images {
             shared.add_image(image, manifests, &contents, bytes_divisor.max(1));
@@ -157,31 +152,4 @@ impl Shared {
         let count = bytes.len() as u64;
         self.served_bytes.fetch_add(count, Ordering::Relaxed);
     }
-}
-
-/// Every distinct layer of the catalogue, by the catalogue's digest, hashed on all cores.
-fn generate(header: &Header, divisor: u64) -> HashMap<Digest, Generated> {
-    let mut sizes: BTreeMap<&Digest, u64> = BTreeMap::new();
-    for layer in header.images.values().flatten().flat_map(|m| &m.layers) {
-        let scaled = (layer.size.0 / divisor).max(LAYER_MIN);
-        sizes.entry(&layer.digest).or_insert(scaled);
-    }
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let wanted: Vec<(&Digest, u64)> = sizes.into_iter().collect();
-    // Dealt out like cards: neighbours of one image differ less in size than images do.
-    thread::scope(|scope| {
-        let hands: Vec<_> = (0..cores)
-            .map(|hand| {
-                let mine = wanted.iter().skip(hand).step_by(cores);
-                scope.spawn(move || {
-                    mine.map(|(of, size)| ((*of).clone(), Generated::new(of, *size)))
-                        .collect::<Vec<_>>()
-                })
-            })
-            .collect();
-        let finished = hands.into_iter();
-        finished
-            .flat_map(|hand| hand.join().expect("generating bytes cannot fail"))
-            .collect()
-    })
 }

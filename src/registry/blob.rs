@@ -7,16 +7,10 @@ use reqwest::{Method, Response, StatusCode};
 use crate::domain::image::{Digest, ImageRef};
 use crate::domain::quantity::ByteSize;
 use crate::port::{BlobStream, BlobWanted, FetchError};
+use crate::registry::content_range::ContentRange;
 use crate::registry::endpoint::Endpoint;
 use crate::registry::error::{RegistryError, chain};
 use crate::registry::request::{Ask, Requests};
-
-/// `Content-Range: bytes 5-9/10`, or `bytes */10` of a 416.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct ContentRange {
-    start: Option<u64>,
-    total: Option<u64>,
-}
 
 /// Asks from the wanted offset on; a server that cannot resume sends everything, one that says the
 /// offset is its end has nothing more to send, any other disagreement starts over.
@@ -138,48 +132,5 @@ fn unexpected(endpoint: &Endpoint, wanted: &BlobWanted, status: StatusCode) -> R
 }
 
 fn content_range(answer: &Response) -> Option<ContentRange> {
-    parse_content_range(answer.headers().get(CONTENT_RANGE)?.to_str().ok()?)
-}
-
-fn parse_content_range(text: &str) -> Option<ContentRange> {
-    let (range, total) = text.strip_prefix("bytes ")?.trim().split_once('/')?;
-    let total = total.parse().ok();
-    if range == "*" {
-        return Some(ContentRange { start: None, total });
-    }
-    let (start, end) = range.split_once('-')?;
-    let (start, end): (u64, u64) = (start.parse().ok()?, end.parse().ok()?);
-    (start <= end && total.is_none_or(|total| end < total)).then_some(ContentRange {
-        start: Some(start),
-        total,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn a_range_says_where_it_starts_and_how_much_there_is() {
-        let some = |start, total| Some(ContentRange { start, total });
-        assert_eq!(parse_content_range("bytes 5-9/10"), some(Some(5), Some(10)));
-        assert_eq!(parse_content_range("bytes 5-9/*"), some(Some(5), None));
-        assert_eq!(parse_content_range("bytes */10"), some(None, Some(10)));
-    }
-
-    #[test]
-    fn a_range_that_contradicts_itself_is_none() {
-        for bad in ["5-9/10", "bytes 9-5/10", "bytes 5-10/10", "bytes -5/10", ""] {
-            assert_eq!(parse_content_range(bad), None, "{bad}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_header_is_read_or_refused_without_a_panic(text in "(bytes )?[0-9*/ -]{0,40}") {
-            let _ = parse_content_range(&text);
-        }
-    }
+    ContentRange::parse(answer.headers().get(CONTENT_RANGE)?.to_str().ok()?)
 }

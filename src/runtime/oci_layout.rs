@@ -71,12 +71,13 @@ impl OciLayout {
     pub fn open(root: &Path, store: Arc<dyn BlobStore>) -> Result<Self, RuntimeError> {
         let marker = root.join("oci-layout");
         if !marker.exists() {
-            replace(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+            let version = br#"{"imageLayoutVersion":"1.0.0"}"#;
+            replace(&marker, version, store.is_durable())?;
         }
         let index = root.join("index.json");
         if !index.exists() {
             let empty = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []});
-            replace(&index, empty.to_string().as_bytes())?;
+            replace(&index, empty.to_string().as_bytes(), store.is_durable())?;
         }
         read_index(&index)?;
         Ok(Self {
@@ -216,7 +217,8 @@ impl OciLayout {
     async fn save(&self, index: Index) -> Result<(), RuntimeError> {
         let path = self.root.join("index.json");
         let text = serde_json::to_vec(&index).expect("an index is plain data");
-        blocking(move || replace(&path, &text)).await
+        let durable = self.store.is_durable();
+        blocking(move || replace(&path, &text, durable)).await
     }
 }
 
@@ -284,13 +286,19 @@ fn read_index(path: &Path) -> Result<Index, RuntimeError> {
 }
 
 /// Writes a file as a whole: a crash leaves the old one or the new one.
-fn replace(path: &Path, text: &[u8]) -> Result<(), RuntimeError> {
+fn replace(path: &Path, text: &[u8], durable: bool) -> Result<(), RuntimeError> {
     let new = path.with_extension("new");
     let mut file = File::create(&new).map_err(|e| io_error("create", &new, &e))?;
-    let written = file.write_all(text).and_then(|()| file.sync_all());
+    let written = file.write_all(text);
     written.map_err(|e| io_error("write", &new, &e))?;
+    if durable {
+        file.sync_all().map_err(|e| io_error("sync", &new, &e))?;
+    }
     let renamed = fs::rename(&new, path);
     renamed.map_err(|e| io_error("rename into", path, &e))?;
+    if !durable {
+        return Ok(());
+    }
     let parent = path.parent().unwrap_or(path);
     let synced = File::open(parent).and_then(|directory| directory.sync_all());
     synced.map_err(|e| io_error("sync", parent, &e))

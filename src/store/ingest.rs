@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::domain::image::Digest;
 use crate::domain::quantity::ByteSize;
 use crate::port::RuntimeError;
-use crate::store::{WriteGuard, io_error};
+use crate::store::{Durability, WriteGuard, io_error};
 
 /// Read size of re-hashing: large enough that the system call does not count.
 const HASH_CHUNK: usize = 256 << 10;
@@ -121,11 +121,15 @@ impl Partial {
                 found,
             });
         }
-        self.file
-            .sync_all()
-            .map_err(|e| io_error("sync", &self.path, &e))?;
+        let lasting = self.guard.shared.durability == Durability::Lasting;
+        if lasting {
+            let synced = self.file.sync_all();
+            synced.map_err(|e| io_error("sync", &self.path, &e))?;
+        }
         fs::rename(&self.path, to).map_err(|e| io_error("rename into", to, &e))?;
-        sync_parent(to)?;
+        if lasting {
+            sync_parent(to)?;
+        }
         Ok(self.len)
     }
 }

@@ -1,14 +1,22 @@
 //! Bytes of a generated layer, made anew from any offset on.
 
+use std::collections::{BTreeMap, HashMap};
+use std::thread;
+
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::domain::image::Digest;
+use crate::domain::scenario::Header;
 
 /// Bytes made at once: what one write of a socket takes.
 const CHUNK: u64 = 64 << 10;
+
+/// Smallest generated layer: with fewer bytes two different layers could turn out equal, and nodes
+/// would share what the catalogue's do not.
+const LAYER_MIN: u64 = 16;
 
 /// A layer that is a seed.
 #[derive(Clone, Debug)]
@@ -76,6 +84,33 @@ impl Iterator for Chunks {
         self.left -= take;
         Some(Bytes::from(chunk).slice(skip..))
     }
+}
+
+/// Every distinct layer of the catalogue, by the catalogue's digest, hashed on all cores.
+pub(super) fn generate(header: &Header, divisor: u64) -> HashMap<Digest, Generated> {
+    let mut sizes: BTreeMap<&Digest, u64> = BTreeMap::new();
+    for layer in header.images.values().flatten().flat_map(|m| &m.layers) {
+        let scaled = (layer.size.0 / divisor).max(LAYER_MIN);
+        sizes.entry(&layer.digest).or_insert(scaled);
+    }
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let wanted: Vec<(&Digest, u64)> = sizes.into_iter().collect();
+    // Dealt out like cards: neighbours of one image differ less in size than images do.
+    thread::scope(|scope| {
+        let hands: Vec<_> = (0..cores)
+            .map(|hand| {
+                let mine = wanted.iter().skip(hand).step_by(cores);
+                scope.spawn(move || {
+                    mine.map(|(of, size)| ((*of).clone(), Generated::new(of, *size)))
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        let finished = hands.into_iter();
+        finished
+            .flat_map(|hand| hand.join().expect("generating bytes cannot fail"))
+            .collect()
+    })
 }
 
 #[cfg(test)]

@@ -56,6 +56,10 @@ impl BlobStore for Memory {
         Box::pin(async move { Err(RuntimeError::Busy(digest.clone())) })
     }
 
+    fn is_durable(&self) -> bool {
+        false
+    }
+
     fn remove<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {
         self.blobs().remove(digest);
         Box::pin(async { Ok(()) })
