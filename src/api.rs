@@ -13,9 +13,7 @@ use kube::CustomResourceExt;
 pub use convert::{ConvertError, pool_object_name};
 pub use entry::{Because, Entry, MAX_ENTRIES};
 pub use node_prefetch::{NodePrefetch, NodePrefetchSpec};
-pub use policy::{
-    LoadQuery, PolicyMode, PrefetchPolicy, PrefetchPolicySpec, PrefetchPolicyStatus, covers,
-};
+pub use policy::{LoadQuery, PolicyMode, PrefetchPolicy, PrefetchPolicySpec, PrefetchPolicyStatus};
 pub use pool_prefetch::{PoolPrefetch, PoolPrefetchSpec, PoolPrefetchStatus};
 pub use status::{ImagePhase, ImageStatus, NodePrefetchStatus, Phase, Timings};
 

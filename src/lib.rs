@@ -19,6 +19,7 @@ pub mod api;
 pub mod cache;
 pub mod cli;
 pub mod config;
+pub mod controller;
 pub mod domain;
 pub mod embedded;
 pub mod engine;

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::image::ImageRef;
+use crate::plan::policy::{Pattern, Policy};
 
 /// What Forelay may do on some pools.
 ///
@@ -114,41 +114,19 @@ impl PrefetchPolicySpec {
         }
         self.pools
             .iter()
-            .filter(|pattern| covers(pattern, pool))
+            .filter(|pattern| Pattern::new(pattern.as_str()).matches(pool))
             .map(|pattern| pattern.chars().filter(|c| *c != '*').count())
             .max()
     }
 
-    /// Whether the image may be sent.
+    /// Which images may be sent, in the engine's words, whatever the mode and the pools.
     #[must_use]
-    pub fn allows(&self, image: &ImageRef) -> bool {
-        let any = |patterns: &[String]| patterns.iter().any(|p| covers(p, image.as_str()));
-        (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
-    }
-}
-
-/// Whether `pattern` covers the whole `text`; `*` stands for any number of characters.
-///
-/// Greedy with one point of return, so the cost is at most `pattern x text` steps.
-#[must_use]
-pub fn covers(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
-    let (mut p, mut t) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while t < text.len() {
-        if p < pattern.len() && pattern[p] == b'*' {
-            star = Some((p, t));
-            p += 1;
-        } else if p < pattern.len() && pattern[p] == text[t] {
-            p += 1;
-            t += 1;
-        } else if let Some((back, from)) = star {
-            star = Some((back, from + 1));
-            p = back + 1;
-            t = from + 1;
-        } else {
-            return false;
+    pub fn images(&self) -> Policy {
+        let patterns = |texts: &[String]| texts.iter().map(Pattern::new).collect();
+        Policy {
+            include: patterns(&self.include),
+            exclude: patterns(&self.exclude),
+            ..Policy::default()
         }
     }
-    pattern[p..].iter().all(|c| *c == b'*')
 }

@@ -5,8 +5,10 @@
 
 mod capacity;
 mod claims;
+mod discovery;
 mod events;
 mod groups;
+pub mod guard;
 pub mod needs;
 mod nodes;
 pub mod objects;
@@ -15,6 +17,7 @@ pub mod quantity;
 mod scalers;
 pub mod shape;
 pub mod text;
+pub mod watch;
 mod workloads;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};

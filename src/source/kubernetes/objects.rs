@@ -101,6 +101,22 @@ macro_rules! objects {
                 }
             }
 
+            /// API group; empty for the core one.
+            #[must_use]
+            pub const fn group(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $group,)*
+                }
+            }
+
+            /// API version within the group.
+            #[must_use]
+            pub const fn version(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $version,)*
+                }
+            }
+
             /// `pods`, `nodes`, ...
             #[must_use]
             pub const fn plural(self) -> &'static str {

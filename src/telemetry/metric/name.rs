@@ -50,10 +50,20 @@ names! {
         "Age of the last signal when it was taken in, by source";
     StepSeconds: "step", Some("seconds"), None, false,
         "Time that one look at the whole cluster took";
+    SkippedObjects: "skipped_objects", None, Some("kind"), true,
+        "Objects of the API server that could not be decoded, by kind";
+    FailedWatches: "failed_watches", None, Some("kind"), true,
+        "Lists and watches that failed and were begun again, by kind";
+    MadePlans: "made_plans", None, Some("target"), true,
+        "Plans made, published or not, by target (node, pool)";
     PublishedPlans: "published_plans", None, Some("target"), true,
         "Plans written, by target (node, pool)";
     RefusedWrites: "refused_writes", None, Some("reason"), true,
         "Writes that the API server refused, by reason";
+    WaitingWrites: "waiting_writes", None, None, false,
+        "Plans that wait to be written";
+    WaitingSignals: "waiting_signals", None, None, false,
+        "Signals that wait to be taken in";
     Leader: "leader", None, None, false,
         "1 while this replica publishes";
     Epoch: "epoch", None, None, false,

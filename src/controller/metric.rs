@@ -1,0 +1,121 @@
+//! What the controller counts.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+
+use crate::controller::publish::PublishError;
+use crate::domain::plan::Target;
+use crate::domain::signal::{Fact, Signal};
+use crate::engine::cluster::Applied;
+use crate::source::kubernetes::watch::WatchCounters;
+use crate::telemetry::metric::name::Name;
+use crate::telemetry::metric::{Counters, Gauges, Metrics};
+
+/// The controller's metrics.
+#[derive(Clone, Debug)]
+pub struct Instruments {
+    applied: Counters,
+    skipped: Counters,
+    lag: Gauges,
+    made: Counters,
+    published: Counters,
+    refused: Counters,
+    /// Seconds of one engine step.
+    pub step: Histogram,
+    /// 1 while leading.
+    pub leader: Gauge<f64, AtomicU64>,
+    /// The epoch written with.
+    pub epoch: Gauge<f64, AtomicU64>,
+    /// Plans that wait to be written.
+    pub waiting_writes: Gauge<f64, AtomicU64>,
+    /// Signals that wait to be taken in.
+    pub waiting_signals: Gauge<f64, AtomicU64>,
+    /// What the watches count.
+    pub watches: WatchCounters,
+}
+
+impl Instruments {
+    /// Registers all of them.
+    pub fn register(metrics: &mut Metrics) -> Self {
+        let skipped = metrics.counters(Name::SkippedSignals);
+        Self {
+            applied: metrics.counters(Name::AppliedSignals),
+            skipped: skipped.clone(),
+            lag: metrics.gauges(Name::SourceLagSeconds),
+            made: metrics.counters(Name::MadePlans),
+            published: metrics.counters(Name::PublishedPlans),
+            refused: metrics.counters(Name::RefusedWrites),
+            step: metrics.histogram(Name::StepSeconds),
+            leader: metrics.gauge(Name::Leader),
+            epoch: metrics.gauge(Name::Epoch),
+            waiting_writes: metrics.gauge(Name::WaitingWrites),
+            waiting_signals: metrics.gauge(Name::WaitingSignals),
+            watches: WatchCounters {
+                skipped: metrics.counters(Name::SkippedObjects),
+                failed: metrics.counters(Name::FailedWatches),
+                untold: skipped,
+            },
+        }
+    }
+
+    pub(super) fn taken_in(&self, signal: &Signal, applied: Applied, lag_s: f64) {
+        match applied {
+            Applied::Changed => self.applied.of(family(&signal.fact)).inc(),
+            Applied::Ignored(reason) => self.skipped.of(reason).inc(),
+        };
+        self.lag.of(origin(&signal.source)).set(lag_s.max(0.0));
+    }
+
+    pub(super) fn made(&self, target: &Target) {
+        self.made.of(kind(target)).inc();
+    }
+
+    pub(super) fn published(&self, target: &Target) {
+        self.published.of(kind(target)).inc();
+    }
+
+    pub(super) fn refused(&self, error: &PublishError) {
+        let reason = match error {
+            PublishError::NotLeading => "not_leading",
+            PublishError::Outdated(_) => "epoch",
+            PublishError::Refused(_) => "invalid",
+            PublishError::Missing(_) => "not_installed",
+            PublishError::Unavailable(_) => "unavailable",
+        };
+        self.refused.of(reason).inc();
+    }
+
+    /// Writes that the API server refused because a newer leader had written.
+    #[must_use]
+    pub fn outdated_writes(&self) -> u64 {
+        self.refused.of("epoch").get()
+    }
+
+    /// Plans of nodes that were made, published or not.
+    #[must_use]
+    pub fn node_plans_made(&self) -> u64 {
+        self.made.of("node").get()
+    }
+}
+
+fn kind(target: &Target) -> &'static str {
+    match target {
+        Target::Node(_) => "node",
+        Target::Pool(_) => "pool",
+    }
+}
+
+/// `node`, `pod`, ...: the word after `dev.forelay.`
+fn family(fact: &Fact) -> &'static str {
+    let name = fact.event_type();
+    let name = name.strip_prefix("dev.forelay.").unwrap_or(name);
+    name.split_once('.').map_or(name, |(family, _)| family)
+}
+
+/// The first part of a source: `kubernetes` of `/kubernetes/pods`.
+fn origin(source: &str) -> &str {
+    let source = source.trim_start_matches('/');
+    source.split_once('/').map_or(source, |(first, _)| first)
+}
