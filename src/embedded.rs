@@ -7,3 +7,4 @@ pub mod link;
 pub mod machine;
 pub mod objects;
 pub mod origin;
+pub mod prometheus;

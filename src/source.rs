@@ -6,6 +6,7 @@ pub mod health;
 pub mod kafka;
 pub mod kubernetes;
 pub mod lines;
+pub mod prometheus;
 pub mod recording;
 pub mod rejection;
 pub mod scenario;
