@@ -10,3 +10,4 @@ pub mod prometheus;
 pub mod recording;
 pub mod rejection;
 pub mod scenario;
+pub mod schema;
