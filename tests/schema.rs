@@ -87,14 +87,10 @@ impl Validator {
             // Digests and workloads: the decoder's own tests are about them.
             "pattern" => true,
             "required" => {
-                let names = rule
-                    .as_array()
-                    .unwrap()
+                let names = rule.as_array().unwrap();
+                names
                     .iter()
-                    .map(|name| name.as_str().unwrap());
-                return names
-                    .map(|name| value.get(name).map(drop).ok_or(name.to_owned()))
-                    .collect();
+                    .all(|name| value.get(name.as_str().unwrap()).is_some())
             }
             "oneOf" | "anyOf" => {
                 let options = rule.as_array().unwrap().iter();
@@ -102,8 +98,8 @@ impl Validator {
                 fitting == 1 || (fitting > 1 && keyword == "anyOf")
             }
             "items" => {
-                let items = value.as_array().into_iter().flatten();
-                return items.map(|item| self.check(rule, item)).collect();
+                let mut items = value.as_array().into_iter().flatten();
+                return items.try_for_each(|item| self.check(rule, item));
             }
             "properties" | "additionalProperties" => {
                 return self.members(schema, keyword, rule, value);

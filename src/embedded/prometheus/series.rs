@@ -10,6 +10,12 @@ use crate::embedded::prometheus::millis;
 /// How far back an instant looks for a sample (Prometheus' `--query.lookback-delta`).
 const LOOKBACK_MS: i64 = 5 * 60 * 1_000;
 
+/// Names and values; the metric's name is one of them.
+pub(super) type Labels = BTreeMap<String, String>;
+
+/// Milliseconds and values.
+pub(super) type Values = Vec<(i64, f64)>;
+
 /// Every `load.sampled` of a scenario.
 #[derive(Clone, Debug, Default)]
 pub struct LoadSeries {
@@ -65,11 +71,7 @@ impl LoadSeries {
 
 impl Seen<'_> {
     /// For every selected series that has one, its value at each of the instants (milliseconds).
-    pub(super) fn values(
-        &self,
-        selector: &Selector,
-        instants: &[i64],
-    ) -> Vec<(&BTreeMap<String, String>, Vec<(i64, f64)>)> {
+    pub(super) fn values(&self, selector: &Selector, instants: &[i64]) -> Vec<(&Labels, Values)> {
         let selected = self.series.series.iter();
         selected
             .filter(|(series, _)| selector.selects(series.labels()))
@@ -107,7 +109,7 @@ impl Seen<'_> {
             .collect()
     }
 
-    fn visible(&self) -> impl Iterator<Item = &BTreeMap<String, String>> {
+    fn visible(&self) -> impl Iterator<Item = &Labels> {
         self.series
             .series
             .iter()

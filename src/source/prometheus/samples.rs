@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use prometheus_http_query::response::{Data, Sample};
+use prometheus_http_query::response::{Data, RangeVector, Sample};
 
 use crate::domain::signal::{Fact, LoadSample, Signal};
 use crate::domain::time::Timestamp;
@@ -32,7 +32,7 @@ pub(super) fn read(query: &LoadQuery, data: Data, now: Timestamp) -> Read {
     };
     match data {
         Data::Vector(series) => series.iter().for_each(|one| add(one.sample())),
-        Data::Matrix(series) => series.iter().flat_map(|one| one.samples()).for_each(add),
+        Data::Matrix(series) => series.iter().flat_map(RangeVector::samples).for_each(add),
         Data::Scalar(sample) => add(&sample),
     }
     let mut read = Read::default();
