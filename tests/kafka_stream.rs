@@ -1,4 +1,4 @@
-//! The Kafka source against librdkafka's mock cluster: nothing lost, nothing twice, nothing stopped.
+//! The Kafka source against librdkafka's mock cluster loses, repeats and stops nothing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

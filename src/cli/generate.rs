@@ -8,7 +8,7 @@ use crate::api;
 use crate::cli::exit::Usage;
 use crate::cli::{Context, Exit, render};
 use crate::config::reference;
-use crate::domain::signal::Signal;
+use crate::source::schema;
 use crate::telemetry::metric;
 
 /// A generated file.
@@ -25,7 +25,7 @@ pub struct Generated {
 /// One of them to standard output, or all into a repository.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// configuration, metrics, signal-schema or crds; all are written when absent
+    /// configuration, metrics, signal-schema, scenario-schema or crds; all are written when absent
     pub name: Option<String>,
     /// Root of the repository that all are written into
     #[arg(long, default_value = ".", value_name = "DIRECTORY")]
@@ -64,12 +64,16 @@ pub fn files() -> Vec<Generated> {
             reference::markdown(),
         ),
         file("metrics", "docs/metrics.md", metric::markdown()),
-        file("signal-schema", "docs/signal.schema.json", signal_schema()),
+        file(
+            "signal-schema",
+            "docs/schema/signal.v1.json",
+            schema::signal_schema(),
+        ),
+        file(
+            "scenario-schema",
+            "docs/schema/scenario.v1.json",
+            schema::scenario_schema(),
+        ),
         file("crds", "deploy/crds/forelay.yaml", api::crds_yaml()),
     ]
-}
-
-fn signal_schema() -> String {
-    let schema = schemars::schema_for!(Signal);
-    serde_json::to_string_pretty(&schema).expect("a schema is plain JSON") + "\n"
 }

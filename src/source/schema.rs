@@ -7,15 +7,6 @@ use serde_json::Value;
 use crate::domain::scenario::Header;
 use crate::domain::signal::Signal;
 
-/// Path in the repository and content of every schema.
-#[must_use]
-pub fn files() -> [(&'static str, String); 2] {
-    [
-        ("docs/schema/signal.v1.json", signal_schema()),
-        ("docs/schema/scenario.v1.json", scenario_schema()),
-    ]
-}
-
 /// One signal: the value of a structured Kafka message, or any line but the first of a scenario.
 ///
 /// It says what the decoder of Kafka messages takes: `time` and `observedtime` may be missing (a
