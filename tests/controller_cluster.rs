@@ -65,7 +65,15 @@ on_the_embedded_server! {
     what_happened_while_the_watches_had_expired_is_heard: watching::expiry;
     an_object_that_cannot_be_decoded_is_counted_and_its_neighbours_are_heard:
         watching::broken_object;
+    a_leader_that_cannot_be_heard_has_stopped_before_another_begins: election::silence;
     a_paused_leader_that_wakes_cannot_overwrite_its_successor: whole::paused_leader;
     what_was_learned_survives_a_restart: whole::restart;
     plans_follow_what_happened_while_the_watches_had_expired: whole::expired_watches;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_publishes_when_its_definitions_are_installed_later() {
+    let bare = TestCluster::bare().await;
+    whole::late_definitions(&bare).await;
+    bare.end().await;
 }

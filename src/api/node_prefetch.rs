@@ -22,15 +22,15 @@ use crate::domain::time::Timestamp;
     derive = "PartialEq",
     doc = "Images that one node should have before the pods that need them arrive.",
     validation = Rule::new("self.metadata.name == self.spec.node").message("the object is named as its node"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
-    printcolumn(name = "Images", type_ = "integer", json_path = ".status.wanted"),
-    printcolumn(name = "Present", type_ = "integer", json_path = ".status.present"),
-    printcolumn(name = "Failed", type_ = "integer", json_path = ".status.failed"),
-    printcolumn(name = "Bytes", type_ = "integer", json_path = ".status.bytesPresent"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Epoch", type_ = "integer", json_path = ".spec.epoch", priority = "1"),
-    printcolumn(name = "Made", type_ = "date", json_path = ".spec.made", priority = "1")
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
+    printcolumn = r#"{"name":"Images","type":"integer","jsonPath":".status.wanted"}"#,
+    printcolumn = r#"{"name":"Present","type":"integer","jsonPath":".status.present"}"#,
+    printcolumn = r#"{"name":"Failed","type":"integer","jsonPath":".status.failed"}"#,
+    printcolumn = r#"{"name":"Bytes","type":"integer","jsonPath":".status.bytesPresent"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Epoch","type":"integer","jsonPath":".spec.epoch","priority":1}"#,
+    printcolumn = r#"{"name":"Made","type":"date","jsonPath":".spec.made","priority":1}"#
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.epoch >= oldSelf.epoch").message("epoch never goes back: a newer leader has written this plan"))]

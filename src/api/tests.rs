@@ -18,7 +18,9 @@ fn entry(seed: u8, reason: Reason) -> PlanEntry {
         reason,
         probability: 0.75,
         bytes: ByteSize(1 << seed.min(50)),
-        deadline: (seed % 2 == 0).then_some(Timestamp::from_micros(1_795_423_518_238_001)),
+        deadline: seed
+            .is_multiple_of(2)
+            .then_some(Timestamp::from_micros(1_795_423_518_238_001)),
         expires: Timestamp::from_micros(1_795_423_600_000_000),
     }
 }

@@ -36,7 +36,7 @@ const GATHER: Duration = Duration::from_millis(5);
 const STEP_SHARE: u32 = 4;
 /// Without a complete first list, plans are made after so long all the same: what is known is
 /// better than nothing.
-const FIRST_LIST: Duration = Duration::from_secs(60);
+const FIRST_LIST: Duration = Duration::from_mins(1);
 /// How long the writes under way may take at the end.
 const LAST_WRITES: Duration = Duration::from_secs(3);
 
@@ -64,6 +64,8 @@ pub(super) struct Driver {
     stored: Option<String>,
     loaded: Timestamp,
     saving: bool,
+    /// The definitions were not installed when plans were last listed.
+    undefined: bool,
 }
 
 /// When the next step and the next save are due.
@@ -126,6 +128,7 @@ impl Driver {
             stored: None,
             loaded: Timestamp::ZERO,
             saving: false,
+            undefined: false,
             options,
         }
     }
@@ -235,6 +238,7 @@ impl Driver {
         let effects = self.engine.step(now);
         let took = began.elapsed();
         self.options.instruments.step.observe(took.as_secs_f64());
+        self.options.instruments.known(&self.engine.sizes());
         for effect in effects {
             match effect {
                 Effect::Publish(plan) => self.made(&plan, now),

@@ -8,7 +8,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use crate::controller::publish::PublishError;
 use crate::domain::plan::Target;
 use crate::domain::signal::{Fact, Signal};
-use crate::engine::cluster::Applied;
+use crate::engine::cluster::{Applied, Sizes};
 use crate::source::kubernetes::watch::WatchCounters;
 use crate::telemetry::metric::name::Name;
 use crate::telemetry::metric::{Counters, Gauges, Metrics};
@@ -19,6 +19,7 @@ pub struct Instruments {
     applied: Counters,
     skipped: Counters,
     lag: Gauges,
+    known: Gauges,
     made: Counters,
     published: Counters,
     refused: Counters,
@@ -44,6 +45,7 @@ impl Instruments {
             applied: metrics.counters(Name::AppliedSignals),
             skipped: skipped.clone(),
             lag: metrics.gauges(Name::SourceLagSeconds),
+            known: metrics.gauges(Name::KnownObjects),
             made: metrics.counters(Name::MadePlans),
             published: metrics.counters(Name::PublishedPlans),
             refused: metrics.counters(Name::RefusedWrites),
@@ -66,6 +68,21 @@ impl Instruments {
             Applied::Ignored(reason) => self.skipped.of(reason).inc(),
         };
         self.lag.of(origin(&signal.source)).set(lag_s.max(0.0));
+    }
+
+    pub(super) fn known(&self, sizes: &Sizes) {
+        for (kind, count) in [
+            ("node", sizes.nodes),
+            ("request", sizes.requests),
+            ("pod", sizes.pods),
+            ("workload", sizes.workloads),
+            ("scaler", sizes.scalers),
+            ("announcement", sizes.announcements),
+            ("image", sizes.images),
+            ("plan", sizes.plans),
+        ] {
+            self.known.of(kind).set(count as f64);
+        }
     }
 
     pub(super) fn made(&self, target: &Target) {
@@ -91,6 +108,12 @@ impl Instruments {
     #[must_use]
     pub fn outdated_writes(&self) -> u64 {
         self.refused.of("epoch").get()
+    }
+
+    /// Writes that failed because the definitions were not installed.
+    #[must_use]
+    pub fn undefined_writes(&self) -> u64 {
+        self.refused.of("not_installed").get()
     }
 
     /// Plans of nodes that were made, published or not.

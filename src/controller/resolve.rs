@@ -16,7 +16,7 @@ use crate::port::{ImageResolver, ResolveError};
 /// References that wait, at most; what comes on top is asked for when the engine asks again.
 const WAITING_MAX: usize = 10_000;
 /// One question may take so long: three requests of the registry, each with its own patience.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// First pause after no answer; doubles.
 const BACK_OFF: Duration = Duration::from_secs(1);
 /// Longest pause, and the pause after an answer that will not soon change (no such image).

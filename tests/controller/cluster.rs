@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 /// A wait longer than this means that what is waited for does not come.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 /// Namespace of everything that has one.
 pub const NAMESPACE: &str = "default";
 /// Pool label of the test nodes; one of the defaults.
@@ -58,15 +58,20 @@ where
             sleep(Duration::from_millis(20)).await;
         }
     };
-    match timeout(PATIENCE, wait).await {
-        Ok(found) => found,
-        Err(_) => panic!("never: {what}"),
-    }
+    let found = timeout(PATIENCE, wait).await;
+    found.unwrap_or_else(|_| panic!("never: {what}"))
 }
 
 impl TestCluster {
     /// One in this process.
     pub async fn embedded() -> Self {
+        let cluster = Self::bare().await;
+        cluster.install().await;
+        cluster
+    }
+
+    /// One in this process, without our definitions.
+    pub async fn bare() -> Self {
         // `RUST_LOG=forelay=debug` shows what the controllers say.
         drop(
             tracing_subscriber::fmt()
@@ -89,14 +94,12 @@ impl TestCluster {
             stop,
             served,
         };
-        let cluster = Self {
+        Self {
             client: Client::try_from(config.clone()).unwrap(),
             config,
             embedded: Some(embedded),
             _turn: None,
-        };
-        cluster.install().await;
-        cluster
+        }
     }
 
     /// The one that `FORELAY_TEST_KUBECONFIG` names; it has to be there when
@@ -130,7 +133,8 @@ impl TestCluster {
         &self.embedded.as_ref().expect("an embedded server").handle
     }
 
-    async fn install(&self) {
+    /// Installs our definitions.
+    pub async fn install(&self) {
         let crds: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         let params = PatchParams::apply("forelay-test").force();
         for crd in api::crds() {

@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{NAMESPACE, PATIENCE, TestCluster};
+use crate::gate::Gate;
 use crate::replica::{LEASE, LEASE_NAME, STATE_NAME};
 
 struct Candidate {
@@ -79,7 +80,7 @@ fn plan(target: Target, images: &[&str]) -> Plan {
         probability: 0.5,
         bytes: ByteSize(1),
         deadline: Some(now),
-        expires: now + Duration::from_secs(600),
+        expires: now + Duration::from_mins(10),
     };
     Plan {
         target,
@@ -107,6 +108,24 @@ pub async fn succession(cluster: &TestCluster) {
     assert_eq!(old.epoch_now(), None, "two leaders at once");
     // Not a measure of speed: a successor that did not wait at all would be here at once.
     assert!(killed.elapsed() > LEASE / 10);
+    second.leave().await;
+}
+
+/// A leader that cannot be heard has stopped by itself before another one begins.
+pub async fn silence(cluster: &TestCluster) {
+    let gate = Gate::before_cluster(cluster).await;
+    let mut first = Candidate::start(&gate.client(cluster), "first");
+    let epoch = first.elected().await;
+    let mut second = Candidate::start(&cluster.client, "second");
+    while second.seat.claim().epoch != epoch {
+        let seen = timeout(PATIENCE, second.seat.changed()).await;
+        seen.expect("sees the leader");
+    }
+    gate.hold();
+    assert!(second.elected().await > epoch);
+    assert_eq!(first.seat.epoch_now(), None, "two leaders at once");
+    gate.release();
+    first.kill().await;
     second.leave().await;
 }
 

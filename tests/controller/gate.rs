@@ -3,16 +3,19 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use kube::Client;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::cluster::TestCluster;
+
 /// The relay: a client whose requests are held has, for the server, fallen silent in the middle of
 /// what it was doing, while it still hears everything. When it is let go, the past arrives.
 pub struct Gate {
-    pub address: SocketAddr,
+    address: SocketAddr,
     shut: watch::Sender<bool>,
     held: Arc<Mutex<Vec<u8>>>,
     task: JoinHandle<()>,
@@ -20,7 +23,7 @@ pub struct Gate {
 
 impl Gate {
     /// Listens, and relays to `server`.
-    pub async fn before(server: SocketAddr) -> Self {
+    async fn before(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (shut, watched) = watch::channel(false);
@@ -47,6 +50,19 @@ impl Gate {
             held,
             task,
         }
+    }
+
+    /// Listens, and relays to the API server of a cluster.
+    pub async fn before_cluster(cluster: &TestCluster) -> Self {
+        let server = cluster.config.cluster_url.authority().unwrap();
+        Self::before(server.as_str().parse().unwrap()).await
+    }
+
+    /// A client that speaks through the gate.
+    pub fn client(&self, cluster: &TestCluster) -> Client {
+        let mut config = cluster.config.clone();
+        config.cluster_url = format!("http://{}", self.address).parse().unwrap();
+        Client::try_from(config).unwrap()
     }
 
     /// From now on nothing that the client sends gets through.

@@ -79,10 +79,8 @@ impl Ears {
                 }
             }
         };
-        match timeout(PATIENCE, search).await {
-            Ok(signal) => signal,
-            Err(_) => panic!("never: {what}"),
-        }
+        let signal = timeout(PATIENCE, search).await;
+        signal.unwrap_or_else(|_| panic!("never: {what}"))
     }
 
     async fn close(self) {

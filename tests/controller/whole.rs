@@ -7,7 +7,6 @@ use forelay::embedded::apiserver::ObjectRef;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Client;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
@@ -121,11 +120,8 @@ pub async fn killed_leader(cluster: &TestCluster) {
 /// The leader falls silent in the middle of a write; its successor writes; the past arrives.
 pub async fn paused_leader(cluster: &TestCluster) {
     let chronicle = Chronicle::of(&cluster.client);
-    let server = cluster.config.cluster_url.authority().unwrap().as_str();
-    let gate = Gate::before(server.parse().unwrap()).await;
-    let mut config = cluster.config.clone();
-    config.cluster_url = format!("http://{}", gate.address).parse().unwrap();
-    let past = Client::try_from(config).unwrap();
+    let gate = Gate::before_cluster(cluster).await;
+    let past = gate.client(cluster);
 
     let first = Replica::start(&past, "first", |_| {});
     leads(&first).await;
@@ -266,6 +262,22 @@ pub async fn unknown_state(cluster: &TestCluster) {
     cluster.node_joins("unknown-1", "general").await;
     cluster
         .node_plan("unknown-1", "all the same", has(WEB))
+        .await;
+    replica.stop().await;
+}
+
+/// A controller that runs before its definitions are installed publishes when they are.
+pub async fn late_definitions(cluster: &TestCluster) {
+    let replica = Replica::start(&cluster.client, "only", |_| {});
+    cluster.pod_waits("late", "nginx:1.27").await;
+    cluster.node_joins("late-1", "general").await;
+    eventually("a write finds no definition", || async {
+        (replica.instruments.undefined_writes() > 0).then_some(())
+    })
+    .await;
+    cluster.install().await;
+    cluster
+        .node_plan("late-1", "after the installation", has(WEB))
         .await;
     replica.stop().await;
 }

@@ -16,6 +16,8 @@ use crate::domain::time::Timestamp;
 
 /// Pause before published plans are listed again, after that has failed.
 const LIST_AGAIN: Duration = Duration::from_secs(1);
+/// Pause before it is looked again whether the definitions have been installed.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 enum Draft {
     Apply(Plan),
@@ -104,7 +106,12 @@ impl Driver {
             }
             Done::Listed(Ok(found)) => self.listed(found, now),
             Done::Listed(Err(PublishError::Missing(reason))) => {
-                warn!(%reason, "the definitions are not installed: nothing can be published");
+                if !std::mem::replace(&mut self.undefined, true) {
+                    warn!(%reason, "the definitions are not installed: nothing can be published");
+                }
+                if self.epoch.is_some() {
+                    self.list(LOOK_AGAIN);
+                }
             }
             Done::Listed(Err(reason)) => {
                 warn!(%reason, "published plans cannot be listed");
@@ -135,7 +142,12 @@ impl Driver {
 
     fn failed(&mut self, target: &Target, error: &PublishError, now: Timestamp) {
         self.options.instruments.refused(error);
-        warn!(target = target.name(), %error, "plan not written");
+        if matches!(error, PublishError::Missing(_)) {
+            // Said once, for all, where the objects are listed.
+            debug!(target = target.name(), %error, "plan not written");
+        } else {
+            warn!(target = target.name(), %error, "plan not written");
+        }
         let outcome = match error {
             PublishError::Refused(_) => Outcome::Refused,
             PublishError::NotLeading | PublishError::Missing(_) | PublishError::Unavailable(_) => {
@@ -170,6 +182,9 @@ impl Driver {
             }
         }
         self.desk.listed();
+        if std::mem::take(&mut self.undefined) {
+            self.desk.mark_all(now);
+        }
     }
 
     fn allowed(&self, target: &Target) -> bool {

@@ -38,6 +38,10 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(30);
 
 /// What the watches tell.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are signals: a box for each would cost more than the bytes of the one that is none"
+)]
 pub enum Observation {
     /// Something was seen.
     Signal(Signal),
