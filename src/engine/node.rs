@@ -34,7 +34,8 @@ pub struct Limits {
 /// Something that happened to the node.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// The pool's plan (used until, and beside, the node's own).
+    /// The pool's plan: followed until the node has its own. A driver gives it only to a node that is
+    /// new: it is made for those to come.
     PoolPlan(Option<Plan>),
     /// The node's own plan.
     NodePlan(Option<Plan>),
@@ -107,7 +108,7 @@ pub enum Effect {
     Release(Digest),
 }
 
-/// How far one entry of the merged plan is.
+/// How far one entry of the plan is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryProgress {
     /// Name.
@@ -139,14 +140,14 @@ pub enum Phase {
     Failed,
 }
 
-/// The merged plan of one node, and how far it is.
+/// The plan of one node, and how far it is.
 #[derive(Debug)]
 pub struct NodeEngine {
     limits: Limits,
     pool_plan: Option<Plan>,
     node_plan: Option<Plan>,
     plans_changed: bool,
-    /// Live entries of both plans as of the last step, in the order of transfer.
+    /// Live entries of the plan that counts, as of the last step, in the order of transfer.
     entries: Vec<PlanEntry>,
     manifests: BTreeMap<Digest, ImageManifest>,
     present: BTreeSet<Digest>,
@@ -264,7 +265,7 @@ impl NodeEngine {
         self.wake_at
     }
 
-    /// Every live entry of the merged plan as of the last step, in the order of transfer.
+    /// Every live entry of the plan as of the last step, in the order of transfer.
     #[must_use]
     pub fn progress(&self) -> Vec<EntryProgress> {
         let demand = self.demand();

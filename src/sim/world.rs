@@ -9,8 +9,9 @@ use std::time::Duration;
 use crate::domain::image::ImageRef;
 use crate::domain::plan::{Plan, Target};
 use crate::domain::scenario::{Header, SharedWorld};
-use crate::domain::signal::{Fact, ImageResolved, Signal};
+use crate::domain::signal::{Fact, ImageResolved, PodOnNode, Signal};
 use crate::domain::time::Timestamp;
+use crate::domain::workload::PodRef;
 use crate::engine::cluster::{Cluster, Effect};
 use crate::engine::node::Input;
 use crate::sim::agent::Schedule;
@@ -26,6 +27,10 @@ const PLAN_DELAY: Duration = Duration::from_millis(200);
 
 /// From a reference to its manifests.
 const RESOLVE_DELAY: Duration = Duration::from_millis(200);
+
+/// From a pod's last image to a watcher that hears of its start: containers are created, the status is
+/// written.
+const START_DELAY: Duration = Duration::from_secs(1);
 
 /// One manifest's round trip over the node's link.
 const MANIFEST_DELAY: Duration = Duration::from_millis(5);
@@ -71,6 +76,8 @@ enum Event {
     Manifest(NodeId, crate::domain::image::Digest),
     PlanArrives(Target, Option<Plan>),
     Resolved(ImageRef),
+    /// A watcher hears that a pod started, in this world.
+    Started(PodId),
 }
 
 /// The state of one run.
@@ -220,6 +227,7 @@ impl<'a> World<'a> {
             Event::Manifest(node, digest) => self.manifest_came(node, &digest),
             Event::PlanArrives(target, plan) => self.plan_arrives(&target, plan),
             Event::Resolved(image) => self.resolved(image),
+            Event::Started(pod) => self.pod_started(pod),
         }
     }
 
@@ -278,11 +286,29 @@ impl<'a> World<'a> {
             manifests: manifests.clone(),
         };
         let id = format!("{image}@{}", self.now.as_micros());
-        let fact = Fact::ImageResolved(resolved);
+        self.tell_controller("/sim/catalogue", &id, Fact::ImageResolved(resolved));
+    }
+
+    /// What the kubelet's status says, as in production; the recording's own starts are truth.
+    fn pod_started(&mut self, pod: PodId) {
+        let facts = self.stage.facts;
+        let fact = &facts.pods[pod];
+        let started = PodOnNode {
+            pod: PodRef {
+                name: fact.name.clone(),
+                uid: fact.uid.clone(),
+            },
+            node: facts.nodes[fact.node].name.clone(),
+        };
+        let started = Fact::PodStarted(started);
+        self.tell_controller("/sim/kubelet", &fact.uid, started);
+    }
+
+    fn tell_controller(&mut self, source: &str, id: &str, fact: Fact) {
         if let Planner::Engine(cluster) = &mut self.planner {
-            cluster.apply(&Signal::new("/sim/catalogue", id, self.now, fact));
+            cluster.apply(&Signal::new(source, id, self.now, fact));
+            self.step_controller();
         }
-        self.step_controller();
     }
 
     fn plan_arrives(&mut self, target: &Target, plan: Option<Plan>) {

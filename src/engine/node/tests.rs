@@ -209,19 +209,26 @@ fn a_blob_given_up_is_tried_again_only_when_the_plan_asks_for_something_new() {
 }
 
 #[test]
-fn the_pools_plan_is_used_beside_the_nodes_own_which_wins() {
+fn the_pools_plan_is_followed_until_the_node_has_its_own() {
     let mut engine = NodeEngine::new(limits());
     let now = Timestamp::ZERO;
     let pool = vec![
-        entry(1, Priority::Pending, Timestamp::MAX),
-        entry(2, Priority::Predicted, Timestamp::MAX),
+        entry(1, Priority::Background, Timestamp::MAX),
+        entry(2, Priority::Pending, Timestamp::MAX),
     ];
     engine.input(Input::PoolPlan(Some(plan(pool))), now);
-    let own = vec![entry(1, Priority::Background, Timestamp::MAX)];
-    engine.input(Input::NodePlan(Some(plan(own))), now);
     engine.step(now);
-    let order: Vec<ImageRef> = engine.progress().into_iter().map(|p| p.image).collect();
-    assert_eq!(order, [name(2), name(1)]);
+    let order = |engine: &NodeEngine| -> Vec<ImageRef> {
+        engine.progress().into_iter().map(|p| p.image).collect()
+    };
+    assert_eq!(order(&engine), [name(2), name(1)]);
+    let own = vec![entry(1, Priority::Pending, Timestamp::MAX)];
+    engine.input(Input::NodePlan(Some(plan(own))), now);
+    assert_eq!(engine.step(now), [Effect::Release(digest(2))]);
+    assert_eq!(order(&engine), [name(1)]);
+    engine.input(Input::NodePlan(None), now);
+    engine.step(now);
+    assert_eq!(order(&engine), [name(2), name(1)]);
 }
 
 /// A random plan: images with layers out of a small set, so that they share many.
@@ -264,7 +271,7 @@ impl Driver {
     }
 
     fn give_plans(&mut self, images: &[(Priority, BTreeSet<u8>, u64)], endless: bool) {
-        let mut plans = [Vec::new(), Vec::new()];
+        let mut entries = Vec::new();
         for (n, (priority, layers, life)) in images.iter().enumerate() {
             let n = n as u8;
             let layers: Vec<u8> = layers.iter().copied().collect();
@@ -272,13 +279,16 @@ impl Driver {
             let end = self.now + Duration::from_secs(*life);
             let expires = if endless { Timestamp::MAX } else { end };
             self.expires.insert(digest(n), expires);
-            plans[usize::from(n.is_multiple_of(3))].push(entry(n, *priority, expires));
+            entries.push(entry(n, *priority, expires));
         }
-        let [node, pool] = plans;
-        self.engine
-            .input(Input::NodePlan(Some(plan(node))), self.now);
-        self.engine
-            .input(Input::PoolPlan(Some(plan(pool))), self.now);
+        let entries = Some(plan(entries));
+        let by_pool = images.len().is_multiple_of(2);
+        let input = if by_pool {
+            Input::PoolPlan
+        } else {
+            Input::NodePlan
+        };
+        self.engine.input(input(entries), self.now);
     }
 
     fn step(&mut self) {

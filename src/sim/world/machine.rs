@@ -13,7 +13,7 @@ use crate::sim::agent::{Agent, AgentAct, View};
 use crate::sim::facts::{LayerId, NodeFact, NodeId, PodId};
 use crate::sim::kubelet::{Act, Disk, Here, Kubelet};
 use crate::sim::network::FlowSpec;
-use crate::sim::world::{Event, MANIFEST_DELAY, Mover, Planner, PodNote, Span, World};
+use crate::sim::world::{Event, MANIFEST_DELAY, Mover, Planner, PodNote, START_DELAY, Span, World};
 
 /// No limit on one stream, beside the links.
 const NO_CAP: f64 = 0.0;
@@ -242,6 +242,9 @@ impl World<'_> {
                 Act::Ready { pod, warm } => {
                     let ready = self.now;
                     self.notes.pods[pod] = Some(PodNote { ready, warm });
+                    if matches!(self.planner, Planner::Engine(_)) {
+                        self.queue.push(ready + START_DELAY, Event::Started(pod));
+                    }
                 }
             }
         }

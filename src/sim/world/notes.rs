@@ -56,10 +56,10 @@ pub struct Notes {
     pub leads: Vec<f64>,
     /// Images on new nodes that pods used.
     pub uses: usize,
-    /// Since when each node's plans have named an image, without a break.
+    /// Since when the plan that counts for a node has named an image, without a break.
     named: Vec<BTreeMap<Digest, Timestamp>>,
     pool_named: BTreeMap<String, BTreeMap<Digest, Timestamp>>,
-    own: Vec<BTreeSet<Digest>>,
+    has_own: Vec<bool>,
     used: Vec<BTreeSet<u32>>,
     pools: Vec<String>,
     joined: Vec<Option<Timestamp>>,
@@ -75,7 +75,7 @@ impl Notes {
         Self {
             pods: vec![None; facts.pods.len()],
             named: vec![BTreeMap::new(); nodes],
-            own: vec![BTreeSet::new(); nodes],
+            has_own: vec![false; nodes],
             used: vec![BTreeSet::new(); nodes],
             pools: facts.nodes.iter().map(|node| node.pool.clone()).collect(),
             joined: facts
@@ -98,26 +98,31 @@ impl Notes {
         let named = self.pool_named.entry(pool.to_owned()).or_default();
         keep_since(named, &wanted, now);
         for node in 0..self.named.len() {
-            if self.pools[node] == pool && self.joined[node].is_some_and(|joined| joined <= now) {
+            let here = self.joined[node].is_some_and(|joined| joined <= now);
+            if here && !self.has_own[node] && self.pools[node] == pool {
                 self.inherit(node);
-                let union = &wanted | &self.own[node];
-                keep_since(&mut self.named[node], &union, now);
+                keep_since(&mut self.named[node], &wanted, now);
             }
         }
     }
 
     pub(super) fn node_plan(&mut self, node: NodeId, plan: Option<&Plan>, now: Timestamp) {
         self.inherit(node);
-        self.own[node] = digests(plan);
-        let pool = self.pool_named.get(&self.pools[node]);
-        let pool: BTreeSet<Digest> = pool.into_iter().flatten().map(|(d, _)| d.clone()).collect();
-        let union = &pool | &self.own[node];
-        keep_since(&mut self.named[node], &union, now);
+        self.has_own[node] = plan.is_some();
+        let wanted = match plan {
+            Some(_) => digests(plan),
+            None => {
+                let pool = self.pool_named.get(&self.pools[node]);
+                pool.into_iter().flatten().map(|(d, _)| d.clone()).collect()
+            }
+        };
+        keep_since(&mut self.named[node], &wanted, now);
     }
 
     /// A node begins with what its pool's plan named before it existed.
     fn inherit(&mut self, node: NodeId) {
-        if self.named[node].is_empty()
+        if !self.has_own[node]
+            && self.named[node].is_empty()
             && let Some(pool) = self.pool_named.get(&self.pools[node])
         {
             self.named[node].clone_from(pool);
