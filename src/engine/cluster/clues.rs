@@ -243,7 +243,7 @@ impl Cluster {
             if let Some(owner) = &pod.owner
                 && let Some(state) = self.workloads.get(&**owner)
                 && (state.outdated > 0 || is_outdated_daemon(owner, state.replicas, state.updated))
-                && state.template.print != pod.template.print
+                && images(&state.template.needs) != images(&pod.template.needs)
             {
                 *seen.entry(owner).or_default() += 1.0;
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::domain::node::Resources;
 use crate::domain::signal::{PodBound, PodNominated, PodWanted, Signal};
 use crate::domain::time::Timestamp;
-use crate::domain::workload::{PodNeeds, PodRef, WorkloadRef};
+use crate::domain::workload::{PodNeeds, PodRef, Requirement, WorkloadRef};
 use crate::forecast::demand::Template;
 
 use super::{Applied, Cluster, Family, KNOWN, STALE, Wake};
@@ -93,7 +93,9 @@ impl Cluster {
                 Phase::Waiting { gated: was } => was == gated || gated,
             };
             let same_owner = pod.owner.as_deref() == fact.owner.as_ref();
-            if same && same_owner && pod.template.needs == fact.needs {
+            let shared = without_own_node(&fact.needs);
+            let needs = shared.as_ref().unwrap_or(&fact.needs);
+            if same && same_owner && pod.template.needs == *needs {
                 return KNOWN;
             }
             self.take_out(&uid);
@@ -220,7 +222,8 @@ impl Cluster {
         needs: &PodNeeds,
         at: Timestamp,
     ) {
-        let (template, new) = self.templates.acquire(needs);
+        let shared = without_own_node(needs);
+        let (template, new) = self.templates.acquire(shared.as_ref().unwrap_or(needs));
         if new {
             self.images.add_template(&template, at);
         }
@@ -382,6 +385,24 @@ impl Cluster {
             }
         }
     }
+}
+
+/// A DaemonSet's pod requires its own node by name; without that all its pods have one template.
+/// Missing where there is nothing to leave out.
+fn without_own_node(needs: &PodNeeds) -> Option<PodNeeds> {
+    let names_node = |requirement: &Requirement| requirement.key == "metadata.name";
+    if !needs.affinity.iter().flatten().any(names_node) {
+        return None;
+    }
+    let mut shared = needs.clone();
+    for term in &mut shared.affinity {
+        term.retain(|requirement| !names_node(requirement));
+    }
+    // An empty term would hold nowhere; here it holds everywhere, so the others say nothing.
+    if shared.affinity.iter().any(Vec::is_empty) {
+        shared.affinity.clear();
+    }
+    Some(shared)
 }
 
 fn gone_name(uid: &str) -> String {
