@@ -38,9 +38,12 @@ struct PoolState {
     /// (ended in microseconds, milliseconds)
     request: Vec<(i64, u64)>,
     boot: Vec<(i64, u64)>,
-    /// (node, Ready in microseconds, resident, places in `keys`), newest first
-    nodes: Vec<(String, i64, bool, Vec<usize>)>,
+    /// Newest first.
+    nodes: Vec<RecordState>,
 }
+
+/// (node, Ready in microseconds, resident, places in `keys` of what ran, and of what came late)
+type RecordState = (String, i64, bool, Vec<usize>, Vec<usize>);
 
 impl Cluster {
     /// What was learned, as a compact versioned text (JSON), at most 512 KiB: when it would be
@@ -147,12 +150,13 @@ impl Cluster {
                     .iter()
                     .take(kept(name))
                     .map(|record| {
-                        let used = record
-                            .used
-                            .iter()
-                            .map(|key| place[key.to_string().as_str()]);
+                        let places = |keys: &BTreeSet<Key>| {
+                            let keys = keys.iter();
+                            keys.map(|key| place[key.to_string().as_str()]).collect()
+                        };
+                        let (used, late) = (places(&record.used), places(&record.late));
                         let since = record.since.as_micros();
-                        (record.node.clone(), since, record.resident, used.collect())
+                        (record.node.clone(), since, record.resident, used, late)
                     });
                 let state = PoolState {
                     profile: pool.profile.clone(),
@@ -179,12 +183,13 @@ fn records(pool: &PoolState, keys: &[Key]) -> Result<Vec<Record>, StateError> {
     };
     pool.nodes
         .iter()
-        .map(|(node, since, resident, used)| {
+        .map(|(node, since, resident, used, late)| {
             Ok(Record {
                 node: node.clone(),
                 since: Timestamp::from_micros(*since),
                 resident: *resident,
                 used: used.iter().map(key).collect::<Result<_, _>>()?,
+                late: late.iter().map(key).collect::<Result<_, _>>()?,
             })
         })
         .collect()

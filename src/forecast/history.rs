@@ -31,6 +31,19 @@ pub struct Record {
     pub resident: bool,
     /// What ran on it.
     pub used: BTreeSet<Key>,
+    /// Of this, what came unannounced: its pod was made after the node was Ready. What waited
+    /// before is known from the waiting pods, and counting it here as well would expect the crowd of
+    /// one scale-up on the nodes of the next.
+    pub late: BTreeSet<Key>,
+}
+
+/// How probable a key is on a new node.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Chance {
+    /// That it runs at all.
+    pub any: f64,
+    /// That it runs although nobody waited for it when the node was Ready.
+    pub late: f64,
 }
 
 /// The last nodes of one pool, newest first.
@@ -89,18 +102,22 @@ impl History {
             .retain(|known| known.node != record.node || known.since == record.since);
         let place = self.records.binary_search_by(|known| order(known, &record));
         match place {
-            Ok(found) => self.records[found].used.extend(record.used),
+            Ok(found) => {
+                self.records[found].used.extend(record.used);
+                self.records[found].late.extend(record.late);
+            }
             Err(place) => self.records.insert(place, record),
         }
         self.records.truncate(most);
     }
 
-    /// Remembers that `key` ran on a node that was noted; true when that is news.
-    pub fn note_use(&mut self, node: &str, key: Key) -> bool {
-        self.records
-            .iter_mut()
-            .find(|record| record.node == node)
-            .is_some_and(|record| record.used.insert(key))
+    /// Remembers that `key` ran on a node that was noted, `late` or not; true when that is news.
+    pub fn note_use(&mut self, node: &str, key: Key, late: bool) -> bool {
+        let Some(record) = self.records.iter_mut().find(|record| record.node == node) else {
+            return false;
+        };
+        let news = late && record.late.insert(key.clone());
+        record.used.insert(key) || news
     }
 
     /// Forgets the oldest node; false when there was none.
@@ -125,8 +142,8 @@ impl History {
         model: &HistoryModel,
         times: &Times,
         now: Timestamp,
-    ) -> BTreeMap<Key, f64> {
-        let mut used: BTreeMap<&Key, (f64, f64)> = BTreeMap::new();
+    ) -> BTreeMap<Key, Chance> {
+        let mut used: BTreeMap<&Key, (f64, f64, f64)> = BTreeMap::new();
         let mut exposed = 0.0;
         let mut weight = 1.0;
         let grown_s = (times.window_s / 10.0).max(1.0);
@@ -138,13 +155,19 @@ impl History {
                 let entry = used.entry(key).or_default();
                 entry.0 += own;
                 entry.1 += own * (1.0 - grown);
+                entry.2 += if record.late.contains(key) { own } else { 0.0 };
             }
             weight *= model.decay;
         }
         used.into_iter()
-            .map(|(key, (ran, not_yet_exposed))| {
+            .map(|(key, (ran, not_yet_exposed, late))| {
                 let of = exposed + not_yet_exposed + model.prior_used + model.prior_unused;
-                (key.clone(), ((ran + model.prior_used) / of).clamp(0.0, 1.0))
+                let chance = |ran: f64| ((ran + model.prior_used) / of).clamp(0.0, 1.0);
+                let chance = Chance {
+                    any: chance(ran),
+                    late: if late > 0.0 { chance(late) } else { 0.0 },
+                };
+                (key.clone(), chance)
             })
             .collect()
     }
@@ -172,6 +195,7 @@ mod tests {
             since: Timestamp::ZERO + Duration::from_secs(n * 1000),
             resident: false,
             used: keys.iter().map(|k| key(k)).collect(),
+            late: BTreeSet::new(),
         }
     }
 
@@ -188,8 +212,8 @@ mod tests {
             history.note_node(record(n, keys), model.nodes);
         }
         let chances = history.chances(&model, &times, late());
-        assert!(chances[&key("all")] > 0.88, "{chances:?}");
-        assert!(chances[&key("once")] < 0.2, "{chances:?}");
+        assert!(chances[&key("all")].any > 0.88, "{chances:?}");
+        assert!(chances[&key("once")].any < 0.2, "{chances:?}");
     }
 
     #[test]
@@ -201,7 +225,7 @@ mod tests {
             history.note_node(record(n, keys), model.nodes);
         }
         let chances = history.chances(&model, &times, late());
-        assert!(chances[&key("new")] > chances[&key("old")]);
+        assert!(chances[&key("new")].any > chances[&key("old")].any);
     }
 
     #[test]
@@ -238,7 +262,8 @@ mod tests {
             }
             let now = Timestamp::from_micros(now * 1_000_000);
             for chance in history.chances(&model, &times, now).values() {
-                prop_assert!((0.0..=1.0).contains(chance));
+                prop_assert!((0.0..=1.0).contains(&chance.any));
+                prop_assert!(chance.late <= chance.any);
             }
         }
     }

@@ -108,6 +108,9 @@ pub struct HistoryModel {
     /// Weight of a node that was older than the window when it was first seen: what it runs says
     /// less about a node's first minutes.
     pub resident: f64,
+    /// Part of the probability of what only waiting pods brought to earlier nodes, that counts where
+    /// nobody waits.
+    pub unasked: f64,
     /// Durations remembered per pool for the arrival quantiles.
     pub arrivals: usize,
 }
@@ -249,6 +252,7 @@ impl Default for HistoryModel {
             prior_used: 0.3,
             prior_unused: 0.7,
             resident: 0.5,
+            unasked: 0.0,
             arrivals: 32,
         }
     }
@@ -257,7 +261,7 @@ impl Default for HistoryModel {
 impl Default for Price {
     fn default() -> Self {
         Self {
-            second_bytes: 60e6,
+            second_bytes: 40e6,
             rate: 28e6,
             overhead_s: 0.4,
             pods_max: 4.0,

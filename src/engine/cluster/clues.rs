@@ -146,6 +146,12 @@ impl Cluster {
 
     fn add_history(&self, clues: &mut Vec<Clue>, shape: &NodeShape, view: &View) {
         for (key, chance) in &view.chances {
+            // Who waits is counted by the waiting pods themselves, where those are looked at.
+            let chance = if self.model.uses.pods {
+                chance.late.max(chance.any * self.model.history.unasked)
+            } else {
+                chance.any
+            };
             let (images, cause) = match key {
                 Key::Image(image) => (vec![image.clone()], image.to_string()),
                 Key::Workload(name) => match self.workloads.get(name) {
@@ -159,8 +165,8 @@ impl Cluster {
             clues.push(Clue {
                 images,
                 cause,
-                chance: *chance,
-                pods: *chance,
+                chance,
+                pods: chance,
                 reason: Reason::History(key_name(key)),
                 priority: Priority::Predicted,
             });
@@ -218,11 +224,12 @@ impl Cluster {
                 .as_ref()
                 .is_none_or(|free| capacity_in_pods(needs, free) >= 1.0);
             let waits = group.priority == Priority::Pending;
-            // Who waits although there is room waits for something else.
-            let part = if has_room && !waits {
-                1.0
-            } else {
-                self.model.chances.vacancy
+            // Who waits although there is room waits for something else; who does not exist yet will
+            // not look at a full node.
+            let part = match (waits, has_room) {
+                (true, _) => self.model.chances.vacancy,
+                (false, true) => 1.0,
+                (false, false) => continue,
             };
             let any = group.chance * part * (1.0 - (1.0 - 1.0 / nodes).powf(group.count));
             clues.push(Clue {

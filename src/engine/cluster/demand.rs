@@ -10,7 +10,7 @@ use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::domain::workload::WorkloadRef;
 use crate::forecast::demand::{Group, Landing, Room, Template, capacity_in_pods, share};
-use crate::forecast::history::Key;
+use crate::forecast::history::{Chance, Key};
 
 use super::pods::{Place, taken};
 use super::pools::Pool;
@@ -27,7 +27,7 @@ pub struct View {
     /// Per room and group, what lands there.
     pub landings: Vec<Vec<Landing>>,
     /// History of the pool.
-    pub chances: BTreeMap<Key, f64>,
+    pub chances: BTreeMap<Key, Chance>,
     /// Nodes on their way.
     pub rooms: usize,
     /// Ready nodes.
@@ -136,14 +136,18 @@ impl Cluster {
                     .and_then(|workload| self.workloads.get(workload))
                     .map(|state| &state.template)
             });
-            let Some(template) = template else { continue };
+            let filled = announcement.filled.len() as u32;
+            let count = f64::from(capacity.count.saturating_sub(filled));
+            let Some(template) = template.filter(|_| count > 0.0) else {
+                continue;
+            };
             // Spare room says how large a pod it is for, not that one will come.
             let spare = name.starts_with("CapacityBuffer/");
             let chances = &self.model.chances;
             groups.push(Group {
                 template: Arc::clone(template),
                 owner: of_workload.map(|workload| self.owner(workload)),
-                count: f64::from(capacity.count),
+                count,
                 chance: if spare {
                     chances.spare
                 } else {

@@ -14,7 +14,7 @@ use crate::domain::time::Timestamp;
 use crate::forecast::arrival::Leg;
 use crate::forecast::history::{Key, Record};
 
-use super::pods::Pod;
+use super::pods::{Phase, Pod};
 use super::pools::{PlainRequest, Pool, SizeTarget};
 use super::{Applied, Cluster, Family, KNOWN, STALE, Wake};
 
@@ -53,8 +53,9 @@ pub struct Request {
 /// Nodes that are told Ready before they are told at all, at most.
 const EARLY_MAX: usize = 10_000;
 
-/// Seconds after a node was first heard of in which its pods are those of a first listing.
-const LISTING_S: f64 = 60.0;
+/// Seconds in which the scheduler binds what waited for a node that became Ready: all of them within
+/// one second in the recordings, bar those that its back-off (1 to 10 s) holds.
+const BINDING_S: f64 = 10.0;
 
 impl Cluster {
     pub(super) fn node_requested(&mut self, fact: &NodeRequested, signal: &Signal) -> Applied {
@@ -274,7 +275,18 @@ impl Cluster {
         self.marks.wake(time + window, Wake::Node(Arc::clone(name)));
         self.marks.pools.insert(Arc::clone(&pool_name));
         self.marks.nodes.insert(Arc::clone(name));
-        let used: BTreeSet<Key> = self.pods_on(name).flat_map(keys).collect();
+        let (mut used, mut late) = (BTreeSet::new(), BTreeSet::new());
+        for pod in self.pods_on(name) {
+            let Phase::Bound { at, .. } = pod.phase else {
+                continue;
+            };
+            if at.secs_since(time) <= self.model.times.window_s {
+                used.extend(keys(pod));
+                if is_late(pod, at, time) {
+                    late.extend(keys(pod));
+                }
+            }
+        }
         let Some(pool) = self.pools.get_mut(&pool_name) else {
             return;
         };
@@ -291,6 +303,7 @@ impl Cluster {
             since: time,
             resident,
             used,
+            late,
         };
         pool.history.note_node(record, self.model.history.nodes);
     }
@@ -301,17 +314,17 @@ impl Cluster {
             return;
         };
         let Some(ready) = there.ready else { return };
-        let first_listing = signal.observedtime.secs_since(there.first_seen) <= LISTING_S;
-        if signal.time.secs_since(ready) > self.model.times.window_s && !first_listing {
+        if signal.time.secs_since(ready) > self.model.times.window_s {
             return;
         }
+        let late = is_late(pod, signal.time, ready);
         let keys = keys(pod);
         let Some(pool) = self.pools.get_mut(&there.pool) else {
             return;
         };
         let mut news = false;
         for key in keys {
-            news |= pool.history.note_use(node, key);
+            news |= pool.history.note_use(node, key, late);
         }
         if news && !pool.fresh.is_empty() {
             self.marks.pools.insert(Arc::clone(&there.pool));
@@ -479,6 +492,11 @@ fn keys(pod: &Pod) -> Vec<Key> {
             .map(|use_| Key::Image(use_.image.clone()))
             .collect(),
     }
+}
+
+/// Whether a pod on a node was made only after the node was Ready.
+fn is_late(pod: &Pod, bound: Timestamp, ready: Timestamp) -> bool {
+    pod.first_seen.min(bound).secs_since(ready) > BINDING_S
 }
 
 fn count_in(pool: &mut Pool, shape: &NodeShape, used: Option<&Resources>) {

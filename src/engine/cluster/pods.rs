@@ -20,6 +20,8 @@ pub struct Pod {
     pub template: Arc<Template>,
     pub phase: Phase,
     nominated: Option<Place>,
+    /// When it was first heard of.
+    pub first_seen: Timestamp,
     seen: Timestamp,
     generation: u32,
 }
@@ -98,9 +100,14 @@ impl Cluster {
             if same && same_owner && pod.template.needs == *needs {
                 return KNOWN;
             }
-            self.take_out(&uid);
         }
-        self.put_in(&fact.pod, fact.owner.as_ref(), &fact.needs, at);
+        let first_seen = self.take_out(&uid).unwrap_or(at);
+        self.put_in(
+            &fact.pod,
+            fact.owner.as_ref(),
+            &fact.needs,
+            (first_seen, at),
+        );
         self.set_phase(&uid, Phase::Waiting { gated });
         Applied::Changed
     }
@@ -119,11 +126,12 @@ impl Cluster {
             if signal.observedtime < pod.seen && matches!(pod.phase, Phase::Bound { .. }) {
                 return STALE;
             }
-            self.take_out(&uid);
         }
+        let at = signal.observedtime;
+        let first_seen = self.take_out(&uid).unwrap_or(at);
         let node = self.node_name(&fact.node);
         let owner = fact.owner.as_ref();
-        self.put_in(&fact.pod, owner, &fact.needs, signal.observedtime);
+        self.put_in(&fact.pod, owner, &fact.needs, (first_seen, at));
         self.set_phase(
             &uid,
             Phase::Bound {
@@ -220,7 +228,7 @@ impl Cluster {
         named: &PodRef,
         owner: Option<&WorkloadRef>,
         needs: &PodNeeds,
-        at: Timestamp,
+        (first_seen, at): (Timestamp, Timestamp),
     ) {
         let shared = without_own_node(needs);
         let (template, new) = self.templates.acquire(shared.as_ref().unwrap_or(needs));
@@ -238,19 +246,22 @@ impl Cluster {
             template,
             phase: Phase::Waiting { gated: true },
             nominated: None,
+            first_seen: at.min(first_seen),
             seen: at,
             generation: self.generation(Family::Pods),
         };
+        self.fill_announcements(&named.uid, &pod);
         self.pods.insert(named.uid.as_str().into(), pod);
     }
 
-    fn take_out(&mut self, uid: &Arc<str>) {
+    /// Forgets a pod; when it was known, says since when.
+    fn take_out(&mut self, uid: &Arc<str>) -> Option<Timestamp> {
         self.leave_phase(uid);
-        if let Some(pod) = self.pods.remove(uid)
-            && self.templates.release(&pod.template)
-        {
+        let pod = self.pods.remove(uid)?;
+        if self.templates.release(&pod.template) {
             self.images.drop_template(&pod.template, pod.seen);
         }
+        Some(pod.first_seen)
     }
 
     /// Enters the indexes of a phase.

@@ -206,10 +206,17 @@ impl Cluster {
     }
 
     /// Makes the plan the one in force, if it asks for something else or has to be renewed.
+    ///
+    /// A new node gets a plan of its own even when it asks for nothing: until it has one, its agent
+    /// follows the pool's.
     fn publish(&mut self, plan: Plan, wake: Wake, now: Timestamp, out: &mut Vec<Effect>) {
+        let fresh = match (&plan.target, &wake) {
+            (Target::Node(_), Wake::Node(name)) => self.is_fresh(name),
+            _ => false,
+        };
         let half = self.model.times.expiry() / 2;
         match self.plans.get(&plan.target) {
-            None if plan.entries.is_empty() => return,
+            None if plan.entries.is_empty() && !fresh => return,
             Some(known) if known.same_wishes(&plan) && known.epoch == plan.epoch => {
                 if plan.entries.is_empty() {
                     return;
@@ -225,6 +232,14 @@ impl Cluster {
         }
         self.plans.insert(plan.target.clone(), plan.clone());
         out.push(Effect::Publish(plan));
+    }
+
+    fn is_fresh(&self, node: &Arc<str>) -> bool {
+        let pool = self
+            .nodes
+            .get(node)
+            .and_then(|node| self.pools.get(&node.pool));
+        pool.is_some_and(|pool| pool.fresh.contains(node))
     }
 
     fn select_for_pool(&self, name: &str, pool: &Pool, view: &View, now: Timestamp) -> Selection {

@@ -1,5 +1,6 @@
 //! Workloads, their scalers, and what was announced: pods that do not exist yet.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::domain::image::ImageRef;
@@ -8,6 +9,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::workload::WorkloadRef;
 use crate::forecast::demand::Template;
 
+use super::pods::Pod;
 use super::{Applied, Cluster, Family, KNOWN, STALE};
 
 /// A workload as last applied.
@@ -38,7 +40,10 @@ pub struct ScalerState {
 pub struct Announcement {
     pub capacity: Capacity,
     pub template: Option<Arc<Template>>,
-    pub seen: Timestamp,
+    /// Pods that came for it.
+    pub filled: BTreeSet<Arc<str>>,
+    since: Timestamp,
+    seen: Timestamp,
     generation: u32,
 }
 
@@ -194,13 +199,19 @@ impl Cluster {
         let announcement = Announcement {
             capacity: fact.clone(),
             template,
+            filled: BTreeSet::new(),
+            since: at,
             seen: at,
             generation,
         };
-        if let Some(old) = self.announcements.insert(fact.name.clone(), announcement)
-            && let Some(template) = old.template
-        {
-            self.release(&template, at);
+        let old = self.announcements.insert(fact.name.clone(), announcement);
+        if let Some(old) = old {
+            if let Some(new) = self.announcements.get_mut(&fact.name) {
+                (new.filled, new.since) = (old.filled, old.since);
+            }
+            if let Some(template) = old.template {
+                self.release(&template, at);
+            }
         }
         self.marks.demand = true;
         Applied::Changed
@@ -233,6 +244,24 @@ impl Cluster {
         }
         self.marks.nodes.insert(name);
         Applied::Changed
+    }
+
+    /// A pod with the images, or of the workload, that was announced: one less is to come.
+    pub(super) fn fill_announcements(&mut self, uid: &str, pod: &Pod) {
+        let images = |template: &Template| -> Vec<ImageRef> {
+            let uses = template.needs.images.iter();
+            uses.map(|use_| use_.image.clone()).collect()
+        };
+        for announcement in self.announcements.values_mut() {
+            let of_workload = announcement.capacity.workload.as_ref();
+            let meant = match (&announcement.template, of_workload) {
+                (Some(template), _) => images(template) == images(&pod.template),
+                (None, workload) => workload.is_some() && workload == pod.owner.as_deref(),
+            };
+            if meant && pod.first_seen >= announcement.since {
+                self.marks.demand |= announcement.filled.insert(uid.into());
+            }
+        }
     }
 
     /// Works out what a workload lacks; marks the demand when that changed.
