@@ -22,7 +22,7 @@ fn experienced(nodes: u64, kinds: u64) -> Cluster {
                 (n + kind) % (kinds * 2)
             );
             let name = format!("p{n}-{kind}");
-            signals.push(bound(n * 100 + 56, &name, &owner, &node, &needs(1, &["a"])));
+            signals.push(bound(n * 100 + 80, &name, &owner, &node, &needs(1, &["a"])));
         }
     }
     fed(&signals)

@@ -246,6 +246,31 @@ fn announced_capacity_is_expected_until_it_is_withdrawn() {
 }
 
 #[test]
+fn an_announcement_is_filled_by_the_pod_that_came_for_it() {
+    let train = needs(4000, &["train"]);
+    let capacity = Capacity {
+        name: "ProvisioningRequest/ml/train".into(),
+        count: 1,
+        needs: Some(train.clone()),
+        workload: None,
+        at: None,
+        pool: None,
+    };
+    let mut cluster = fed(&[
+        resolved(0, "train", 2000),
+        signal(1, Fact::CapacityAnnounced(capacity)),
+        joined(60, "n1", "gpu"),
+        ready(70, "n1"),
+        bound(71, "a", "Job/ml/train", "n1", &train),
+        joined(80, "n2", "gpu"),
+    ]);
+    assert_eq!(node_plan(&cluster, "n1"), ["train"]);
+    assert!(node_plan(&cluster, "n2").is_empty());
+    feed(&mut cluster, &[pod_removed(90, "a")]);
+    assert!(node_plan(&cluster, "n2").is_empty());
+}
+
+#[test]
 fn a_replacement_gets_the_images_of_the_node_that_it_replaces() {
     let mut join = joined(60, "n1", "general");
     if let Fact::NodeJoined(node) = &mut join.fact {
@@ -275,7 +300,7 @@ fn what_new_nodes_of_the_pool_ran_is_expected_on_the_next() {
         signals.push(ready(n * 1000 + 10, &node));
         let name = format!("p{n}");
         signals.push(bound(
-            n * 1000 + 11,
+            n * 1000 + 100,
             &name,
             "Deployment/shop/web",
             &node,
@@ -290,6 +315,29 @@ fn what_new_nodes_of_the_pool_ran_is_expected_on_the_next() {
         Reason::History("Deployment/shop/web".into())
     );
     assert_eq!(plan.entries[0].priority, Priority::Predicted);
+}
+
+#[test]
+fn a_crowd_that_waited_for_earlier_nodes_is_not_expected_on_the_next() {
+    let mut signals = vec![
+        resolved(0, "web", 100),
+        applied(0, "Deployment/shop/web", (5, 5), &web()),
+    ];
+    for n in 0..5 {
+        let (node, name) = (format!("n{n}"), format!("p{n}"));
+        signals.push(pending(n * 1000, &name, "Deployment/shop/web", &web()));
+        signals.push(joined(n * 1000 + 1, &node, "general"));
+        signals.push(ready(n * 1000 + 10, &node));
+        signals.push(bound(
+            n * 1000 + 11,
+            &name,
+            "Deployment/shop/web",
+            &node,
+            &web(),
+        ));
+    }
+    signals.push(joined(5000, "new", "general"));
+    assert!(node_plan(&fed(&signals), "new").is_empty());
 }
 
 #[test]
