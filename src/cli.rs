@@ -7,14 +7,20 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::config::{self, Common, Layers};
 use crate::telemetry::log::{self, Surroundings};
 
+pub mod agent;
+pub mod cache;
 pub mod completions;
+pub mod controller;
 pub mod crds;
+pub mod demo;
 pub mod exit;
 pub mod generate;
 pub mod import;
+mod kubernetes;
 pub mod man;
 pub mod render;
 pub mod replay;
+mod serve;
 
 pub use exit::Exit;
 
@@ -52,8 +58,16 @@ pub struct Global {
 /// The subcommands; each is `cli/<name>.rs` with its `Args` and `run`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Play a recorded scale-up twice on loopback: waiting, and with Forelay
+    Demo(demo::Args),
     /// Score policies on recorded scenarios
     Replay(replay::Args),
+    /// Hear the signals, predict, publish plans
+    Controller(controller::Args),
+    /// Bring this node the layers that its plan names
+    Agent(agent::Args),
+    /// Serve layers to nodes, fetching each from its registry once
+    Cache(cache::Args),
     /// Print the custom resource definitions
     Crds(crds::Args),
     /// Turn a raw watch recording into a scenario
@@ -81,6 +95,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
     let context = Context::new(&cli.global, std::env::vars_os());
     match cli.command {
         Command::Replay(args) => replay::run(args, &context).await,
+        Command::Demo(args) => demo::run(args, &context).await,
+        Command::Controller(args) => controller::run(args, &context).await,
+        Command::Agent(args) => agent::run(args, &context).await,
+        Command::Cache(args) => cache::run(args, &context).await,
         Command::Crds(args) => crds::run(args, &context).await,
         Command::Import(args) => import::run(args, &context).await,
         Command::Completions(args) => completions::run(args, &context).await,

@@ -7,4 +7,5 @@ pub mod link;
 pub mod machine;
 pub mod objects;
 pub mod origin;
+pub mod player;
 pub mod prometheus;

@@ -111,7 +111,7 @@ fn read_scenario(
     Ok((header, signals))
 }
 
-fn read_model(path: &Path) -> anyhow::Result<Model> {
+pub(super) fn read_model(path: &Path) -> anyhow::Result<Model> {
     let file = File::from(path).format(FileFormat::Toml);
     let read = Config::builder().add_source(file).build();
     read.and_then(Config::try_deserialize)

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::domain::image::{Digest, ImageManifest, ImageRef, Layer};
 use crate::domain::outcome::PodOutcome;
@@ -44,6 +45,8 @@ pub struct Options {
     pub ready: watch::Receiver<Option<Timestamp>>,
     /// Where finished blobs are told: digest, bytes.
     pub landed: mpsc::UnboundedSender<(Digest, u64)>,
+    /// Ends the puller: the node is gone.
+    pub stop: CancellationToken,
 }
 
 /// One pod to start.
@@ -79,12 +82,13 @@ enum PullError {
 }
 
 impl Kubelet {
-    /// Starts the node's one puller; it ends when the last clone of the kubelet is dropped.
+    /// Starts the node's one puller; it ends with the node, or when the last clone is dropped.
     #[must_use]
     pub fn start(options: Options) -> Self {
         let options = Arc::new(options);
         let (queue, pulls) = mpsc::channel(QUEUE);
-        tokio::spawn(pull_one_by_one(options.clone(), pulls));
+        let stop = options.stop.clone();
+        tokio::spawn(stop.run_until_cancelled_owned(pull_one_by_one(options.clone(), pulls)));
         Self { options, queue }
     }
 
@@ -93,7 +97,7 @@ impl Kubelet {
         let bound = self.options.clock.now();
         let mut warm = true;
         for (image, manifest) in order.images {
-            if self.options.machine.has_image(&image) {
+            if self.options.machine.take(&image) {
                 continue;
             }
             warm = false;
@@ -186,7 +190,7 @@ impl Options {
             }
         }
         drop(arrived);
-        self.machine.usable(image);
+        self.machine.usable(image, None);
         Ok(())
     }
 

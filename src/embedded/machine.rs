@@ -34,7 +34,10 @@ pub struct Machine {
 struct State {
     present: BTreeMap<Digest, Bringer>,
     arriving: BTreeSet<Digest>,
-    images: BTreeSet<ImageRef>,
+    /// Usable images; those that the agent recorded with their manifest.
+    images: BTreeMap<ImageRef, Option<Digest>>,
+    /// Images that a container was made from: no garbage collection takes them.
+    used: BTreeSet<ImageRef>,
 }
 
 /// Who brought a blob.
@@ -61,13 +64,20 @@ impl Machine {
 
     /// Whether pods can use the image now.
     pub fn has_image(&self, image: &ImageRef) -> bool {
-        self.state().images.contains(image)
+        self.state().images.contains_key(image)
+    }
+
+    /// A pod asks for the image: whether it is there; from now on it is in use.
+    pub fn take(&self, image: &ImageRef) -> bool {
+        let mut state = self.state();
+        state.used.insert(image.clone());
+        state.images.contains_key(image)
     }
 
     /// An image that was there before the play began.
     pub fn preload(&self, image: ImageRef, layers: impl IntoIterator<Item = Digest>) {
         let mut state = self.state();
-        state.images.insert(image);
+        state.images.insert(image, None);
         state
             .present
             .extend(layers.into_iter().map(|layer| (layer, Bringer::Kubelet)));
@@ -114,9 +124,9 @@ impl Machine {
         self.changed(Some(RuntimeChange::Present(digest.clone())));
     }
 
-    /// The kubelet has recorded the image.
-    pub fn usable(&self, image: &ImageRef) {
-        self.state().images.insert(image.clone());
+    /// The image is recorded; `manifest` where the agent did it.
+    pub fn usable(&self, image: &ImageRef, manifest: Option<Digest>) {
+        self.state().images.entry(image.clone()).or_insert(manifest);
         self.changed(None);
     }
 
@@ -129,6 +139,20 @@ impl Machine {
     /// Blobs by who brought them.
     pub fn bringers(&self) -> BTreeMap<Digest, Bringer> {
         self.state().present.clone()
+    }
+
+    /// Takes the agent's record of a manifest away unless a container uses it.
+    fn forget(&self, manifest: &Digest) -> bool {
+        let mut state = self.state();
+        let recorded = |of: &Option<Digest>| of.as_ref() == Some(manifest);
+        let in_use = state
+            .images
+            .iter()
+            .any(|(image, of)| recorded(of) && state.used.contains(image));
+        if !in_use {
+            state.images.retain(|_, of| !recorded(of));
+        }
+        !in_use
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -209,15 +233,36 @@ impl ContainerRuntime for AgentSide {
         digest: &'a Digest,
     ) -> BoxFuture<'a, Result<(), RuntimeError>> {
         async move {
-            self.0.layout.record(image, digest).await?;
-            self.0.usable(image);
+            if self.0.has_image(image) {
+                return Ok(());
+            }
+            match self.0.layout.record(image, digest).await {
+                // A layer that was on the node before the play began has no blob in the layout.
+                Err(RuntimeError::Incomplete { missing, .. })
+                    if self.0.looks(&missing) == Looks::Present => {}
+                other => other?,
+            }
+            self.0.usable(image, Some(digest.clone()));
             Ok(())
         }
         .boxed()
     }
 
     fn release<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {
-        self.0.layout.release(digest)
+        async move {
+            if !self.0.forget(digest) {
+                return Ok(());
+            }
+            self.0.layout.release(digest).await?;
+            let left = self.0.layout.inventory().await?;
+            self.0
+                .state()
+                .present
+                .retain(|blob, by| *by == Bringer::Kubelet || left.contains(blob));
+            self.0.changed(None);
+            Ok(())
+        }
+        .boxed()
     }
 
     fn changes(&self) -> BoxStream<'static, RuntimeChange> {

@@ -165,7 +165,7 @@ pub fn api_version(kind: &str) -> &'static str {
     match kind {
         "Job" | "CronJob" => "batch/v1",
         "HorizontalPodAutoscaler" => "autoscaling/v2",
-        "Node" | "Pod" | "ConfigMap" => "v1",
+        "Node" | "Pod" | "ConfigMap" | "Namespace" => "v1",
         _ => "apps/v1",
     }
 }

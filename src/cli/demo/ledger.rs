@@ -152,11 +152,28 @@ impl Ledger {
     pub fn note(&mut self, happening: Happening) {
         match happening {
             Happening::Requested { pool, at } => self.requests.entry(pool).or_default().push(at),
-            Happening::Joined { node, pool, arch, old, at } => self.joined(node, pool, arch, old, at),
+            Happening::Joined {
+                node,
+                pool,
+                arch,
+                old,
+                at,
+            } => self.joined(node, pool, arch, old, at),
             Happening::Ready { node, at } => self.node(node).ready = Some(at),
             Happening::Removed { node, at } => self.node(node).removed = Some(at),
-            Happening::Landed { node, digest, bytes, ahead, at } => {
-                self.node(node).landed.push(Landed { at, bytes, ahead, digest });
+            Happening::Landed {
+                node,
+                digest,
+                bytes,
+                ahead,
+                at,
+            } => {
+                self.node(node).landed.push(Landed {
+                    at,
+                    bytes,
+                    ahead,
+                    digest,
+                });
             }
             Happening::PodReady { outcome, images } => self.pod_ready(outcome, &images),
             Happening::Planned { target, images, at } => self.planned(target, images, at),
@@ -165,13 +182,20 @@ impl Ledger {
 
     /// Outcomes of the pods on nodes that joined during the recording.
     pub fn scored(&self) -> impl Iterator<Item = &PodOutcome> {
-        self.nodes.values().filter(|node| node.new).flat_map(|node| &node.pods)
+        self.nodes
+            .values()
+            .filter(|node| node.new)
+            .flat_map(|node| &node.pods)
     }
 
     /// Names of all pods whose images became complete, on any node.
     #[must_use]
     pub fn started(&self) -> BTreeSet<&str> {
-        self.nodes.values().flat_map(|node| &node.pods).map(|pod| pod.pod.as_str()).collect()
+        self.nodes
+            .values()
+            .flat_map(|node| &node.pods)
+            .map(|pod| pod.pod.as_str())
+            .collect()
     }
 
     /// Bytes that agents brought to new nodes and no pod used.
@@ -181,7 +205,9 @@ impl Ledger {
             .values()
             .filter(|node| node.new)
             .flat_map(|node| {
-                node.landed.iter().filter(|l| l.ahead && !node.used.contains(&l.digest))
+                node.landed
+                    .iter()
+                    .filter(|l| l.ahead && !node.used.contains(&l.digest))
             })
             .map(|landed| landed.bytes)
             .sum()
@@ -190,8 +216,12 @@ impl Ledger {
     /// Seconds before Ready at which each used image had entered a plan of its node, ascending.
     #[must_use]
     pub fn leads(&self) -> Vec<f64> {
-        let mut leads: Vec<f64> =
-            self.nodes.values().filter(|node| node.new).flat_map(|node| node.leads.clone()).collect();
+        let mut leads: Vec<f64> = self
+            .nodes
+            .values()
+            .filter(|node| node.new)
+            .flat_map(|node| node.leads.clone())
+            .collect();
         leads.sort_by(f64::total_cmp);
         leads
     }
@@ -252,5 +282,107 @@ impl Ledger {
                 keep(plan, &images);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::image::{Layer, Platform};
+    use crate::domain::quantity::ByteSize;
+
+    fn at(seconds: f64) -> Timestamp {
+        Timestamp::from_secs_f64(seconds)
+    }
+
+    fn digest(salt: u8) -> Digest {
+        Digest::from_sha256(&[salt; 32])
+    }
+
+    fn image(name: &str) -> ImageRef {
+        name.parse().unwrap()
+    }
+
+    /// Two images of one layer each, and a node that joined at 10 s and was Ready at 20 s.
+    fn ledger() -> Ledger {
+        let manifest = |salt: u8| ImageManifest {
+            digest: digest(salt),
+            platform: Platform::linux("amd64"),
+            layers: vec![Layer {
+                digest: digest(salt + 100),
+                size: ByteSize(7),
+                unpacked: None,
+            }],
+        };
+        let catalogue = [
+            (image("a"), vec![manifest(1)]),
+            (image("b"), vec![manifest(2)]),
+        ];
+        let mut ledger = Ledger::new(catalogue.into());
+        ledger.note(Happening::Joined {
+            node: "n".into(),
+            pool: "p".into(),
+            arch: "amd64".into(),
+            old: false,
+            at: at(10.0),
+        });
+        ledger.note(Happening::Ready {
+            node: "n".into(),
+            at: at(20.0),
+        });
+        ledger
+    }
+
+    fn planned(names: &[&str], seconds: f64) -> Happening {
+        let images = names.iter().map(|name| image(name)).collect();
+        Happening::Planned {
+            target: Target::Node("n".into()),
+            images,
+            at: at(seconds),
+        }
+    }
+
+    fn runs(name: &str) -> Happening {
+        let outcome = PodOutcome {
+            pod: "default/x".into(),
+            node: "n".into(),
+            bound: at(20.0),
+            node_ready: at(20.0),
+            images_ready: at(23.0),
+            warm: false,
+        };
+        Happening::PodReady {
+            outcome,
+            images: vec![image(name)],
+        }
+    }
+
+    #[test]
+    fn the_lead_counts_from_the_last_time_that_an_image_entered_the_plan() {
+        let mut ledger = ledger();
+        ledger.note(planned(&["a"], 11.0));
+        ledger.note(planned(&["b"], 12.0));
+        ledger.note(planned(&["a", "b"], 15.0));
+        ledger.note(runs("a"));
+        ledger.note(runs("b"));
+        assert_eq!(ledger.leads(), vec![5.0, 8.0]);
+    }
+
+    #[test]
+    fn what_an_agent_brought_and_no_pod_used_is_waste() {
+        let mut ledger = ledger();
+        for (salt, ahead) in [(101, true), (102, true), (103, false)] {
+            ledger.note(Happening::Landed {
+                node: "n".into(),
+                digest: digest(salt),
+                bytes: u64::from(salt),
+                ahead,
+                at: at(12.0),
+            });
+        }
+        assert_eq!(ledger.wasted_bytes(), 101 + 102);
+        ledger.note(runs("a"));
+        assert_eq!(ledger.wasted_bytes(), 102);
+        assert_eq!(ledger.scored().count(), 1);
     }
 }
