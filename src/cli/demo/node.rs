@@ -24,7 +24,7 @@ use crate::embedded::machine::Machine;
 use crate::port::Clock;
 use crate::registry::{self, Registry};
 use crate::runtime::oci_layout::OciLayout;
-use crate::store::Store;
+use crate::store::{Durability, Store};
 
 /// What all nodes of one run have in common.
 pub struct Surroundings {
@@ -83,7 +83,7 @@ impl Node {
             ..registry::Options::default()
         })?);
         let root = around.disks.join(&joined.node);
-        let (store, _) = Store::open(&root, around.clock.now())?;
+        let (store, _) = Store::open_with(&root, around.clock.now(), Durability::Temporary)?;
         let layout = OciLayout::open(&root, Arc::new(store))?;
         let machine = Machine::new(Arc::new(layout), real(world.unpack.0));
         let (ready, is_ready) = watch::channel(None);

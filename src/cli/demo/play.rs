@@ -26,6 +26,7 @@ use crate::embedded::origin::Origin;
 use crate::embedded::player::{Cue, Player};
 use crate::port::Clock;
 use crate::registry;
+use crate::store::Durability;
 use crate::telemetry::metric::Metrics;
 
 /// Signals that wait for Kafka; the recordings send at most a few dozen at once.
@@ -342,6 +343,7 @@ async fn start_cache(
     let link = Link::open(stage.origin_address, vec![origin]).await?;
     let upstreams = stage.origin.upstreams(link.address());
     let mut options = cache::Options::new(stage.folder.join(name).join("cache"), upstreams, clock);
+    options.durability = Durability::Temporary;
     options.client = registry::Options {
         system_proxy: false,
         ..registry::Options::default()
