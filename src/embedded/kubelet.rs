@@ -178,18 +178,29 @@ impl Options {
             .filter(|layer| seen.insert(&layer.digest))
             .cloned()
             .collect();
-        let mut arrived = stream::iter(
-            layers
+        // Layers are fetched while others are unpacked. The queue holds all of them: a full one
+        // would stop the downloads.
+        let (arrived, mut unpacking) = mpsc::channel(layers.len().max(1));
+        let fetching = async move {
+            let layers = layers
                 .into_iter()
-                .map(|layer| self.layer(image.clone(), layer)),
-        )
-        .buffered(DOWNLOADS);
-        while let Some((layer, fetched)) = arrived.try_next().await? {
-            if fetched {
-                self.unpack(&layer).await;
+                .map(|layer| self.layer(image.clone(), layer));
+            let mut fetched = stream::iter(layers).buffered(DOWNLOADS);
+            while let Some(layer) = fetched.try_next().await? {
+                // The other side ends only after this one.
+                let _ = arrived.send(layer).await;
             }
-        }
-        drop(arrived);
+            Ok::<(), PullError>(())
+        };
+        let unpacked = async {
+            while let Some((layer, fetched)) = unpacking.recv().await {
+                if fetched {
+                    self.unpack(&layer).await;
+                }
+            }
+        };
+        let (fetched, ()) = tokio::join!(fetching, unpacked);
+        fetched?;
         self.machine.usable(image, None);
         Ok(())
     }
