@@ -128,45 +128,41 @@ pub async fn run(args: Args, _: &Context) -> anyhow::Result<Exit> {
 
 fn text(args: &Args, imported: &Imported, calibration: Option<Calibration>) -> String {
     let report = &imported.report;
-    let mut page = format!(
-        "{}: {} signals from {} objects in {} lines\n\n",
-        args.out.display(),
-        imported.signals.len(),
-        report.objects,
-        report.lines,
-    );
-    page += &counts("signal", &report.signals);
-    page += "\n";
-    page += &counts("gave no signal", &report.skipped);
-    page += &left_out(report);
-    let images = &report.images;
-    page += &format!(
-        "\nimages: {} named; manifests: {} from the catalogue, {} with another architecture's \
-         layers, {} of one layer by size\n",
-        images.named, images.catalogue, images.other_arch, images.size_only,
-    );
-    for image in &images.unknown {
-        page += &format!("not in the header, nothing known of it: {image}\n");
+    let mut lines = vec![
+        format!(
+            "{}: {} signals from {} objects in {} lines\n",
+            args.out.display(),
+            imported.signals.len(),
+            report.objects,
+            report.lines,
+        ),
+        counts("signal", &report.signals),
+        counts("gave no signal", &report.skipped),
+    ];
+    for (file, reason) in &report.left_out {
+        lines.push(format!("not read: {file}: {reason}"));
     }
-    page += &match calibration {
+    let images = &report.images;
+    lines.push(format!(
+        "images: {} named; manifests: {} from the catalogue, {} with another architecture's layers, \
+         {} of one layer by size",
+        images.named, images.catalogue, images.other_arch, images.size_only,
+    ));
+    for image in &images.unknown {
+        lines.push(format!("not in the header, nothing known of it: {image}"));
+    }
+    lines.push(match calibration {
         Some(found) => format!(
             "links: {:.3} of the estimate, so that pods wait {:.1} s for images as in the recording \
-             ({:.1} s)\n",
+             ({:.1} s)",
             found.factor, found.modelled_s, found.recorded_s,
         ),
-        None => "links: the estimate; the recording tells of no wait for images\n".to_owned(),
-    };
-    page
+        None => "links: the estimate; the recording tells of no wait for images".to_owned(),
+    });
+    lines.join("\n") + "\n"
 }
 
 fn counts(title: &str, counts: &BTreeMap<String, u64>) -> String {
     let rows = counts.iter().map(|(name, n)| [name.clone(), n.to_string()]);
     render::table([title, "count"], rows)
-}
-
-fn left_out(report: &Report) -> String {
-    let lines = report.left_out.iter();
-    lines
-        .map(|(file, reason)| format!("not read: {file}: {reason}\n"))
-        .collect()
 }

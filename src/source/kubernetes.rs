@@ -12,6 +12,7 @@ pub mod guard;
 pub mod needs;
 mod nodes;
 pub mod objects;
+mod out;
 mod pods;
 pub mod quantity;
 mod scalers;
@@ -21,16 +22,15 @@ pub mod watch;
 mod workloads;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Serialize;
 
-use crate::domain::signal::{Fact, Signal};
+use crate::domain::signal::Signal;
 use crate::domain::time::Timestamp;
 use crate::domain::workload::WorkloadRef;
-use crate::source::kubernetes::objects::{Kind, Object, instant};
+use crate::source::kubernetes::objects::{Kind, Object};
+use crate::source::kubernetes::out::{Out, fingerprint, full_name, name_of, uid_of};
 
 /// What happened to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,21 +81,13 @@ pub struct Translator {
     skipped: BTreeMap<&'static str, u64>,
 }
 
-/// The signals of one observation, with what they have in common.
-struct Out<'a> {
-    meta: &'a ObjectMeta,
-    plural: &'static str,
-    observed: Timestamp,
-    signals: Vec<Signal>,
-}
-
 // === impl Settings ===
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             pool_labels: POOL_LABELS.map(str::to_owned).into(),
-            event_age_max: Duration::from_secs(120),
+            event_age_max: Duration::from_mins(2),
         }
     }
 }
@@ -202,75 +194,9 @@ impl Translator {
 
     /// The pool of a set of labels.
     fn pool_of_labels(&self, labels: &BTreeMap<String, String>) -> Option<String> {
-        let keys = self.settings.pool_labels.iter();
-        keys.filter_map(|key| labels.get(key)).next().cloned()
+        let mut keys = self.settings.pool_labels.iter();
+        keys.find_map(|key| labels.get(key)).cloned()
     }
-}
-
-// === impl Out ===
-
-impl Out<'_> {
-    /// Adds one signal; `what` tells apart the signals that one version of an object gives.
-    fn push(&mut self, what: &str, time: Option<Timestamp>, fact: Fact) {
-        let uid = self.meta.uid.as_deref().unwrap_or_default();
-        let version = self.meta.resource_version.as_deref().unwrap_or_default();
-        let source = format!("/kubernetes/{}", self.plural);
-        let id = format!("{uid}/{version}/{what}");
-        let mut signal = Signal::new(&source, id, self.observed, fact);
-        signal.time = time.unwrap_or(self.observed);
-        signal.subject = self.meta.name.as_ref().map(|_| full_name(self.meta));
-        self.signals.push(signal);
-    }
-
-    /// Adds one signal that only the scorer may see.
-    fn push_truth(&mut self, what: &str, time: Option<Timestamp>, fact: Fact) {
-        self.push(what, time, fact);
-        if let Some(signal) = self.signals.last_mut() {
-            signal.truth = true;
-        }
-    }
-
-    /// Adds the removal of something that a new list no longer has.
-    fn push_lost(&mut self, uid: &str, fact: Fact) {
-        let source = format!("/kubernetes/{}", self.plural);
-        let id = format!("{uid}/relist/removed");
-        self.signals
-            .push(Signal::new(&source, id, self.observed, fact));
-    }
-
-    /// When the object was made.
-    fn created(&self) -> Option<Timestamp> {
-        instant(self.meta.creation_timestamp.as_ref())
-    }
-}
-
-/// `namespace/name`, or the name of a cluster-scoped object.
-fn full_name(meta: &ObjectMeta) -> String {
-    let name = meta.name.as_deref().unwrap_or_default();
-    match meta.namespace.as_deref() {
-        Some(namespace) if !namespace.is_empty() => format!("{namespace}/{name}"),
-        _ => name.to_owned(),
-    }
-}
-
-/// Name alone.
-fn name_of(meta: &ObjectMeta) -> &str {
-    meta.name.as_deref().unwrap_or_default()
-}
-
-/// Uid, empty where there is none.
-fn uid_of(meta: &ObjectMeta) -> &str {
-    meta.uid.as_deref().unwrap_or_default()
-}
-
-/// A short stand-in for a value that is only compared with its next form: 8 bytes instead of a copy
-/// of every node and workload. A collision (1 in 2^64 a change) would hide one change.
-fn fingerprint(value: &impl Serialize) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    if let Ok(bytes) = serde_json::to_vec(value) {
-        hasher.write(&bytes);
-    }
-    hasher.finish()
 }
 
 #[cfg(test)]

@@ -4,11 +4,13 @@
 //! size needs the memory of its longest line, and no line may be longer than [`MAX_LINE`].
 
 mod error;
+mod line;
 mod read;
 mod write;
 
 pub use error::{ScenarioError, SkipReason, Spot};
-pub use read::{ScenarioReader, Strictness, parse_line};
+pub use line::parse_line;
+pub use read::{ScenarioReader, Strictness};
 pub use write::ScenarioWriter;
 
 /// Longest accepted line in bytes, the header included: about 250 times the longest line of the

@@ -50,7 +50,7 @@ impl Translator {
         let is_new = !self.claims.contains_key(&name);
         let node = Some(&claim.status.node_name).filter(|node| !node.is_empty());
         if is_new && node.is_none() {
-            let requested = self.requested_by(&name, &pool, &shape);
+            let requested = requested_by(&name, &pool, &shape);
             out.push("requested", out.created(), Fact::NodeRequested(requested));
         }
         let state = self.claims.entry(name.clone()).or_insert(ClaimState {
@@ -155,16 +155,6 @@ impl Translator {
         }
     }
 
-    fn requested_by(&self, name: &str, pool: &str, shape: &NodeShape) -> NodeRequested {
-        NodeRequested {
-            pool: pool.to_owned(),
-            request: Some(name.to_owned()),
-            count: 1,
-            shape: shape.clone(),
-            ..NodeRequested::default()
-        }
-    }
-
     /// An event says that this claim was launched to replace a disrupted node.
     pub(super) fn pair_launched_claim(&mut self, claim: &str, out: &mut Out<'_>) {
         let Some(pool) = self.claims.get(claim).map(|state| state.pool.clone()) else {
@@ -203,7 +193,7 @@ impl Translator {
             (other, name.to_owned())
         };
         let shape = self.claims.get(&claim).map(|state| state.shape.clone());
-        let mut requested = self.requested_by(&claim, pool, &shape.unwrap_or_default());
+        let mut requested = requested_by(&claim, pool, &shape.unwrap_or_default());
         requested.replaces = Some(node);
         out.push("replaces", None, Fact::NodeRequested(requested));
     }
@@ -213,6 +203,16 @@ impl ClaimState {
     /// Extended resources of the launched machine.
     pub(super) fn devices(&self) -> Option<&BTreeMap<String, u64>> {
         Some(&self.shape.capacity.as_ref()?.extended)
+    }
+}
+
+fn requested_by(name: &str, pool: &str, shape: &NodeShape) -> NodeRequested {
+    NodeRequested {
+        pool: pool.to_owned(),
+        request: Some(name.to_owned()),
+        count: 1,
+        shape: shape.clone(),
+        ..NodeRequested::default()
     }
 }
 

@@ -36,7 +36,7 @@ const TABLE: [(&str, &str, Read); 17] = [
 
 /// Notice before a spot machine goes: two minutes (EC2 user guide, "Spot Instance interruption
 /// notices"); the other clouds say it with a taint.
-const SPOT_NOTICE: Duration = Duration::from_secs(120);
+const SPOT_NOTICE: Duration = Duration::from_mins(2);
 
 impl Translator {
     pub(super) fn event(&mut self, change: Change, event: &Event, out: &mut Out<'_>) {

@@ -40,7 +40,7 @@ const LEAVING_TAINTS: [(&str, Option<u64>); 8] = [
 
 /// How long device plugins may take before a node is believed to have no more devices than it says:
 /// as long as Karpenter waits for a node to register.
-const PLUGINS_MAX: Duration = Duration::from_secs(15 * 60);
+const PLUGINS_MAX: Duration = Duration::from_mins(15);
 
 impl Translator {
     pub(super) fn node(&mut self, change: Change, node: &Node, out: &mut Out<'_>) {
@@ -84,7 +84,7 @@ impl Translator {
         }
         let (pool, uid) = (joined.pool.clone(), joined.uid.clone());
         match self.nodes.get_mut(name) {
-            Some(state) if state.joined == seen => return,
+            Some(state) if state.joined == seen => {}
             Some(state) => {
                 state.joined = seen;
                 state.pool = pool;

@@ -6,6 +6,7 @@ use crate::source::kubernetes::objects::autoscaling::{
     HorizontalPodAutoscaler, Metric, MetricPart, MetricValue,
 };
 use crate::source::kubernetes::objects::condition;
+use crate::source::kubernetes::quantity::Quantity;
 use crate::source::kubernetes::{Change, Out, Translator, fingerprint, name_of, uid_of};
 
 impl Translator {
@@ -86,7 +87,7 @@ fn value_over_target(value: MetricValue, target: MetricValue, replicas: u32) -> 
     let (value, target) = if let Some(target) = target.average_utilization {
         (f64::from(value.average_utilization?), f64::from(target))
     } else if let Some(target) = target.average_value {
-        let average = value.average_value.map(|v| v.as_f64());
+        let average = value.average_value.map(Quantity::as_f64);
         let value = average.or_else(|| value.value.map(|v| per_pod(v.as_f64())))?;
         (value, target.as_f64())
     } else {

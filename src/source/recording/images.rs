@@ -1,7 +1,7 @@
 //! The header's images: every reference that a signal names, with layers where any are known.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::PathBuf;
 
 use crate::domain::image::{ImageManifest, ImageRef, Layer, Platform};
 use crate::domain::quantity::ByteSize;
@@ -39,7 +39,7 @@ type Images = BTreeMap<ImageRef, Vec<ImageManifest>>;
 /// Looks up every image for every architecture that a node has.
 pub(super) fn look_up(
     signals: &[Signal],
-    catalogue: Option<(&Path, &Path)>,
+    catalogue: Option<&(PathBuf, PathBuf)>,
 ) -> Result<(Images, ImageReport), RecordingError> {
     let seen = Seen::of(signals);
     let catalogue = match catalogue {
