@@ -80,9 +80,9 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         scale.time,
         scale.bytes
     );
-    let (reactive, forelay) = play_both(&stage).await?;
-    let summary = summarise(&stage, &reactive, &forelay);
-    let report = write_report(&args.report, &stage, &summary, &reactive, &forelay)?;
+    let (reactive, planned) = play_both(&stage).await?;
+    let summary = summarise(&stage, &reactive, &planned);
+    let report = write_report(&args.report, &stage, &summary, &reactive, &planned)?;
     let stored = {
         let folder = folder.path().to_owned();
         tokio::task::spawn_blocking(move || verify::blobs_below(&folder)).await??
@@ -92,7 +92,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         Output::Text => render::out(&text(&summary))?,
     }
     let mut whole = true;
-    for (name, run) in [("reactive", &reactive), ("forelay", &forelay)] {
+    for (name, run) in [("reactive", &reactive), ("forelay", &planned)] {
         let missing = missing(&stage, run);
         if !missing.is_empty() {
             whole = false;
@@ -174,8 +174,8 @@ async fn stage(
 /// Both runs side by side: each has servers, cache and links of its own.
 async fn play_both(stage: &Arc<Stage>) -> anyhow::Result<(Played, Played)> {
     let reactive = Play::new(stage.clone(), "reactive");
-    let forelay = Play::new(stage.clone(), "forelay");
-    let watched = [&reactive, &forelay].map(|play| show::Watched {
+    let planned = Play::new(stage.clone(), "forelay");
+    let watched = [&reactive, &planned].map(|play| show::Watched {
         name: play.name(),
         ledger: play.ledger.clone(),
     });
@@ -187,18 +187,18 @@ async fn play_both(stage: &Arc<Stage>) -> anyhow::Result<(Played, Played)> {
         stage.header.start,
         stage.header.end,
     );
-    let (reactive, forelay, ()) = tokio::join!(
+    let (reactive, planned, ()) = tokio::join!(
         reactive.run(clock.clone(), false),
-        forelay.run(clock.clone(), true),
+        planned.run(clock.clone(), true),
         showing
     );
     Ok((
         reactive.context("the reactive run")?,
-        forelay.context("the run with Forelay")?,
+        planned.context("the run with Forelay")?,
     ))
 }
 
-fn summarise(stage: &Stage, reactive: &Played, forelay: &Played) -> Summary {
+fn summarise(stage: &Stage, reactive: &Played, planned: &Played) -> Summary {
     let run = |played: &Played| {
         let ledger = played.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         Run::of(
@@ -208,7 +208,7 @@ fn summarise(stage: &Stage, reactive: &Played, forelay: &Played) -> Summary {
             stage.scale,
         )
     };
-    let ledger = forelay
+    let ledger = planned
         .ledger
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
@@ -218,7 +218,7 @@ fn summarise(stage: &Stage, reactive: &Played, forelay: &Played) -> Summary {
         scenario: stage.header.name.clone(),
         scale: stage.scale,
         reactive: run(reactive),
-        forelay: run(forelay),
+        forelay: run(planned),
         lead_s,
     }
 }
@@ -229,7 +229,7 @@ fn write_report(
     stage: &Stage,
     summary: &Summary,
     reactive: &Played,
-    forelay: &Played,
+    planned: &Played,
 ) -> anyhow::Result<PathBuf> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("{}: the report's folder cannot be made", folder.display()))?;
@@ -238,7 +238,7 @@ fn write_report(
             .ledger
             .lock()
             .unwrap_or_else(PoisonError::into_inner),
-        forelay
+        planned
             .ledger
             .lock()
             .unwrap_or_else(PoisonError::into_inner),

@@ -292,7 +292,16 @@ pub fn of<T: serde::de::DeserializeOwned>(json: Value) -> T {
 
 /// Now, as API servers write it.
 pub fn now() -> String {
-    let now = SystemClock.now().as_micros();
+    stamp(Duration::ZERO)
+}
+
+/// A few seconds later than [`now`].
+pub fn soon() -> String {
+    stamp(Duration::from_secs(5))
+}
+
+fn stamp(later: Duration) -> String {
+    let now = (SystemClock.now() + later).as_micros();
     let now = jiff::Timestamp::from_microsecond(now).unwrap();
     format!("{now:.0}")
 }

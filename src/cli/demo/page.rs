@@ -13,7 +13,7 @@ const STYLE: &str = include_str!("page.css");
 
 /// Writes the page.
 #[must_use]
-pub fn render(header: &Header, summary: &Summary, reactive: &Ledger, forelay: &Ledger) -> String {
+pub fn render(header: &Header, summary: &Summary, reactive: &Ledger, planned: &Ledger) -> String {
     let mut page = String::new();
     let (before, after) = (summary.reactive.wait_s.sum, summary.forelay.wait_s.sum);
     let _ = write!(
@@ -32,10 +32,10 @@ pub fn render(header: &Header, summary: &Summary, reactive: &Ledger, forelay: &L
         bytes = summary.scale.bytes,
     );
     page.push_str(&table(summary));
-    page.push_str(&distribution(reactive, forelay));
+    page.push_str(&distribution(reactive, planned));
     page.push_str("<section><h2>Node by node</h2>");
     page.push_str(timeline::LEGEND);
-    let mut nodes: Vec<(&String, &NodeStory)> = forelay
+    let mut nodes: Vec<(&String, &NodeStory)> = planned
         .nodes()
         .iter()
         .filter(|(_, node)| node.new)
@@ -100,7 +100,7 @@ fn table(summary: &Summary) -> String {
 }
 
 /// Share of pods that had their images within so many seconds, as two step lines.
-fn distribution(reactive: &Ledger, forelay: &Ledger) -> String {
+fn distribution(reactive: &Ledger, planned: &Ledger) -> String {
     const WIDTH: f64 = 860.0;
     const HEIGHT: f64 = 180.0;
     let waits = |ledger: &Ledger| {
@@ -108,7 +108,7 @@ fn distribution(reactive: &Ledger, forelay: &Ledger) -> String {
         waits.sort_by(f64::total_cmp);
         waits
     };
-    let (before, after) = (waits(reactive), waits(forelay));
+    let (before, after) = (waits(reactive), waits(planned));
     let longest = before.iter().chain(&after).fold(1.0_f64, |a, b| a.max(*b));
     // Most waits are short: a square-root axis shows them without hiding the tail.
     let x = |wait: f64| 40.0 + (wait / longest).sqrt() * (WIDTH - 60.0);

@@ -98,7 +98,7 @@ impl Play {
     ///
     /// # Errors
     /// When a process cannot start.
-    pub async fn run(self, clock: Arc<dyn Clock>, forelay: bool) -> anyhow::Result<Played> {
+    pub async fn run(self, clock: Arc<dyn Clock>, planned: bool) -> anyhow::Result<Played> {
         let stage = self.stage.clone();
         let api_listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let (events, mut noted) = mpsc::unbounded_channel();
@@ -122,7 +122,7 @@ impl Play {
             ledger: events,
         });
         let (to_kafka, from_player) = mpsc::channel(KAFKA_QUEUE);
-        let ahead = if forelay {
+        let ahead = if planned {
             let house = ahead::House {
                 stage: stage.clone(),
                 around: around.clone(),

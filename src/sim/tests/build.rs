@@ -29,7 +29,9 @@ pub fn at(secs: f64) -> Timestamp {
 }
 
 pub fn image_name(image: u8) -> ImageRef {
-    format!("registry.example/app{image}:1").parse().unwrap()
+    format!("registry.example/app{image}:1")
+        .parse()
+        .expect("a reference of our own making")
 }
 
 impl Build {
@@ -147,7 +149,10 @@ impl Build {
 
     /// Rates of the one pool.
     pub fn world(&mut self) -> &mut PoolWorld {
-        self.header.pools.get_mut("*").unwrap()
+        self.header
+            .pools
+            .get_mut("*")
+            .expect("every built header has the entry for all pools")
     }
 }
 
