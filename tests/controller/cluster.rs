@@ -207,6 +207,7 @@ impl TestCluster {
     }
 
     /// A node of a pool joins, and is Ready.
+    /// It has been Ready for a while: a pod that is made now was not waited for by it.
     pub async fn node_joins(&self, name: &str, pool: &str) -> Node {
         let node: Node = of(json!({
             "metadata": {"name": name, "labels": {
@@ -227,7 +228,7 @@ impl TestCluster {
                 "containerRuntimeVersion": "", "kernelVersion": "", "kubeProxyVersion": "",
                 "kubeletVersion": "", "machineID": "", "osImage": "", "systemUUID": ""},
             "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady",
-                "lastTransitionTime": now()}],
+                "lastTransitionTime": a_while_ago()}],
         }});
         let params = PatchParams::default();
         self.nodes()
@@ -295,13 +296,13 @@ pub fn now() -> String {
     stamp(Duration::ZERO)
 }
 
-/// A few seconds later than [`now`].
-pub fn soon() -> String {
-    stamp(Duration::from_secs(5))
+/// Half a minute before [`now`].
+fn a_while_ago() -> String {
+    stamp(Duration::from_secs(30))
 }
 
-fn stamp(later: Duration) -> String {
-    let now = (SystemClock.now() + later).as_micros();
+fn stamp(ago: Duration) -> String {
+    let now = (SystemClock.now() - ago).as_micros();
     let now = jiff::Timestamp::from_microsecond(now).unwrap();
     format!("{now:.0}")
 }

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use crate::cluster::{NAMESPACE, TestCluster, eventually, images, now, of, soon};
+use crate::cluster::{NAMESPACE, TestCluster, eventually, images, now, of};
 use crate::gate::Gate;
 use crate::replica::{Chronicle, LEASE_NAME, Replica, STATE_NAME};
 
@@ -237,13 +237,12 @@ async fn web_set(cluster: &TestCluster) -> serde_json::Value {
     reference("ReplicaSet", handle.put(set).unwrap())
 }
 
-/// A pod that was made after its node was Ready: instants of objects are whole seconds, so it says
-/// that it was made a moment from now.
+/// A pod that was bound to a node just now.
 async fn pod_runs(cluster: &TestCluster, owner: &serde_json::Value, name: &str, node: &str) {
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "namespace": NAMESPACE, "uid": format!("{name}-uid"),
-            "ownerReferences": [owner], "creationTimestamp": soon()},
+            "ownerReferences": [owner], "creationTimestamp": now()},
         "spec": {"nodeName": node, "containers": [{"name": "main", "image": "nginx:1.27"}]},
         "status": {"phase": "Pending", "conditions": [
             {"type": "PodScheduled", "status": "True", "lastTransitionTime": now()}]},

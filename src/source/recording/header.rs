@@ -1,4 +1,4 @@
-//! The header of an imported scenario: its words and the world that it is taken to have happened in.
+//! The header of an imported scenario: its words, with the world it is taken to have happened in.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
