@@ -1,6 +1,7 @@
 //! L1: what has been seen, turned into probabilities.
 
 pub mod arrival;
+pub mod calendar;
 pub mod combine;
 pub mod demand;
 pub mod history;

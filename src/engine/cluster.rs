@@ -64,6 +64,8 @@ pub struct Cluster {
     workloads: BTreeMap<WorkloadRef, WorkloadState>,
     /// DaemonSets that make pods.
     daemonsets: BTreeSet<WorkloadRef>,
+    /// Workloads that a calendar starts.
+    calendars: BTreeSet<WorkloadRef>,
     /// Workloads that lack pods, or run pods of an older template.
     wanting: BTreeSet<WorkloadRef>,
     scalers: BTreeMap<WorkloadRef, ScalerState>,
@@ -203,6 +205,7 @@ impl Cluster {
             crowds: BTreeMap::new(),
             workloads: BTreeMap::new(),
             daemonsets: BTreeSet::new(),
+            calendars: BTreeSet::new(),
             wanting: BTreeSet::new(),
             scalers: BTreeMap::new(),
             targets: BTreeMap::new(),

@@ -79,6 +79,8 @@ pub struct Chances {
     pub rollout: f64,
     /// Announced capacity is filled within the window.
     pub announced: f64,
+    /// A pod that a calendar starts comes to exist.
+    pub scheduled: f64,
     /// Spare capacity (a `CapacityBuffer`) is filled by the very pod that it is measured by.
     pub spare: f64,
     /// A pod of a node that is being replaced moves to the replacement.
@@ -234,6 +236,7 @@ impl Default for Chances {
             wished: 0.7,
             rollout: 0.7,
             announced: 0.9,
+            scheduled: 0.95,
             spare: 0.25,
             replacement: 0.9,
             drained: 0.9,

@@ -1,6 +1,6 @@
 //! Which image first: by who waits, then by waiting pods per byte.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::domain::image::ImageRef;
 use crate::domain::plan::Priority;
@@ -24,37 +24,77 @@ pub struct Item {
 /// steps of the square root of two, so that one pod more does not turn a plan around.
 #[must_use]
 pub fn order(clues: &[Clue], items: &BTreeMap<ImageRef, Item>, fixed_bytes: f64) -> Vec<ImageRef> {
-    let mut placed: BTreeSet<&ImageRef> = BTreeSet::new();
-    let mut out = Vec::with_capacity(items.len());
     let jobs = merged_jobs(clues);
+    let mut out = Vec::with_capacity(items.len());
     for class in [Priority::Pending, Priority::Predicted, Priority::Background] {
-        loop {
-            let next = jobs
-                .iter()
-                .filter_map(|(images, weight)| {
-                    let open: Vec<&ImageRef> = images
-                        .iter()
-                        .filter(|i| {
-                            !placed.contains(i)
-                                && items.get(*i).is_some_and(|x| x.priority == class)
-                        })
-                        .collect();
-                    let bytes: f64 = open
-                        .iter()
-                        .map(|i| items[*i].bytes as f64 + fixed_bytes)
-                        .sum();
-                    (!open.is_empty()).then(|| (step(weight / bytes.max(1.0)), open))
-                })
-                .max_by(|a, b| a.0.cmp(&b.0).then_with(|| b.1.cmp(&a.1)));
-            let Some((_, open)) = next else { break };
-            for image in open {
-                if placed.insert(image) {
-                    out.push(image.clone());
-                }
+        let mut open: Vec<Open<'_>> = jobs
+            .iter()
+            .filter_map(|(images, weight)| Open::new(images, *weight, class, items, fixed_bytes))
+            .collect();
+        // Densest first; of equals, the one whose images come first by name.
+        while let Some(next) = (0..open.len()).max_by(|a, b| {
+            let (a, b) = (&open[*a], &open[*b]);
+            a.step.cmp(&b.step).then_with(|| b.names().cmp(a.names()))
+        }) {
+            let done = open.swap_remove(next);
+            for (image, _) in &done.images {
+                out.push((*image).clone());
             }
+            open.retain_mut(|job| job.without(&done.images));
         }
     }
     out
+}
+
+/// A job's images that are not placed yet, and how dense it is with them.
+struct Open<'a> {
+    images: Vec<(&'a ImageRef, f64)>,
+    weight: f64,
+    step: i64,
+}
+
+impl<'a> Open<'a> {
+    fn new(
+        images: &'a [ImageRef],
+        weight: f64,
+        class: Priority,
+        items: &BTreeMap<ImageRef, Item>,
+        fixed_bytes: f64,
+    ) -> Option<Self> {
+        let mut open = Self {
+            images: images
+                .iter()
+                .filter_map(|image| items.get(image).map(|item| (image, item)))
+                .filter(|(_, item)| item.priority == class)
+                .map(|(image, item)| (image, item.bytes as f64 + fixed_bytes))
+                .collect(),
+            weight,
+            step: 0,
+        };
+        open.weigh();
+        (!open.images.is_empty()).then_some(open)
+    }
+
+    /// Takes out what was placed; false when nothing is left.
+    fn without(&mut self, placed: &[(&ImageRef, f64)]) -> bool {
+        let before = self.images.len();
+        self.images
+            .retain(|(image, _)| placed.iter().all(|(done, _)| done != image));
+        if self.images.len() != before {
+            self.weigh();
+        }
+        !self.images.is_empty()
+    }
+
+    fn names(&self) -> impl Iterator<Item = &ImageRef> {
+        self.images.iter().map(|(image, _)| *image)
+    }
+
+    fn weigh(&mut self) {
+        let bytes: f64 = self.images.iter().map(|(_, bytes)| bytes).sum();
+        let density = (self.weight / bytes.max(1.0)).max(1e-18);
+        self.step = (density.log2() * 2.0).floor() as i64;
+    }
 }
 
 /// Clues of pods with the same images are one job; within one cause the largest counts.
@@ -71,10 +111,6 @@ fn merged_jobs(clues: &[Clue]) -> Vec<(&[ImageRef], f64)> {
         *jobs.entry(images).or_default() += weight;
     }
     jobs.into_iter().collect()
-}
-
-fn step(density: f64) -> i64 {
-    (density.max(1e-18).log2() * 2.0).floor() as i64
 }
 
 #[cfg(test)]

@@ -247,7 +247,10 @@ impl<'a> World<'a> {
         for signal in news.iter().filter(|signal| !signal.truth) {
             cluster.apply(signal);
         }
-        let woken = cluster.wake_at().is_some_and(|at| at <= self.now);
+        // After the recording's end its clock stands still for the controller: plans that it renewed
+        // for ever would keep agents awake for ever.
+        let goes_on = self.heard < signals.len();
+        let woken = goes_on && cluster.wake_at().is_some_and(|at| at <= self.now);
         if !news.is_empty() || woken {
             self.step_controller();
         }

@@ -108,16 +108,23 @@ impl Cluster {
     }
 
     fn add_nominated(&self, clues: &mut Vec<Clue>, node: &Node) {
-        for uid in self.nominees_of(&node.name) {
-            let Some(pod) = self.pods.get(&uid) else {
-                continue;
-            };
+        let mut kinds: BTreeMap<_, (i32, &str)> = BTreeMap::new();
+        let nominees = self.nominees_of(&node.name);
+        for pod in nominees.iter().filter_map(|uid| self.pods.get(uid)) {
+            let kind = kinds
+                .entry((pod.owner.as_ref(), &pod.template))
+                .or_insert((0, &pod.name));
+            kind.0 += 1;
+            kind.1 = kind.1.min(&pod.name);
+        }
+        let stays = self.model.chances.nominated;
+        for ((owner, template), (count, name)) in kinds {
             clues.push(Clue {
-                images: images(&pod.template.needs),
-                cause: cause(pod.owner.as_ref(), &pod.template),
-                chance: self.model.chances.nominated,
-                pods: 1.0,
-                reason: Reason::Nominated(pod.name.to_string()),
+                images: images(&template.needs),
+                cause: cause(owner, template),
+                chance: 1.0 - (1.0 - stays).powi(count),
+                pods: f64::from(count) * stays,
+                reason: Reason::Nominated(name.to_owned()),
                 priority: Priority::Pending,
             });
         }
@@ -206,6 +213,7 @@ impl Cluster {
     /// nodes come to this one with 1 - (1 - 1/E)^m.
     fn add_vacancies(&self, clues: &mut Vec<Clue>, node: &Node, view: &View) {
         let nodes = view.ready.max(1) as f64;
+        let fresh = self.is_fresh(&node.name);
         let free = node.shape.capacity.as_ref().map(|capacity| {
             self.loads
                 .get(&node.name)
@@ -214,6 +222,10 @@ impl Cluster {
         for group in self.groups.iter() {
             // Fewer than one pod in eight nodes is below every threshold.
             if group.count * 8.0 < nodes || matches!(group.reason, Reason::Rollout(_)) {
+                continue;
+            }
+            // What a calendar starts again and again has come to an old node long since.
+            if !fresh && matches!(group.reason, Reason::Schedule(_)) {
                 continue;
             }
             let needs = &group.template.needs;

@@ -9,6 +9,7 @@ use crate::domain::plan::{Priority, Reason};
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::domain::workload::WorkloadRef;
+use crate::forecast::calendar::Calendar;
 use crate::forecast::demand::{Group, Landing, Room, Template, capacity_in_pods, share};
 use crate::forecast::history::{Chance, Key};
 
@@ -50,6 +51,7 @@ impl Cluster {
         self.add_wanting(&mut groups);
         if self.model.uses.announcements {
             self.add_announced(&mut groups, now);
+            self.add_scheduled(&mut groups, now);
         }
         if self.model.uses.pods {
             self.add_drained(&mut groups);
@@ -166,6 +168,30 @@ impl Cluster {
         }
     }
 
+    /// Pods that calendars start within the window.
+    fn add_scheduled(&mut self, groups: &mut Vec<Group>, now: Timestamp) {
+        let until = now + Duration::from_secs_f64(self.model.times.window_s.max(0.0));
+        for name in &self.calendars {
+            let Some(state) = self.workloads.get(name) else {
+                continue;
+            };
+            let firings = state.calendar.as_ref().map_or(0, |c| c.firings(now, until));
+            if firings > 0 {
+                groups.push(Group {
+                    template: Arc::clone(&state.template),
+                    owner: Some(self.owner(name)),
+                    count: f64::from(firings) * f64::from(state.replicas.max(1)),
+                    chance: self.model.chances.scheduled,
+                    reason: Reason::Schedule(name.to_string()),
+                    priority: Priority::Predicted,
+                });
+            }
+        }
+        if !self.calendars.is_empty() {
+            self.marks.wake(Calendar::next_look(now), Wake::Demand);
+        }
+    }
+
     /// Pods of nodes that go away and that no named node replaces.
     fn add_drained(&self, groups: &mut Vec<Group>) {
         for node in &self.leaving {
@@ -276,21 +302,53 @@ impl Cluster {
                 *free = free.minus(&times(&taken(&group.template.needs), landing.pods));
             }
         }
-        let expected = self.beside_existing(pool, view, !waits.is_empty(), expected);
-        for (landed, more) in landings.iter_mut().zip(share(&expected, &rooms, race)) {
-            landed.extend(
-                more.into_iter()
-                    .zip(&expected)
-                    .map(|(landing, group)| Landing {
-                        any: landing.any * group.chance,
-                        pods: landing.pods * group.chance,
-                    }),
-            );
+        let shared = self.beside_existing(pool, view, !waits.is_empty(), expected);
+        let spread = self.spread(view, expected);
+        for ((landed, room), more) in landings
+            .iter_mut()
+            .zip(&rooms)
+            .zip(share(&shared, &rooms, race))
+        {
+            for ((landing, group), spread) in more.iter().zip(expected).zip(&spread) {
+                let (any, pods) = match spread {
+                    Some(pods) if room.admits(&group.template.needs) => {
+                        (1.0 - (-pods).exp(), *pods)
+                    }
+                    Some(_) => (0.0, 0.0),
+                    None => (landing.any, landing.pods),
+                };
+                landed.push(Landing {
+                    any: any * group.chance,
+                    pods: pods * group.chance,
+                });
+            }
         }
         landings
     }
 
-    /// Expected pods, less those that existing nodes will take.
+    /// Pods that come one by one wherever there is room, not all to the next node: how many of each
+    /// such group a coming node gets, as a Poisson mean; missing for groups that come at once.
+    fn spread(&self, view: &View, expected: &[Group]) -> Vec<Option<f64>> {
+        let share =
+            |group: &Group, others: usize| Some(group.count / (view.rooms + others).max(1) as f64);
+        expected
+            .iter()
+            .map(|group| match &group.reason {
+                // The old pods make room where they run.
+                Reason::Rollout(_) => {
+                    let crowd = group
+                        .owner
+                        .as_ref()
+                        .and_then(|owner| self.crowds.get(owner));
+                    share(group, crowd.map_or(0, |crowd| crowd.nodes.len()))
+                }
+                Reason::Schedule(_) => share(group, view.ready),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Expected pods that come at once, less those that existing nodes will take.
     fn beside_existing(
         &self,
         pool: &Pool,
@@ -308,22 +366,11 @@ impl Cluster {
             .iter()
             .map(|group| {
                 let mut group = group.clone();
-                match &group.reason {
-                    Reason::Rollout(_) => {
-                        // The old pods make room where they run.
-                        let running = group
-                            .owner
-                            .as_ref()
-                            .and_then(|owner| self.crowds.get(owner))
-                            .map_or(0, |crowd| crowd.nodes.len());
-                        let of = (view.rooms + running).max(1) as f64;
-                        group.count *= view.rooms as f64 / of;
-                    }
-                    _ if !crowded && view.ready > 0 => {
-                        let there = capacity_in_pods(&group.template.needs, &free).floor();
-                        group.count = (group.count - there).max(0.0);
-                    }
-                    _ => {}
+                if matches!(group.reason, Reason::Rollout(_) | Reason::Schedule(_)) {
+                    group.count = 0.0;
+                } else if !crowded && view.ready > 0 {
+                    let there = capacity_in_pods(&group.template.needs, &free).floor();
+                    group.count = (group.count - there).max(0.0);
                 }
                 group
             })

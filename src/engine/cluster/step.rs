@@ -234,7 +234,7 @@ impl Cluster {
         out.push(Effect::Publish(plan));
     }
 
-    fn is_fresh(&self, node: &Arc<str>) -> bool {
+    pub(super) fn is_fresh(&self, node: &Arc<str>) -> bool {
         let pool = self
             .nodes
             .get(node)

@@ -7,6 +7,7 @@ use crate::domain::image::ImageRef;
 use crate::domain::signal::{Capacity, ImageResolved, ScaleLimit, Scaler, Workload};
 use crate::domain::time::Timestamp;
 use crate::domain::workload::WorkloadRef;
+use crate::forecast::calendar::Calendar;
 use crate::forecast::demand::Template;
 
 use super::pods::Pod;
@@ -19,6 +20,9 @@ pub struct WorkloadState {
     pub replicas: u32,
     pub updated: u32,
     pub idle: bool,
+    /// When its pods start, where a calendar starts them.
+    pub calendar: Option<Calendar>,
+    schedule: (Option<String>, Option<String>),
     /// Pods that are wanted and do not exist.
     pub missing: u32,
     /// Pods of an older template that will be replaced.
@@ -87,6 +91,7 @@ impl Cluster {
             }
             known.seen = at;
             if known.template.needs == fact.needs
+                && (&known.schedule.0, &known.schedule.1) == (&fact.schedule, &fact.time_zone)
                 && (known.replicas, known.updated, known.idle)
                     == (fact.replicas, fact.updated, fact.idle)
             {
@@ -102,6 +107,12 @@ impl Cluster {
             replicas: fact.replicas,
             updated: fact.updated,
             idle: fact.idle,
+            // An expression that cannot be read is left to history.
+            calendar: fact
+                .schedule
+                .as_deref()
+                .and_then(|text| Calendar::parse(text, fact.time_zone.as_deref()).ok()),
+            schedule: (fact.schedule.clone(), fact.time_zone.clone()),
             missing: 0,
             outdated: 0,
             seen: at,
@@ -117,6 +128,7 @@ impl Cluster {
         if turned {
             self.mark_template_change(&fact.workload);
         }
+        self.mark_calendar(&fact.workload);
         self.marks.demand |= turned;
         self.refresh_wish(&fact.workload);
         Applied::Changed
@@ -350,6 +362,7 @@ impl Cluster {
             self.release(&state.template, at);
         }
         self.wanting.remove(workload);
+        self.mark_calendar(workload);
         self.marks.demand = true;
         self.mark_template_change(workload);
     }
@@ -396,6 +409,18 @@ impl Cluster {
             self.marks.nodes.extend(crowd.nodes.keys().cloned());
         }
         self.marks.pools.extend(self.pools.keys().cloned());
+    }
+
+    fn mark_calendar(&mut self, workload: &WorkloadRef) {
+        let starts = self
+            .workloads
+            .get(workload)
+            .is_some_and(|state| state.calendar.is_some() && !state.idle);
+        self.marks.demand |= if starts {
+            self.calendars.insert(workload.clone())
+        } else {
+            self.calendars.remove(workload)
+        };
     }
 
     /// Relists name the kind by a static text; kinds that nobody relists are never swept.

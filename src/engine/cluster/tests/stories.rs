@@ -271,6 +271,36 @@ fn an_announcement_is_filled_by_the_pod_that_came_for_it() {
 }
 
 #[test]
+fn pods_that_a_calendar_starts_soon_are_expected_and_a_suspended_calendar_starts_none() {
+    let cron = |secs, idle| {
+        let mut applied = applied(
+            secs,
+            "CronJob/shop/report",
+            (2, 2),
+            &needs(100, &["report"]),
+        );
+        if let Fact::WorkloadApplied(workload) = &mut applied.fact {
+            workload.schedule = Some("*/2 * * * *".into());
+            workload.idle = idle;
+        }
+        applied
+    };
+    let mut cluster = fed(&[
+        resolved(0, "report", 30),
+        cron(1, false),
+        joined(60, "n1", "general"),
+    ]);
+    let plan = cluster.plan(&Target::Node("n1".into())).unwrap();
+    assert_eq!(names(Some(plan)), ["report"]);
+    assert_eq!(
+        plan.entries[0].reason,
+        Reason::Schedule("CronJob/shop/report".into())
+    );
+    feed(&mut cluster, &[cron(70, true)]);
+    assert!(node_plan(&cluster, "n1").is_empty());
+}
+
+#[test]
 fn a_replacement_gets_the_images_of_the_node_that_it_replaces() {
     let mut join = joined(60, "n1", "general");
     if let Fact::NodeJoined(node) = &mut join.fact {
