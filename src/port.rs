@@ -1,9 +1,9 @@
 //! L3: the traits through which engines' drivers see the outside.
 
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt};
 
 use crate::domain::image::{Digest, ImageManifest, ImageRef};
 use crate::domain::quantity::ByteSize;
@@ -66,6 +66,12 @@ pub trait ContainerRuntime: Send + Sync + 'static {
     /// Gives up what `record` made for this manifest and the blobs that only it needs;
     /// images that others made are never touched.
     fn release<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>>;
+
+    /// Manifests that `record` was called for and `release` was not, earlier runs included; empty
+    /// where the runtime does not keep them.
+    fn recorded(&self) -> BoxFuture<'_, Result<Vec<Digest>, RuntimeError>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
 
     /// What others do to the runtime, as it happens; silent where the runtime cannot tell.
     fn changes(&self) -> BoxStream<'static, RuntimeChange> {

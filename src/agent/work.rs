@@ -54,6 +54,8 @@ pub(super) struct Work {
     messages: BTreeMap<Digest, String>,
     /// Manifests whose turn is over, released once nothing that may share with them is under way.
     releases: BTreeSet<Digest>,
+    /// Images of an earlier run: released once both plans are seen and name them no more.
+    orphans: BTreeSet<Digest>,
     journal: Journal,
     reporter: Arc<dyn Reporter>,
     reporting: bool,
@@ -114,6 +116,7 @@ impl Work {
             manifests: BTreeMap::new(),
             messages: BTreeMap::new(),
             releases: BTreeSet::new(),
+            orphans: BTreeSet::new(),
             journal: Journal::new(options.report_pause),
             reporter,
             reporting: false,
@@ -131,6 +134,7 @@ impl Work {
     ) -> Result<(), AgentError> {
         let present = self.runtime.inventory().await?;
         self.tell(Input::Inventory(present));
+        self.orphans = self.runtime.recorded().await?.into_iter().collect();
         let mut changes = self.runtime.changes();
         let mut watching = true;
         loop {
@@ -199,6 +203,9 @@ impl Work {
         self.entries.retain(|digest, _| live.contains(digest));
         self.manifests.retain(|digest, _| live.contains(digest));
         self.messages.retain(|digest, _| live.contains(digest));
+        if self.plans.0.is_some() && self.seen.1 {
+            self.releases.append(&mut self.orphans);
+        }
         self.releases.retain(|digest| !live.contains(digest));
         for digest in live {
             self.entries.entry(digest).or_insert(now);

@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use crate::cache::desk::{Answer, Reading};
 use crate::store::Store;
 
-/// Bytes of one read: a few network writes, one trip to the file thread.
-const READ: u64 = 128 << 10;
+/// Bytes of one read: one trip to the file thread; 2048 readers hold 128 MiB at most.
+const READ: u64 = 64 << 10;
 
 struct Open {
     file: File,

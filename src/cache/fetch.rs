@@ -49,15 +49,10 @@ enum Ended {
 }
 
 impl Ended {
-    /// Whether asking again is no use.
+    /// Whether asking again is no use. A blob that is missing or refused today may be pushed or
+    /// allowed tomorrow: such failures only rest.
     fn is_lasting(&self) -> bool {
-        match self {
-            Self::Upstream(error) => {
-                matches!(error, RegistryError::NotFound(_) | RegistryError::Denied(_))
-            }
-            Self::TooLarge(_) => true,
-            _ => false,
-        }
+        matches!(self, Self::TooLarge(_))
     }
 }
 

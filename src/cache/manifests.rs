@@ -24,6 +24,9 @@ use crate::store::Store;
 /// Manifests that are kept; 4 KB each as a rule, so about 80 MB.
 const MANIFESTS_MAX: usize = 20_000;
 
+/// References that are being asked for before abandoned questions are swept out.
+const ASKING_MAX: usize = 4096;
+
 /// How long a registry that did not answer is not asked again about the same tag.
 const DOWN_PAUSE: Duration = Duration::from_secs(5);
 
@@ -169,7 +172,10 @@ impl Manifests {
             Err(error) => {
                 tracing::warn!(%image, %error, "registry does not answer");
                 let now = self.clock.now();
-                self.known().down.insert(image.clone(), now + DOWN_PAUSE);
+                let mut known = self.known();
+                known.down.retain(|_, until| now < *until);
+                known.down.insert(image.clone(), now + DOWN_PAUSE);
+                drop(known);
                 old.map(|tag| self.stale(&tag, now))
             }
         }
@@ -269,6 +275,10 @@ impl Manifests {
 
     fn turn(&self, image: &ImageRef) -> Arc<tokio::sync::Mutex<()>> {
         let mut known = self.known();
+        if known.asking.len() >= ASKING_MAX {
+            // Left by clients that went away before their answer.
+            known.asking.retain(|_, turn| Arc::strong_count(turn) > 1);
+        }
         known.asking.entry(image.clone()).or_default().clone()
     }
 

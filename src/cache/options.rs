@@ -38,7 +38,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Everything but what has to be said: 100 GB, tags fresh for a minute, 32 fetches and 4096
+    /// Everything but what has to be said: 100 GB, tags fresh for a minute, 32 fetches and 2048
     /// requests at once, failures rest 1 s to 1 min.
     pub fn new(
         directory: PathBuf,
@@ -51,11 +51,13 @@ impl Options {
             quota: ByteSize(100_000_000_000),
             fresh: Duration::from_mins(1),
             fetches: 32,
-            requests: 4096,
+            requests: 2048,
             back_off: BackOff {
                 first: Duration::from_secs(1),
                 longest: Duration::from_mins(1),
-                attempts: 8,
+                // A registry that was away for hours, or a blob that was pushed late, is served
+                // again within the longest rest.
+                attempts: u32::MAX,
             },
             client: registry::Options::default(),
             durability: Durability::Lasting,

@@ -102,8 +102,9 @@ impl OciLayout {
     }
 
     async fn list(&self, image: &ImageRef, digest: &Digest) -> Result<(), RuntimeError> {
-        let (size, media_type) = self.whole(image, digest).await?;
+        // A release between this look and the entry could take a shared layer away.
         let _turn = self.turn.lock().await;
+        let (size, media_type) = self.whole(image, digest).await?;
         let mut index = self.index().await?;
         let named = |entry: &Entry| {
             entry
@@ -254,6 +255,13 @@ impl ContainerRuntime for OciLayout {
 
     fn release<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {
         Box::pin(self.unlist(digest))
+    }
+
+    fn recorded(&self) -> BoxFuture<'_, Result<Vec<Digest>, RuntimeError>> {
+        Box::pin(async move {
+            let images = self.images().await?;
+            Ok(images.into_iter().map(|(_, digest)| digest).collect())
+        })
     }
 }
 

@@ -12,8 +12,7 @@ use crate::sim::agent::{CONCURRENCY, Schedule};
 use crate::sim::facts::{Facts, ImageId, LayerId, NodeId, PodId};
 use crate::sim::world::{Notes, Planner, Stage, World};
 
-/// Schedules tried per node beyond the rules. Twice as many changed the recordings' oracle by less
-/// than a per cent.
+/// Schedules tried per node beyond the rules: bounds a replay's time, not measured against more.
 const TRIES: usize = 80;
 
 /// A wait in all that is not worth a further try, in seconds.

@@ -256,3 +256,30 @@ async fn an_image_that_does_not_exist_is_reported_with_the_reason() {
     assert!(listed(folder.path()).is_empty());
     agent.stop().await;
 }
+
+#[tokio::test]
+async fn what_an_earlier_run_laid_down_and_no_plan_names_any_more_is_dropped() {
+    let (origin, cluster) = (Upstream::start(), Cluster::start().await);
+    let folder = tempfile::tempdir().unwrap();
+    let layout = folder.path();
+    let (web, old) = (image("web:1"), image("old:1"));
+    let pushed_web = origin.push(&web, &[(1, 1000)]).await;
+    let pushed_old = origin.push(&old, &[(1, 1000), (2, 1000)]).await;
+    let web_entry = entry(&web, &pushed_web, Priority::Pending);
+    let old_entry = entry(&old, &pushed_old, Priority::Predicted);
+    let origins = Some(format!("http://{}", origin.address));
+    cluster.publish(own(), vec![web_entry.clone(), old_entry]);
+    let first = start(options(&cluster.url, layout, &[], origins.clone()));
+    until("both are listed", async || listed(layout).len() == 2).await;
+    first.stop().await;
+
+    cluster.publish(own(), vec![web_entry]);
+    let second = start(options(&cluster.url, layout, &[], origins));
+    until("one is dropped", async || listed(layout).len() == 1).await;
+    assert_eq!(listed(layout)[0].0, web.to_string());
+    let shared = blob(layout, &pushed_web.manifest.layers[0].digest);
+    let gone = blob(layout, &pushed_old.manifest.layers[1].digest);
+    until("its own layer is gone", async || !gone.exists()).await;
+    assert!(shared.exists());
+    second.stop().await;
+}

@@ -5,6 +5,7 @@ mod agent;
 mod agent_kill;
 mod cache;
 mod cache_faults;
+mod catalogue;
 mod node;
 mod relay;
 mod upstream;

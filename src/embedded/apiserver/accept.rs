@@ -4,10 +4,10 @@ use serde_json::Value;
 
 use super::decode::{Decoded, mismatch};
 use super::kinds;
-use super::machine::Target;
 use super::metadata;
 use super::prune;
 use super::status::ApiError;
+use super::target::Target;
 use super::write::{FieldValidation, WriteOptions};
 
 /// The value of a create or update body, its type checked and its unknown members gone.

@@ -7,12 +7,13 @@ use serde_json::{Map, Value, json};
 use super::cel;
 use super::crd;
 use super::kinds;
-use super::machine::{Due, Machine, Target, seconds, served, stored};
+use super::machine::{Due, Machine, seconds, served, stored};
 use super::managed::{self, Writer};
 use super::metadata;
 use super::prune;
 use super::resource::Resource;
 use super::status::{ApiError, Cause};
+use super::target::Target;
 use super::validate;
 use super::write::WriteOptions;
 

@@ -7,53 +7,13 @@ use serde_json::{Value, json};
 use super::decode::Decoded;
 use super::delete::DeleteOptions;
 use super::http::merge;
-use super::machine::{Machine, Target};
+use super::object_ref::ObjectRef;
 use super::read::ListQuery;
 use super::shared::Shared;
 use super::status::ApiError;
+use super::target::Target;
 use super::write::{FieldValidation, WriteOptions};
 use crate::domain::time::Timestamp;
-
-/// Which object is meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ObjectRef {
-    /// `group/version`, or only the version in the core group.
-    pub api_version: String,
-    /// Kind.
-    pub kind: String,
-    /// Namespace; empty when cluster-scoped.
-    pub namespace: String,
-    /// Name.
-    pub name: String,
-}
-
-impl ObjectRef {
-    /// A reference from its parts.
-    pub fn new(api_version: &str, kind: &str, namespace: &str, name: &str) -> Self {
-        let text = str::to_owned;
-        Self {
-            api_version: text(api_version),
-            kind: text(kind),
-            namespace: text(namespace),
-            name: text(name),
-        }
-    }
-
-    /// The reference to `object` itself.
-    pub fn of(object: &Value) -> Self {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        Self {
-            api_version: text(&object["apiVersion"]),
-            kind: text(&object["kind"]),
-            namespace: text(&object["metadata"]["namespace"]),
-            name: text(&object["metadata"]["name"]),
-        }
-    }
-
-    fn target(&self, machine: &Machine) -> Result<Target, ApiError> {
-        machine.target(&self.api_version, &self.kind, &self.namespace, &self.name)
-    }
-}
 
 /// A way into a running server that needs no socket.
 #[derive(Clone)]

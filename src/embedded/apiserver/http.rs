@@ -1,25 +1,29 @@
 //! The server's sockets: HTTP requests to the machine, its answers back.
 
+mod respond;
+
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use serde_json::{Value, json};
 
+use self::respond::{json_response, plain_response, refusal, written_response};
 use super::decode;
 use super::delete::{DeleteOptions, check_propagation};
 use super::discovery;
-use super::machine::{Machine, Target};
+use super::machine::Machine;
 use super::request::{Params, View, is_yaml, media_type, unknown_format, view};
 use super::resource::NAMESPACES;
 use super::route::{ObjectPath, Route};
 use super::shared::Shared;
 use super::status::{ApiError, Cause};
 use super::stream;
+use super::target::Target;
 use super::write::{WriteOptions, Written};
 use crate::domain::time::Timestamp;
 
@@ -246,52 +250,4 @@ fn health(check: Option<&str>, verbose: bool) -> Result<Response, ApiError> {
         None | Some("ping") => Ok(plain_response(StatusCode::OK, "ok")),
         Some(_) => Err(ApiError::no_such_path()),
     }
-}
-
-fn written_response(written: Written, view: View) -> Response {
-    let status = if written.created {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
-    };
-    let mut response = json_response(status, &view.object(written.object));
-    for warning in written.warnings {
-        let text = format!("299 - {}", Value::String(warning));
-        if let Ok(value) = HeaderValue::from_str(&text) {
-            response.headers_mut().append(header::WARNING, value);
-        }
-    }
-    response
-}
-
-/// The response for an error.
-pub(super) fn refusal(error: &ApiError) -> Response {
-    let status = StatusCode::from_u16(error.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    if error.plain {
-        return plain_response(status, &error.message);
-    }
-    let mut response = json_response(status, &error.body());
-    if let Some(seconds) = error.retry_after {
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    response
-}
-
-fn json_response(status: StatusCode, body: &Value) -> Response {
-    typed_response(status, "application/json", body.to_string())
-}
-
-fn plain_response(status: StatusCode, body: &str) -> Response {
-    typed_response(status, "text/plain; charset=utf-8", body.to_owned())
-}
-
-fn typed_response(status: StatusCode, media: &'static str, body: String) -> Response {
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
-    response
 }

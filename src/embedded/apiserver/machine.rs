@@ -12,6 +12,7 @@ use super::events;
 use super::resource::{EVENTS, NAMESPACES, Registry, Resource};
 use super::status::ApiError;
 use super::store::{Key, Store};
+use super::target::Target;
 use crate::domain::time::Timestamp;
 
 /// Version before the first write, so that small versions are recognisably old.
@@ -19,41 +20,6 @@ const FIRST_VERSION: u64 = 100;
 
 /// Collector tasks kept at most; the oldest is dropped, which only leaves garbage.
 const DUE_MAX: usize = 100_000;
-
-/// What a request is about.
-#[derive(Debug, Clone)]
-pub struct Target {
-    /// The resource.
-    pub resource: Arc<Resource>,
-    /// Namespace; empty for all namespaces or cluster-scoped objects.
-    pub namespace: String,
-    /// Name; empty for a collection.
-    pub name: String,
-    /// Subresource; empty for the object itself.
-    pub subresource: String,
-}
-
-impl Target {
-    /// Key of the object in its collection.
-    pub fn key(&self) -> Key {
-        (self.namespace.clone(), self.name.clone())
-    }
-
-    /// Whether the request goes through the status endpoint.
-    pub fn is_status(&self) -> bool {
-        self.subresource == "status"
-    }
-
-    /// Whether the resource has the subresource.
-    pub fn is_served(&self) -> bool {
-        self.subresource.is_empty() || (self.is_status() && self.resource.has_status)
-    }
-
-    /// 404 for the object.
-    pub fn not_found(&self) -> ApiError {
-        self.resource.not_found(&self.name)
-    }
-}
 
 /// Work that real controllers do some time after a write.
 #[derive(Debug, Clone)]

@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::crd;
-use super::machine::{Machine, Target, seconds, stored};
+use super::machine::{Machine, seconds, stored};
 use super::metadata;
 use super::status::ApiError;
-use super::store::Key;
+use super::target::Target;
 use crate::domain::time::Timestamp;
 
 impl Machine {
@@ -89,22 +89,5 @@ impl Machine {
         }
         self.erase(&target.resource.collection, &target.key(), now);
         Ok(())
-    }
-}
-
-impl Target {
-    /// Key of `object` as a member of this target's collection.
-    pub(super) fn key_of(&self, object: &Value) -> Key {
-        let text = |member| {
-            metadata::text(object, member)
-                .unwrap_or_default()
-                .to_owned()
-        };
-        let namespace = if self.resource.namespaced {
-            text("namespace")
-        } else {
-            String::new()
-        };
-        (namespace, text("name"))
     }
 }

@@ -2,15 +2,14 @@
 
 use std::borrow::Cow;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::machine::{Machine, Target, served};
+use super::machine::{Machine, served};
 use super::selector::Selector;
 use super::status::{ApiError, Cause};
 use super::store::Key;
+use super::target::Target;
+use super::token::{Position, token};
 
 /// The query of a list.
 #[derive(Debug, Clone, Default)]
@@ -25,16 +24,6 @@ pub struct ListQuery {
     pub version: Option<String>,
     /// How exactly the version is meant.
     pub version_match: Option<String>,
-}
-
-/// The content of a continue token, in upstream's form.
-#[derive(Debug, Serialize, Deserialize)]
-struct Token {
-    v: String,
-    /// Version of the list; -1 for whatever is current.
-    rv: i64,
-    /// Key after which to go on.
-    start: String,
 }
 
 impl Machine {
@@ -103,11 +92,8 @@ impl Machine {
                 let message = "specifying resource version is not allowed when using continue";
                 return Err(ApiError::bad_request(message));
             }
-            let token = parse_token(text)?;
-            let after = token.start.trim_end_matches('\0');
-            let (namespace, name) = after.split_once('/').unwrap_or(("", after));
-            let version = u64::try_from(token.rv).ok();
-            return Ok((version, Some((namespace.to_owned(), name.to_owned()))));
+            let Position { version, after } = Position::parse(text)?;
+            return Ok((version, Some(after)));
         }
         let forbidden = |detail: String| {
             let cause = Cause::rule("FieldValueForbidden", "resourceVersionMatch", &detail);
@@ -160,28 +146,6 @@ pub fn parse_version(text: &str) -> Result<u64, String> {
              invalid syntax"
         )
     })
-}
-
-fn token(version: i64, last: &Key) -> String {
-    let start = format!("{}/{}\0", last.0, last.1);
-    let token = Token {
-        v: "meta.k8s.io/v1".to_owned(),
-        rv: version,
-        start,
-    };
-    URL_SAFE_NO_PAD.encode(json!(token).to_string())
-}
-
-fn parse_token(text: &str) -> Result<Token, ApiError> {
-    let why = |why: String| {
-        ApiError::bad_request(format!(
-            "invalid continue token: continue key is not valid: {why}"
-        ))
-    };
-    let bytes = URL_SAFE_NO_PAD
-        .decode(text.trim_end_matches('='))
-        .map_err(|error| why(error.to_string()))?;
-    serde_json::from_slice(&bytes).map_err(|error| why(error.to_string()))
 }
 
 /// Items of a built-in list name neither kind nor version.

@@ -11,10 +11,10 @@ use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::machine::Target;
 use super::request::{Params, View};
 use super::shared::Shared;
 use super::status::ApiError;
+use super::target::Target;
 use super::watch::{Cursor, WatchEvent};
 
 /// Events per piece of the response: what a slow reader makes the server hold, besides the history.

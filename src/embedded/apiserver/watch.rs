@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::machine::{Machine, Target, served};
+use super::machine::{Machine, served};
 use super::read::parse_version;
 use super::resource::EVENTS;
 use super::selector::Selector;
 use super::status::ApiError;
+use super::target::Target;
 
 /// One line of a watch.
 #[derive(Debug, Clone)]

@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 use super::accept::{accept, check_applied, patched};
 use super::commit::Write;
 use super::decode::Decoded;
-use super::machine::{Machine, Target};
+use super::machine::Machine;
 use super::managed;
 use super::metadata;
 use super::status::{ApiError, Cause};
+use super::target::Target;
 use crate::domain::time::Timestamp;
 
 /// What happens to members that the schema does not know.
