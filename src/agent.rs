@@ -15,6 +15,7 @@ use crate::agent::work::Work;
 use crate::domain::plan::Plan;
 use crate::domain::quantity::Bandwidth;
 use crate::domain::signal::Signal;
+use crate::domain::time::Timestamp;
 use crate::engine::node::Limits;
 use crate::port::{BlobSource, Clock, ContainerRuntime, RuntimeError};
 use crate::telemetry::admin::Gate;
@@ -27,6 +28,9 @@ mod report;
 mod status;
 mod watch;
 mod work;
+
+/// A node counts as new for so long, as in the controller's model (`window_s`).
+pub const NEWCOMER: Duration = Duration::from_mins(10);
 
 /// Plans that may wait for the loop; it takes them in microseconds.
 const SEEN: usize = 64;
@@ -71,6 +75,8 @@ pub enum AgentError {
 /// What a watch saw.
 #[derive(Clone, Debug)]
 pub(crate) enum Seen {
+    /// When the Node object was made.
+    Born(Timestamp),
     /// The pool's plan, or that there is none.
     Pool(Option<Plan>),
     /// The node's own plan with the generation of its object, or that there is none.

@@ -136,6 +136,8 @@ pub struct Agent {
     pub bandwidth_limit: Option<Bandwidth>,
     /// Most bytes that fetched layers may take on the node's disk.
     pub disk_budget: ByteSize,
+    /// How long an image stays that no plan names any more, if its room is not needed.
+    pub linger: Duration,
     /// Address of the admin server.
     pub listen: SocketAddr,
 }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::{Options, Seen};
 use crate::api::{ConvertError, NodePrefetch, PoolPrefetch, pool_object_name};
 use crate::domain::plan::Plan;
+use crate::source::kubernetes::objects::instant;
 
 /// Watches until `end`; an API server that is away is asked again and again, with pauses.
 pub(super) fn watch(
@@ -26,14 +27,13 @@ pub(super) fn watch(
     let (client, node) = (options.client.clone(), options.node.clone());
     let labels = options.pool_labels.clone();
     let (pool, known) = watch::channel(options.pool.clone());
-    let fixed = options.pool.is_some();
     let own = own(one(client.clone(), &node), tell.clone());
-    let labelled = labelled(client.clone(), node, pool, (labels, fixed));
+    let object = object(client.clone(), node, pool, labels, tell.clone());
     let pools = pools(client, known, tell);
     async move {
         tokio::select! {
             () = end.cancelled() => {}
-            ((), (), ()) = async { tokio::join!(own, pools, labelled) } => {}
+            ((), (), ()) = async { tokio::join!(own, pools, object) } => {}
         }
     }
 }
@@ -48,26 +48,34 @@ async fn own(states: impl Stream<Item = Option<NodePrefetch>>, tell: mpsc::Sende
     }
 }
 
-async fn labelled(
+/// Follows the Node object: when it was made, and (unless that is known) its pool.
+async fn object(
     client: Client,
     node: String,
     pool: watch::Sender<Option<String>>,
-    (labels, fixed): (Vec<String>, bool),
+    labels: Vec<String>,
+    tell: mpsc::Sender<Seen>,
 ) {
-    if fixed {
-        return future::pending().await;
-    }
+    let fixed = pool.borrow().is_some();
     let mut states = pin!(one::<Node>(client, &node));
+    let mut born = None;
     while let Some(object) = states.next().await {
+        let Some(node) = object else { continue };
+        let made = instant(node.metadata.creation_timestamp.as_ref());
+        if let Some(at) = made.filter(|_| made != born) {
+            born = made;
+            if tell.send(Seen::Born(at)).await.is_err() {
+                return;
+            }
+        }
         // Known pools stay known: a Node that loses its label keeps its plan.
-        let Some(found) = object.and_then(|node| pool_of(&node, &labels)) else {
-            continue;
-        };
-        pool.send_if_modified(|known| {
-            let changed = known.as_ref() != Some(&found);
-            *known = Some(found);
-            changed
-        });
+        if let Some(found) = pool_of(&node, &labels).filter(|_| !fixed) {
+            pool.send_if_modified(|known| {
+                let changed = known.as_ref() != Some(&found);
+                *known = Some(found);
+                changed
+            });
+        }
     }
 }
 

@@ -180,6 +180,10 @@ impl Work {
     fn see(&mut self, seen: Seen) {
         let now = self.clock.now();
         match seen {
+            Seen::Born(at) => {
+                self.engine.input(Input::Born(at), now);
+                return;
+            }
             Seen::Pool(plan) => {
                 self.seen.1 = true;
                 self.plans.1.clone_from(&plan);

@@ -49,6 +49,8 @@ pub async fn run(_: Args, context: &Context) -> anyhow::Result<Exit> {
             back_off: Duration::from_secs(1),
             back_off_max: Duration::from_secs(60),
             attempts: 8,
+            newcomer: agent::NEWCOMER,
+            linger: agent.linger,
         },
         bandwidth: agent.bandwidth_limit,
         report_pause: Duration::from_secs(10),

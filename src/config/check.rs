@@ -112,6 +112,7 @@ pub(crate) fn agent(read: &mut Read) -> Agent {
         concurrency: raw.concurrency.0 as usize,
         bandwidth_limit: raw.bandwidth_limit.map(|rate| rate.0),
         disk_budget: raw.disk_budget.0,
+        linger: raw.linger.0,
         listen: address(read, "agent.listen", &raw.listen),
     }
 }

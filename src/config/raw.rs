@@ -204,6 +204,8 @@ pub struct RawAgent {
     pub bandwidth_limit: Option<Rate>,
     /// Most bytes that fetched layers may take on the node's disk.
     pub disk_budget: Size,
+    /// How long an image stays that no plan names any more, if its room is not needed.
+    pub linger: Span,
     /// Address of `/livez`, `/readyz` and `/metrics`.
     pub listen: String,
 }
@@ -355,6 +357,8 @@ impl Default for RawAgent {
             concurrency: Count(6),
             bandwidth_limit: None,
             disk_budget: gibibytes(20),
+            // As long as an unused byte has to prove itself in the scores (design section 7).
+            linger: Span(Duration::from_hours(1)),
             listen: "0.0.0.0:9465".into(),
         }
     }

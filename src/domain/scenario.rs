@@ -59,6 +59,8 @@ pub struct PoolWorld {
     pub unpack: Bandwidth,
     /// Bytes of images that a node may hold.
     pub disk: ByteSize,
+    /// Seconds from a pod's binding to the kubelet's look for its first image: a sandbox is made first.
+    pub sandbox_s: f64,
     /// Seconds that the kubelet spends on a pull beside the bytes (resolve, check, record).
     pub pull_overhead_s: f64,
     /// Seconds from the Node object to a running agent (a DaemonSet pod has to start too).

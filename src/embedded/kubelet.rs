@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::image::{Digest, ImageManifest, ImageRef, Layer};
 use crate::domain::outcome::PodOutcome;
+use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::embedded::machine::{Looks, Machine};
 use crate::port::{BlobSource, BlobWanted, Clock, FetchError, RuntimeError};
@@ -37,6 +38,8 @@ pub struct Options {
     pub source: Arc<dyn BlobSource>,
     /// Scenario time.
     pub clock: Arc<dyn Clock>,
+    /// Scenario seconds from a pod's binding to the look for its first image.
+    pub sandbox: Duration,
     /// Scenario seconds that a pull costs beside its bytes.
     pub pull_overhead: Duration,
     /// Bytes (as they travel in the demo) that one core unpacks per scenario second.
@@ -92,9 +95,12 @@ impl Kubelet {
         Self { options, queue }
     }
 
-    /// Brings a bound pod's images; `None` when one of them cannot be had.
+    /// Brings a bound pod's images; `None` when one of them cannot be had. Dropping it takes the
+    /// pod's pull out of the queue; one that runs goes on.
     pub async fn bring(&self, order: PodOrder) -> Option<PodOutcome> {
         let bound = self.options.clock.now();
+        let made = bound + self.options.sandbox;
+        self.options.clock.sleep_until(made).await;
         let mut warm = true;
         for (image, manifest) in order.images {
             if self.options.machine.take(&image) {
@@ -140,6 +146,10 @@ impl Kubelet {
 
 async fn pull_one_by_one(options: Arc<Options>, mut pulls: mpsc::Receiver<Pull>) {
     while let Some(pull) = pulls.recv().await {
+        // The pod was deleted while it waited for its turn.
+        if pull.done.is_closed() {
+            continue;
+        }
         let mut whole = false;
         for attempt in 0..TRIES {
             match options.pull(&pull.image, &pull.manifest).await {
@@ -162,10 +172,17 @@ async fn pull_one_by_one(options: Arc<Options>, mut pulls: mpsc::Receiver<Pull>)
 
 impl Options {
     async fn pull(&self, image: &ImageRef, manifest: &ImageManifest) -> Result<(), PullError> {
+        // Also between its layers: the agent begins nothing speculative while a pod waits for a pull.
+        self.machine.foreground(&manifest.digest, true);
+        let pulled = self.pull_now(image, manifest).await;
+        self.machine.foreground(&manifest.digest, false);
+        pulled
+    }
+
+    async fn pull_now(&self, image: &ImageRef, manifest: &ImageManifest) -> Result<(), PullError> {
         let begun = self.clock.now();
         if !self.machine.has_image(image) {
-            let raw = self.source.manifest(image, &manifest.digest).await?;
-            self.store_small(&raw.digest, raw.bytes).await?;
+            self.manifest(image, &manifest.digest).await?;
         }
         self.clock.sleep_until(begun + self.pull_overhead).await;
         if self.machine.has_image(image) {
@@ -207,22 +224,13 @@ impl Options {
 
     /// Fetches one layer unless it is there; `true` where it still has to be unpacked.
     async fn layer(&self, image: ImageRef, layer: Layer) -> Result<(Layer, bool), PullError> {
-        let mut version = self.machine.version();
-        loop {
-            version.mark_unchanged();
-            match self.machine.looks(&layer.digest) {
-                Looks::Present => return Ok((layer, false)),
-                // The agent is bringing it: containerd's ingest lock makes the pull wait.
-                Looks::Arriving => {
-                    let _ = version.changed().await;
-                }
-                Looks::Missing => break,
-            }
+        if !self.is_ours(&layer.digest).await {
+            return Ok((layer, false));
         }
         self.machine.foreground(&layer.digest, true);
         let fetched = self.fetch(&image, &layer).await;
         if fetched.is_err() {
-            self.machine.foreground(&layer.digest, false);
+            self.release(&layer.digest);
         }
         fetched.map(|()| (layer, true))
     }
@@ -254,18 +262,48 @@ impl Options {
         let takes = Duration::from_secs_f64(layer.size.0 as f64 / self.unpack_bytes_per_s);
         self.clock.sleep_until(self.clock.now() + takes).await;
         self.machine.unpacked(&layer.digest);
-        self.machine.foreground(&layer.digest, false);
+        self.release(&layer.digest);
         // The ledger may be closed already.
         let _ = self.landed.send((layer.digest.clone(), layer.size.0));
     }
 
-    async fn store_small(&self, digest: &Digest, bytes: bytes::Bytes) -> Result<(), PullError> {
-        let size = crate::domain::quantity::ByteSize(bytes.len() as u64);
+    fn release(&self, layer: &Digest) {
+        self.machine.foreground(layer, false);
+        self.machine.let_go(layer);
+    }
+
+    /// Claims a blob; false where somebody else has brought it, after waiting for who is bringing it:
+    /// containerd's ingest lock makes pulls wait in the same way.
+    async fn is_ours(&self, digest: &Digest) -> bool {
+        let mut version = self.machine.version();
+        loop {
+            version.mark_unchanged();
+            match self.machine.claim(digest) {
+                Looks::Present => return false,
+                Looks::Missing => return true,
+                // Fails only when the machine is gone, and this holds it.
+                Looks::Arriving => drop(version.changed().await),
+            }
+        }
+    }
+
+    async fn manifest(&self, image: &ImageRef, digest: &Digest) -> Result<(), PullError> {
+        if self.is_ours(digest).await {
+            let stored = self.store_manifest(image, digest).await;
+            self.machine.let_go(digest);
+            stored?;
+        }
+        Ok(())
+    }
+
+    async fn store_manifest(&self, image: &ImageRef, digest: &Digest) -> Result<(), PullError> {
+        let raw = self.source.manifest(image, digest).await?;
+        let size = ByteSize(raw.bytes.len() as u64);
         let mut writer = self.machine.layout().open(digest, Some(size)).await?;
         if writer.offset() > 0 {
             writer.restart().await?;
         }
-        writer.write(bytes).await?;
+        writer.write(raw.bytes).await?;
         writer.commit().await?;
         Ok(())
     }

@@ -34,6 +34,8 @@ pub struct Machine {
 struct State {
     present: BTreeMap<Digest, Bringer>,
     arriving: BTreeSet<Digest>,
+    /// Layers that the kubelet fetches or unpacks, and manifests of images that it pulls.
+    foreground: BTreeSet<Digest>,
     /// Usable images; those that the agent recorded with their manifest.
     images: BTreeMap<ImageRef, Option<Digest>>,
     /// Images that a container was made from: no garbage collection takes them.
@@ -83,16 +85,27 @@ impl Machine {
             .extend(layers.into_iter().map(|layer| (layer, Bringer::Kubelet)));
     }
 
-    /// Whether the blob is there, and otherwise whether somebody is bringing it.
-    pub fn looks(&self, digest: &Digest) -> Looks {
-        let state = self.state();
+    /// Whether the blob is there, and otherwise whether somebody is bringing it. Where nobody does,
+    /// whoever asks is from now on, until [`Machine::let_go`].
+    pub fn claim(&self, digest: &Digest) -> Looks {
+        let mut state = self.state();
         if state.present.contains_key(digest) {
             Looks::Present
-        } else if state.arriving.contains(digest) {
-            Looks::Arriving
-        } else {
+        } else if state.arriving.insert(digest.clone()) {
             Looks::Missing
+        } else {
+            Looks::Arriving
         }
+    }
+
+    /// Ends a claim, whether the blob came or not.
+    pub fn let_go(&self, digest: &Digest) {
+        self.state().arriving.remove(digest);
+        self.changed(None);
+    }
+
+    fn has_blob(&self, digest: &Digest) -> bool {
+        self.state().present.contains_key(digest)
     }
 
     /// Changes whenever anything on the disk does.
@@ -100,13 +113,14 @@ impl Machine {
         self.version.subscribe()
     }
 
-    /// Announces that the kubelet fetches this blob itself from now on, or has stopped to.
+    /// Announces that the kubelet brings this blob (or, by its manifest, this image) itself from now
+    /// on, or has stopped to.
     pub fn foreground(&self, digest: &Digest, active: bool) {
         let mut state = self.state();
         if active {
-            state.arriving.insert(digest.clone());
+            state.foreground.insert(digest.clone());
         } else {
-            state.arriving.remove(digest);
+            state.foreground.remove(digest);
         }
         drop(state);
         self.changed(Some(RuntimeChange::Foreground {
@@ -186,7 +200,11 @@ impl ContainerRuntime for AgentSide {
     fn inventory(&self) -> BoxFuture<'_, Result<Vec<Digest>, RuntimeError>> {
         async {
             let mut blobs = self.0.layout.inventory().await?;
-            blobs.extend(self.0.state().present.keys().cloned());
+            let state = self.0.state();
+            // What the kubelet has fetched counts when it is unpacked.
+            blobs.retain(|blob| !state.arriving.contains(blob));
+            blobs.extend(state.present.keys().cloned());
+            drop(state);
             blobs.sort();
             blobs.dedup();
             Ok(blobs)
@@ -207,17 +225,15 @@ impl ContainerRuntime for AgentSide {
         size: Option<ByteSize>,
     ) -> BoxFuture<'a, Result<Box<dyn BlobWriter>, RuntimeError>> {
         async move {
-            if self.0.looks(digest) == Looks::Arriving {
+            if self.0.claim(digest) == Looks::Arriving {
                 return Err(RuntimeError::Busy(digest.clone()));
             }
-            let inner = self.0.layout.open(digest, size).await?;
-            self.0.state().arriving.insert(digest.clone());
-            self.0.changed(None);
-            let unpacking = Rate::new(self.0.unpack_bytes_per_s);
             let claim = Claim {
                 machine: self.0.clone(),
                 digest: digest.clone(),
             };
+            let inner = self.0.layout.open(digest, size).await?;
+            let unpacking = Rate::new(self.0.unpack_bytes_per_s);
             Ok(Box::new(Unpacking {
                 inner,
                 unpacking,
@@ -239,7 +255,7 @@ impl ContainerRuntime for AgentSide {
             match self.0.layout.record(image, digest).await {
                 // A layer that was on the node before the play began has no blob in the layout.
                 Err(RuntimeError::Incomplete { missing, .. })
-                    if self.0.looks(&missing) == Looks::Present => {}
+                    if self.0.has_blob(&missing) => {}
                 other => other?,
             }
             self.0.usable(image, Some(digest.clone()));
@@ -266,7 +282,14 @@ impl ContainerRuntime for AgentSide {
     }
 
     fn changes(&self) -> BoxStream<'static, RuntimeChange> {
-        stream::unfold(self.0.changes.subscribe(), |mut changes| async move {
+        // An agent that starts in the middle of a pull has to hear of it too.
+        let state = self.0.state();
+        let active = |digest: &Digest| RuntimeChange::Foreground {
+            digest: digest.clone(),
+            active: true,
+        };
+        let begun: Vec<RuntimeChange> = state.foreground.iter().map(active).collect();
+        let later = stream::unfold(self.0.changes.subscribe(), |mut changes| async move {
             loop {
                 match changes.recv().await {
                     Ok(change) => return Some((change, changes)),
@@ -274,8 +297,9 @@ impl ContainerRuntime for AgentSide {
                     Err(broadcast::error::RecvError::Closed) => return None,
                 }
             }
-        })
-        .boxed()
+        });
+        drop(state);
+        stream::iter(begun).chain(later).boxed()
     }
 }
 
@@ -294,8 +318,7 @@ struct Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.machine.state().arriving.remove(&self.digest);
-        self.machine.changed(None);
+        self.machine.let_go(&self.digest);
     }
 }
 
@@ -317,7 +340,14 @@ impl BlobWriter for Unpacking {
     }
 
     fn suspend(self: Box<Self>) -> BoxFuture<'static, Result<(), RuntimeError>> {
-        self.inner.suspend()
+        async move {
+            let Self { inner, claim, .. } = *self;
+            let suspended = inner.suspend().await;
+            // Only now can somebody else open it.
+            drop(claim);
+            suspended
+        }
+        .boxed()
     }
 
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<(), RuntimeError>> {

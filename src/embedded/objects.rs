@@ -108,7 +108,8 @@ pub fn workload(workload: &Workload, at: Timestamp) -> Option<Value> {
         ),
         "DaemonSet" => (
             json!({"selector": selector, "template": template}),
-            json!({"desiredNumberScheduled": replicas, "updatedNumberScheduled": updated}),
+            json!({"desiredNumberScheduled": replicas, "currentNumberScheduled": replicas,
+                "updatedNumberScheduled": updated}),
         ),
         "Job" => (
             json!({"parallelism": replicas, "suspend": workload.idle, "template": template}),

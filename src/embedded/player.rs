@@ -204,6 +204,10 @@ impl Player {
     }
 
     /// Creates the object or brings it to this state, status included; returns its uid.
+    ///
+    /// A pod is patched, for binding it is not the same write as making it. All others are replaced
+    /// whole: a merge patch would keep members that the new state no longer has (an HPA's
+    /// `ScalingLimited` for one).
     async fn put(&mut self, mut object: Value) -> Result<String, kube::Error> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let (kind, namespace) = (
@@ -217,25 +221,41 @@ impl Player {
             metadata.remove("uid");
             metadata.remove("creationTimestamp");
         }
+        let new = self.known.insert(format!("{kind}/{namespace}/{name}"));
+        // A Node keeps the status that its kubelet registers it with; all others begin without.
         let status = object
             .as_object_mut()
+            .filter(|_| !(new && kind == "Node"))
             .and_then(|members| members.remove("status"));
-        let live = if self.known.insert(format!("{kind}/{namespace}/{name}")) {
-            let new = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
-            api.create(&PostParams::default(), &new).await?
-        } else {
-            if kind == "Pod" && object["spec"]["schedulingGates"].is_null() {
+        let parameters = PostParams::default();
+        let mut live = if new {
+            api.create(&parameters, &read(object)?).await?
+        } else if kind == "Pod" {
+            if object["spec"]["schedulingGates"].is_null() {
                 object["spec"]["schedulingGates"] = Value::Null;
             }
             api.patch(&name, &PatchParams::default(), &Patch::Merge(&object))
                 .await?
+        } else {
+            api.replace(&name, &parameters, &read(object)?).await?
         };
-        if let Some(status) = status {
+        let uid = live.uid().unwrap_or_default();
+        let Some(mut status) = status else {
+            return Ok(uid);
+        };
+        if kind == "Pod" {
             let patch = json!({"status": status});
             api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch))
                 .await?;
+        } else {
+            // The controllers of the recording had seen what they tell of. (Kinds that have no such
+            // member drop it.)
+            status["observedGeneration"] = json!(live.metadata.generation);
+            live.data["status"] = status;
+            live.metadata.resource_version = None;
+            api.replace_status(&name, &parameters, &live).await?;
         }
-        Ok(live.uid().unwrap_or_default())
+        Ok(uid)
     }
 
     /// Recordings begin in clusters that have their namespaces already.
@@ -244,7 +264,7 @@ impl Player {
             return;
         }
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-        if let Ok(new) = serde_json::from_value(object) {
+        if let Ok(new) = read(object) {
             // One that is there already is as good.
             let _ = self
                 .api("Namespace", "")
@@ -310,6 +330,10 @@ impl Player {
         // Nobody listens any more once the stage is being cleared.
         let _ = self.cues.send(cue);
     }
+}
+
+fn read(object: Value) -> Result<DynamicObject, kube::Error> {
+    serde_json::from_value(object).map_err(kube::Error::SerdeError)
 }
 
 fn split(name: &str) -> (&str, &str) {

@@ -29,13 +29,21 @@ pub struct Limits {
     pub back_off_max: Duration,
     /// Failures after which a blob is given up until the plan changes.
     pub attempts: u32,
+    /// So long after its birth a node follows its pool's plan, while it has none of its own: later
+    /// entries are for nodes that are still to come.
+    pub newcomer: Duration,
+    /// So long an image stays that no plan names any more, if nothing needs its room: a wish that was
+    /// withdrawn is often wished again, and its bytes are paid for.
+    pub linger: Duration,
 }
 
 /// Something that happened to the node.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// The pool's plan: followed until the node has its own. A driver gives it only to a node that is
-    /// new: it is made for those to come.
+    /// When the Node object was made. Until this is known the node is taken for a new one: its agent
+    /// was there first.
+    Born(Timestamp),
+    /// The pool's plan: followed by a new node until it has its own.
     PoolPlan(Option<Plan>),
     /// The node's own plan.
     NodePlan(Option<Plan>),
@@ -103,8 +111,8 @@ pub enum Effect {
         /// manifest digest
         digest: Digest,
     },
-    /// No entry names this manifest any more (expired, withdrawn): release what only it needed and
-    /// no container uses. What is left is told with [`Input::Inventory`].
+    /// No entry has named this manifest for long (expired, withdrawn), or its room is needed: release
+    /// what only it needed and no container uses. What is left is told with [`Input::Inventory`].
     Release(Digest),
 }
 
@@ -144,12 +152,17 @@ pub enum Phase {
 #[derive(Debug)]
 pub struct NodeEngine {
     limits: Limits,
+    born: Option<Timestamp>,
     pool_plan: Option<Plan>,
     node_plan: Option<Plan>,
     plans_changed: bool,
     /// Live entries of the plan that counts, as of the last step, in the order of transfer.
     entries: Vec<PlanEntry>,
     manifests: BTreeMap<Digest, ImageManifest>,
+    /// Manifests that no entry names any more, and since when: their bytes may still be there.
+    lingering: BTreeMap<Digest, Timestamp>,
+    /// A release was asked for, and no inventory has told yet what it brought.
+    releasing: bool,
     present: BTreeSet<Digest>,
     /// Blobs that were brought for a plan and are still there: they fill the disk budget.
     brought: BTreeMap<Digest, ByteSize>,
@@ -184,11 +197,14 @@ impl NodeEngine {
         });
         Self {
             limits,
+            born: None,
             pool_plan: None,
             node_plan: None,
             plans_changed: false,
             entries: Vec::new(),
             manifests: BTreeMap::new(),
+            lingering: BTreeMap::new(),
+            releasing: false,
             present: BTreeSet::new(),
             brought: BTreeMap::new(),
             recorded: BTreeSet::new(),
@@ -205,6 +221,9 @@ impl NodeEngine {
     /// Takes in what happened; `step` says what follows from it.
     pub fn input(&mut self, input: Input, now: Timestamp) {
         match input {
+            Input::Born(at) => {
+                self.plans_changed |= self.born.replace(at) != Some(at);
+            }
             Input::PoolPlan(plan) => self.take_plan(plan, |engine| &mut engine.pool_plan),
             Input::NodePlan(plan) => self.take_plan(plan, |engine| &mut engine.node_plan),
             Input::Inventory(digests) => self.take_inventory(digests),
@@ -248,14 +267,15 @@ impl NodeEngine {
 
     /// What the driver has to do now; asking again without new input gives nothing.
     pub fn step(&mut self, now: Timestamp) -> Vec<Effect> {
-        let mut effects = self.merge_plans(now);
+        let mut effects = Vec::new();
+        self.merge_plans(now);
         self.ask_manifests(now, &mut effects);
         let demand = self.demand();
         self.cancel_unwanted(&demand, &mut effects);
         self.start_transfers(&demand, now, &mut effects);
         self.ask_records(now, &mut effects);
-        let expiry = self.entries.iter().map(|entry| entry.expires).min();
-        self.wake_at = expiry.into_iter().chain(self.troubles.next_end(now)).min();
+        self.release(&demand, now, &mut effects);
+        self.wake_at = self.next_wake(now);
         effects
     }
 
@@ -290,6 +310,7 @@ impl NodeEngine {
     }
 
     fn take_inventory(&mut self, digests: Vec<Digest>) {
+        self.releasing = false;
         self.present = digests.into_iter().collect();
         let present = &self.present;
         self.brought.retain(|digest, _| present.contains(digest));
@@ -317,21 +338,52 @@ impl NodeEngine {
         }
     }
 
+    /// When time alone changes something: an entry expires, the node is no newcomer any more, a rest
+    /// ends, an image has lingered long enough.
+    fn next_wake(&self, now: Timestamp) -> Option<Timestamp> {
+        let expiry = self.entries.iter().map(|entry| entry.expires).min();
+        let lingered = self.lingering.values().min();
+        let others = [
+            self.newcomer_until().filter(|until| *until > now),
+            self.troubles.next_end(now),
+            lingered.map(|since| *since + self.limits.linger),
+        ];
+        expiry.into_iter().chain(others.into_iter().flatten()).min()
+    }
+
+    /// When the node stops following its pool's plan; missing where it does not follow it.
+    fn newcomer_until(&self) -> Option<Timestamp> {
+        let follows = self.pool_plan.is_some() && self.node_plan.is_none();
+        let born = self.born.filter(|_| follows);
+        born.map(|at| at + self.limits.newcomer)
+    }
+
     /// Renews `entries` when a plan changed or an entry expired; forgets what no entry needs.
-    fn merge_plans(&mut self, now: Timestamp) -> Vec<Effect> {
+    fn merge_plans(&mut self, now: Timestamp) {
         let expired = self.entries.iter().any(|entry| entry.expires <= now);
-        if !self.plans_changed && !expired {
-            return Vec::new();
+        let settled = self.newcomer_until().is_some_and(|until| until <= now);
+        if !self.plans_changed && !expired && !settled {
+            return;
         }
         self.plans_changed = false;
         let old = std::mem::take(&mut self.entries);
-        self.entries = merged(self.node_plan.as_ref(), self.pool_plan.as_ref(), now);
+        let pool_plan = self.pool_plan.as_ref().filter(|_| !settled);
+        self.entries = merged(self.node_plan.as_ref(), pool_plan, now);
         let live: BTreeSet<&Digest> = self.entries.iter().map(|entry| &entry.digest).collect();
         self.manifests_asked.retain(|digest| live.contains(digest));
         self.records_asked
             .retain(|(digest, _)| live.contains(digest));
-        self.recorded.retain(|(digest, _)| live.contains(digest));
-        self.manifests.retain(|digest, _| live.contains(digest));
+        for entry in old {
+            if !live.contains(&entry.digest) {
+                self.lingering.entry(entry.digest).or_insert(now);
+            }
+        }
+        self.lingering.retain(|digest, _| !live.contains(digest));
+        let lingering = &self.lingering;
+        self.recorded
+            .retain(|(digest, _)| live.contains(digest) || lingering.contains_key(digest));
+        self.manifests
+            .retain(|digest, _| live.contains(digest) || lingering.contains_key(digest));
         let layers: BTreeSet<&Digest> = self
             .manifests
             .values()
@@ -339,12 +391,29 @@ impl NodeEngine {
             .collect();
         self.troubles
             .retain(|digest| live.contains(digest) || layers.contains(digest));
-        let gone: BTreeSet<&Digest> = old
+    }
+
+    /// Gives up images that no plan names: after their time, or the oldest one when a planned image
+    /// has no room. One at a time: how much room it made is told with the next inventory.
+    fn release(&mut self, demand: &Demand, now: Timestamp, effects: &mut Vec<Effect>) {
+        let over = |since: Timestamp| since + self.limits.linger <= now;
+        let mut given_up: Vec<Digest> = self
+            .lingering
             .iter()
-            .map(|entry| &entry.digest)
-            .filter(|digest| !live.contains(digest))
+            .filter(|(_, since)| over(**since))
+            .map(|(digest, _)| digest.clone())
             .collect();
-        gone.into_iter().cloned().map(Effect::Release).collect()
+        if given_up.is_empty() && !demand.left_out.is_empty() && !self.releasing {
+            let oldest = self.lingering.iter().min_by_key(|(_, since)| **since);
+            given_up.extend(oldest.map(|(digest, _)| digest.clone()));
+        }
+        self.releasing |= !given_up.is_empty();
+        for digest in given_up {
+            self.lingering.remove(&digest);
+            self.manifests.remove(&digest);
+            self.recorded.retain(|(of, _)| *of != digest);
+            effects.push(Effect::Release(digest));
+        }
     }
 
     fn ask_manifests(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {

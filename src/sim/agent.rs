@@ -12,6 +12,9 @@ use crate::sim::kubelet::Disk;
 /// Blobs that an agent has in transfer at once (`docs/transfer-model.md`).
 pub const CONCURRENCY: usize = 4;
 
+/// How long an agent follows its pool's plan: as in the controller's model (`window_s`).
+const NEWCOMER: Duration = Duration::from_mins(10);
+
 /// What the agent does next; the world carries it out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AgentAct {
@@ -68,6 +71,8 @@ impl Agent {
             back_off: Duration::from_secs(1),
             back_off_max: Duration::from_mins(1),
             attempts: 10,
+            newcomer: NEWCOMER,
+            linger: Duration::MAX,
         })))
     }
 

@@ -35,9 +35,6 @@ const START_DELAY: Duration = Duration::from_secs(1);
 /// One manifest's round trip over the node's link.
 const MANIFEST_DELAY: Duration = Duration::from_millis(5);
 
-/// The pool's plan is for coming nodes: an agent follows it for so long after its node joined.
-const POOL_PLAN_FOR: Duration = Duration::from_mins(10);
-
 /// A controller that asks to be woken at once is woken after this.
 const WAKE_STEP: Duration = Duration::from_millis(10);
 
@@ -66,11 +63,12 @@ pub struct Stage<'a> {
 #[derive(Debug)]
 enum Event {
     Bound(PodId),
+    /// A pod has its sandbox: its images are looked for.
+    Sandbox(PodId),
     PodGone(PodId),
     NodeGone(NodeId),
     AgentUp(NodeId),
     AgentWake(NodeId),
-    PoolPlanEnds(NodeId),
     OverheadOver(NodeId),
     Unpacked(NodeId, LayerId),
     Manifest(NodeId, crate::domain::image::Digest),
@@ -161,10 +159,6 @@ impl<'a> World<'a> {
         };
         if served {
             self.queue.push(up, Event::AgentUp(node));
-            if fact.new {
-                let end = fact.joined + POOL_PLAN_FOR;
-                self.queue.push(end, Event::PoolPlanEnds(node));
-            }
         }
         if let Some(removed) = fact.removed {
             self.queue.push(removed, Event::NodeGone(node));
@@ -212,6 +206,7 @@ impl<'a> World<'a> {
     fn happens(&mut self, event: Event) {
         match event {
             Event::Bound(pod) => self.pod_bound(pod),
+            Event::Sandbox(pod) => self.sandbox_made(pod),
             Event::PodGone(pod) => {
                 let node = self.stage.facts.pods[pod].node;
                 self.machines[node].kubelet.gone(pod);
@@ -221,7 +216,6 @@ impl<'a> World<'a> {
             Event::AgentWake(node) => {
                 self.touched.insert(node);
             }
-            Event::PoolPlanEnds(node) => self.tell_agent(node, Input::PoolPlan(None)),
             Event::OverheadOver(node) => self.overhead_over(node),
             Event::Unpacked(node, layer) => self.layer_unpacked(node, layer),
             Event::Manifest(node, digest) => self.manifest_came(node, &digest),
@@ -263,6 +257,7 @@ impl<'a> World<'a> {
         for effect in cluster.step(self.now) {
             match effect {
                 Effect::Publish(plan) => {
+                    tracing::trace!(plan = %serde_json::to_string(&plan).unwrap_or_default(), "made");
                     let target = plan.target.clone();
                     let event = Event::PlanArrives(target, Some(plan));
                     self.queue.push(self.now + PLAN_DELAY, event);
@@ -321,11 +316,7 @@ impl<'a> World<'a> {
                 self.notes.pool_plan(pool, plan.as_ref(), self.now);
                 for node in 0..facts.nodes.len() {
                     let fact = &facts.nodes[node];
-                    if fact.new
-                        && fact.pool == *pool
-                        && fact.joined <= self.now
-                        && self.now < fact.joined + POOL_PLAN_FOR
-                    {
+                    if fact.pool == *pool && fact.joined <= self.now {
                         self.tell_agent(node, Input::PoolPlan(plan.clone()));
                     }
                 }

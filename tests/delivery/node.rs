@@ -158,6 +158,8 @@ pub fn options(url: &str, layout: &Path, mirrors: &[String], origin: Option<Stri
             back_off: Duration::from_millis(50),
             back_off_max: Duration::from_secs(1),
             attempts: 20,
+            newcomer: Duration::from_hours(1),
+            linger: Duration::ZERO,
         },
         bandwidth: None,
         report_pause: Duration::from_secs(10),

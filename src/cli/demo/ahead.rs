@@ -27,7 +27,6 @@ use crate::controller;
 use crate::controller::lease::LeaseOptions;
 use crate::controller::metric::Instruments;
 use crate::domain::plan::Target;
-use crate::domain::quantity::ByteSize;
 use crate::domain::signal::{Fact, Signal};
 use crate::domain::time::Timestamp;
 use crate::domain::workload::WorkloadRef;
@@ -162,10 +161,12 @@ impl Ahead {
                 pool_labels: Vec::new(),
                 limits: NodeLimits {
                     concurrency: 4,
-                    disk: ByteSize(u64::MAX),
+                    disk: node.room,
                     back_off: Duration::from_secs(1),
                     back_off_max: Duration::from_secs(20),
                     attempts: 8,
+                    newcomer: agent::NEWCOMER,
+                    linger: Duration::MAX,
                 },
                 bandwidth: None,
                 report_pause: Duration::from_secs(10),
@@ -258,7 +259,7 @@ fn controller_options(
         step_interval: Duration::from_secs(1),
         // Plans may follow each other as fast as in the recording's own time.
         revision_gap: Duration::from_secs_f64(0.5 / scale),
-        model: Model::default(),
+        model: shrunk(Model::default(), house.around.scale.bytes),
         default_mode: PolicyMode::Observe,
         settings: Settings::default(),
         autoscaler_namespace: "kube-system".into(),
@@ -270,6 +271,17 @@ fn controller_options(
         instruments: Instruments::register(&mut Metrics::new("demo-controller")),
         ready: None,
     })
+}
+
+/// A model for bytes that are so many times smaller than the recording's: what they cost and where
+/// they fit stays what it is.
+fn shrunk(mut model: Model, by: u64) -> Model {
+    let by = by as f64;
+    model.price.second_bytes /= by;
+    model.price.rate /= by;
+    model.disk.fraction /= by;
+    model.disk.unknown_bytes = (model.disk.unknown_bytes as f64 / by) as u64;
+    model
 }
 
 /// Serves the recorded load over a Prometheus API and starts the source that asks for it.

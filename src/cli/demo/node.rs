@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::Pod;
@@ -15,16 +16,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::demo::ledger::Happening;
 use crate::domain::image::{ImageManifest, ImageRef};
+use crate::domain::quantity::ByteSize;
 use crate::domain::scenario::PoolWorld;
 use crate::domain::signal::NodeJoined;
 use crate::domain::time::Timestamp;
 use crate::embedded::kubelet::{self, Kubelet, PodOrder};
 use crate::embedded::link::{Link, Rate};
 use crate::embedded::machine::Machine;
+use crate::embedded::objects::seconds;
 use crate::port::Clock;
 use crate::registry::{self, Registry};
 use crate::runtime::oci_layout::OciLayout;
 use crate::store::{Durability, Store};
+
+/// From a pod's last image to the status that says that its containers run.
+const START_DELAY: Duration = Duration::from_secs(1);
 
 /// What all nodes of one run have in common.
 pub struct Surroundings {
@@ -54,6 +60,8 @@ pub struct Node {
     pub joined: NodeJoined,
     /// Its disk.
     pub machine: Arc<Machine>,
+    /// What its disk holds, in bytes that travel.
+    pub room: ByteSize,
     /// Registry client over its link, for kubelet and agent alike.
     pub source: Arc<Registry>,
     /// Ends everything of the node.
@@ -93,7 +101,8 @@ impl Node {
             machine: machine.clone(),
             source: source.clone(),
             clock: around.clock.clone(),
-            pull_overhead: std::time::Duration::from_secs_f64(world.pull_overhead_s),
+            sandbox: Duration::from_secs_f64(world.sandbox_s),
+            pull_overhead: Duration::from_secs_f64(world.pull_overhead_s),
             unpack_bytes_per_s: world.unpack.0 / around.scale.bytes as f64,
             ready: is_ready,
             landed,
@@ -124,6 +133,7 @@ impl Node {
         Ok(Self {
             joined,
             machine,
+            room: ByteSize(world.disk.0 / around.scale.bytes),
             source,
             stop,
             ready,
@@ -142,14 +152,27 @@ async fn follow_pods(around: Arc<Surroundings>, kubelet: Kubelet, node: String, 
     let pods: Api<Pod> = Api::all(around.client.clone());
     let bound = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
     let mut events = std::pin::pin!(watcher(pods, bound));
-    let mut seen = BTreeSet::new();
+    let mut seen = BTreeMap::new();
     loop {
         match events.try_next().await {
             Ok(Some(Event::Apply(pod) | Event::InitApply(pod))) => {
-                if seen.insert(pod.uid().unwrap_or_default()) {
+                let uid = pod.uid().unwrap_or_default();
+                if !seen.contains_key(&uid) {
                     let (around, kubelet) = (around.clone(), kubelet.clone());
                     let order = order(&pod, &around.catalogue, &arch);
-                    tokio::spawn(async move { start(&around, kubelet, order).await });
+                    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+                    let containers: Vec<_> = containers.map(|c| c.name.clone()).collect();
+                    let starting =
+                        tokio::spawn(
+                            async move { start(&around, kubelet, order, containers).await },
+                        );
+                    seen.insert(uid, starting.abort_handle());
+                }
+            }
+            // A pod that started in the recording is let start here too, however late it is.
+            Ok(Some(Event::Delete(pod))) if !around.recorded.contains(&full_name(&pod)) => {
+                if let Some(starting) = seen.get(&pod.uid().unwrap_or_default()) {
+                    starting.abort();
                 }
             }
             Ok(Some(Event::Delete(_) | Event::Init | Event::InitDone)) => {}
@@ -159,7 +182,12 @@ async fn follow_pods(around: Arc<Surroundings>, kubelet: Kubelet, node: String, 
     }
 }
 
-async fn start(around: &Surroundings, kubelet: Kubelet, order: PodOrder) {
+async fn start(
+    around: &Surroundings,
+    kubelet: Kubelet,
+    order: PodOrder,
+    containers: Vec<String>,
+) {
     let images: Vec<ImageRef> = order
         .images
         .iter()
@@ -169,23 +197,37 @@ async fn start(around: &Surroundings, kubelet: Kubelet, order: PodOrder) {
     let Some(outcome) = kubelet.bring(order).await else {
         return;
     };
+    if around.recorded.contains(&pod) {
+        let _ = around.ledger.send(Happening::PodReady { outcome, images });
+    }
+    // Containers are made and started: the replay takes a second for it too.
+    let started = around.clock.now() + START_DELAY;
+    around.clock.sleep_until(started).await;
     let (namespace, name) = pod.split_once('/').unwrap_or(("default", &pod));
     let api: Api<Pod> = Api::namespaced(around.client.clone(), namespace);
-    let status = json!({"status": {"phase": "Running",
+    let containers: Vec<_> = containers
+        .iter()
+        .map(|name| {
+            json!({"name": name, "started": true, "ready": true,
+                "state": {"running": {"startedAt": seconds(started)}}})
+        })
+        .collect();
+    let status = json!({"status": {"phase": "Running", "containerStatuses": containers,
         "conditions": [{"type": "PodScheduled", "status": "True"},
             {"type": "Ready", "status": "True"}]}});
     // The recording may have deleted the pod meanwhile.
     let _ = api
         .patch_status(name, &PatchParams::default(), &Patch::Merge(&status))
         .await;
-    if around.recorded.contains(&pod) {
-        let _ = around.ledger.send(Happening::PodReady { outcome, images });
-    }
+}
+
+fn full_name(pod: &Pod) -> String {
+    format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any())
 }
 
 /// What a kubelet has to bring for a pod, in its order: volumes, init containers, containers.
 fn order(pod: &Pod, catalogue: &BTreeMap<ImageRef, Vec<ImageManifest>>, arch: &str) -> PodOrder {
-    let name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
+    let name = full_name(pod);
     let Some(spec) = &pod.spec else {
         return PodOrder {
             pod: name,

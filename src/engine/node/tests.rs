@@ -26,6 +26,8 @@ fn limits() -> Limits {
         back_off: Duration::from_secs(1),
         back_off_max: Duration::from_secs(8),
         attempts: 10,
+        newcomer: HOUR,
+        linger: Duration::ZERO,
     }
 }
 
@@ -185,7 +187,7 @@ fn an_expired_entry_is_cancelled_then_released() {
     let effects = engine.step(end);
     assert_eq!(
         effects,
-        [Effect::Release(digest(1)), Effect::Cancel(digest(11))]
+        [Effect::Cancel(digest(11)), Effect::Release(digest(1))]
     );
     assert!(engine.progress().is_empty());
 }
@@ -229,6 +231,51 @@ fn the_pools_plan_is_followed_until_the_node_has_its_own() {
     engine.input(Input::NodePlan(None), now);
     engine.step(now);
     assert_eq!(order(&engine), [name(2), name(1)]);
+}
+
+#[test]
+fn a_node_that_is_no_newcomer_follows_no_pool_plan() {
+    let mut engine = NodeEngine::new(limits());
+    let born = Timestamp::ZERO;
+    engine.input(Input::Born(born), born);
+    let pool = vec![entry(1, Priority::Background, Timestamp::MAX)];
+    engine.input(Input::PoolPlan(Some(plan(pool.clone()))), born);
+    engine.step(born);
+    assert_eq!(engine.progress().len(), 1);
+    assert_eq!(engine.wake_at(), Some(born + HOUR));
+    engine.step(born + HOUR);
+    assert!(engine.progress().is_empty());
+    engine.input(Input::PoolPlan(Some(plan(pool))), born + HOUR);
+    engine.step(born + HOUR);
+    assert!(engine.progress().is_empty());
+}
+
+#[test]
+fn an_image_that_no_plan_names_any_more_stays_until_its_room_is_needed() {
+    let small = Limits {
+        disk: ByteSize(20),
+        linger: HOUR,
+        ..limits()
+    };
+    let first = entry(1, Priority::Pending, Timestamp::MAX);
+    let (mut engine, _) = planned(small, vec![(first.clone(), &[11])]);
+    let now = Timestamp::ZERO;
+    engine.input(fetched(11), now);
+    engine.step(now);
+    engine.input(Input::Recorded(digest(1)), now);
+    let mut wish = |entries: Vec<PlanEntry>, engine: &mut NodeEngine| {
+        engine.input(Input::NodePlan(Some(plan(entries))), now);
+        engine.input(Input::Manifest(manifest(2, &[12, 13])), now);
+        engine.step(now)
+    };
+    assert_eq!(wish(Vec::new(), &mut engine), []);
+    assert_eq!(wish(vec![first], &mut engine), [], "it is still recorded");
+    let other = entry(2, Priority::Pending, Timestamp::MAX);
+    let effects = wish(vec![other], &mut engine);
+    assert_eq!(effects, [Effect::Release(digest(1))]);
+    assert_eq!(engine.step(now), [], "until the inventory is told");
+    engine.input(Input::Inventory(Vec::new()), now);
+    assert_eq!(blobs_of(&engine.step(now)), [12, 13]);
 }
 
 /// A random plan: images with layers out of a small set, so that they share many.

@@ -40,6 +40,7 @@ impl Build {
             link: Bandwidth(LINK),
             unpack: Bandwidth(UNPACK),
             disk: ByteSize(1 << 40),
+            sandbox_s: 0.0,
             pull_overhead_s: OVERHEAD,
             agent_start_s: AGENT_START,
         };

@@ -63,7 +63,18 @@ impl World<'_> {
         let facts = self.stage.facts;
         let node = facts.pods[pod].node;
         self.notes.pod_bound(pod, facts);
-        self.ask_kubelet(node, |kubelet, here| kubelet.bound(pod, here));
+        let takes = facts.nodes[node].world.sandbox_s.max(0.0);
+        let made = self.now + Duration::from_secs_f64(takes);
+        self.queue.push(made, Event::Sandbox(pod));
+    }
+
+    pub(super) fn sandbox_made(&mut self, pod: PodId) {
+        let fact = &self.stage.facts.pods[pod];
+        let gone = fact.removed.is_some_and(|removed| removed <= self.now);
+        // As in the queue for pulls: one that started in the recording is let start here too.
+        if fact.started || !gone {
+            self.ask_kubelet(fact.node, |kubelet, here| kubelet.bound(pod, here));
+        }
     }
 
     pub(super) fn overhead_over(&mut self, node: NodeId) {
@@ -135,10 +146,9 @@ impl World<'_> {
             let active = true;
             agent.tell(Input::Foreground { digest, active }, self.now);
         }
-        if fact.new {
-            let plan = self.pool_plans.get(&fact.pool).cloned();
-            agent.tell(Input::PoolPlan(plan), self.now);
-        }
+        agent.tell(Input::Born(fact.joined), self.now);
+        let plan = self.pool_plans.get(&fact.pool).cloned();
+        agent.tell(Input::PoolPlan(plan), self.now);
         agent.tell(Input::NodePlan(machine.plan.clone()), self.now);
         machine.agent = Some(agent);
         self.touched.insert(node);
@@ -240,10 +250,15 @@ impl World<'_> {
                 }
                 Act::End(image) => self.pull_is(node, image, false),
                 Act::Ready { pod, warm } => {
-                    let ready = self.now;
+                    // A pod that finds everything has waited for its sandbox, for no image.
+                    let ready = if warm {
+                        facts.pods[pod].bound
+                    } else {
+                        self.now
+                    };
                     self.notes.pods[pod] = Some(PodNote { ready, warm });
                     if matches!(self.planner, Planner::Engine(_)) {
-                        self.queue.push(ready + START_DELAY, Event::Started(pod));
+                        self.queue.push(self.now + START_DELAY, Event::Started(pod));
                     }
                 }
             }
