@@ -246,6 +246,7 @@ impl Work {
                 size,
                 priority,
             } => {
+                tracing::debug!(node = self.node, %image, %digest, %size, ?priority, "fetching");
                 let order = Order {
                     image,
                     digest,
@@ -255,6 +256,7 @@ impl Work {
                 self.fetch(order, now);
             }
             Effect::Cancel(digest) => {
+                tracing::debug!(node = self.node, %digest, "no longer wanted");
                 // The entry stays until the task has suspended its blob.
                 if let Some(transfer) = self.transfers.get_mut(&digest) {
                     transfer.stop.cancel();

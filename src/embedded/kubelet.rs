@@ -95,6 +95,12 @@ impl Kubelet {
         Self { options, queue }
     }
 
+    /// Name of its node.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.options.node
+    }
+
     /// Brings a bound pod's images; `None` when one of them cannot be had. Dropping it takes the
     /// pod's pull out of the queue; one that runs goes on.
     pub async fn bring(&self, order: PodOrder) -> Option<PodOutcome> {

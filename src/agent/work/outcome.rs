@@ -79,6 +79,7 @@ impl Work {
                     from: moved.from.unwrap_or("disk").to_owned(),
                     seconds: account.map_or(0.0, |account| now.secs_since(account.since)),
                 };
+                tracing::debug!(node = self.node, %digest, %bytes, "layer is there");
                 self.signal(&digest, Fact::TransferFinished(finished));
                 self.tell(if cancelled {
                     Input::BlobPresent(digest)

@@ -59,6 +59,13 @@ pub enum Happening {
         /// when
         at: Timestamp,
     },
+    /// A pod that counts is bound to a node.
+    PodBound {
+        /// node
+        node: String,
+        /// what it will run
+        images: Vec<ImageRef>,
+    },
     /// A pod's images are all there.
     PodReady {
         /// pod, node, instants
@@ -101,9 +108,9 @@ pub struct NodeStory {
     /// Since when each image has been in a plan for it without a break.
     #[serde(skip)]
     planned: BTreeMap<ImageRef, Timestamp>,
-    /// Seconds before Ready at which used images had entered the plan for good.
-    #[serde(skip)]
-    leads: Vec<f64>,
+    /// Used images: when each had entered the plan for good, if it was in it when a pod that runs it
+    /// was bound for the first time.
+    uses: BTreeMap<ImageRef, Option<Timestamp>>,
     #[serde(skip)]
     used: BTreeSet<Digest>,
 }
@@ -175,6 +182,14 @@ impl Ledger {
                     digest,
                 });
             }
+            Happening::PodBound { node, images } => {
+                let story = self.node(node);
+                for image in images {
+                    let entered = story.planned.get(&image).copied();
+                    // Later pods find it there anyway.
+                    story.uses.entry(image).or_insert(entered);
+                }
+            }
             Happening::PodReady { outcome, images } => self.pod_ready(outcome, &images),
             Happening::Planned { target, images, at } => self.planned(target, images, at),
         }
@@ -220,7 +235,11 @@ impl Ledger {
             .nodes
             .values()
             .filter(|node| node.new)
-            .flat_map(|node| node.leads.clone())
+            .filter_map(|node| Some((node, node.ready?)))
+            .flat_map(|(node, ready)| {
+                let entered = node.uses.values().flatten();
+                entered.map(move |at| ready.secs_since(*at))
+            })
             .collect();
         leads.sort_by(f64::total_cmp);
         leads
@@ -250,37 +269,17 @@ impl Ledger {
             .collect();
         let node = self.node(name);
         node.used.extend(layers);
-        for image in images {
-            // The first use of an image on a node decides: later ones find it there anyway.
-            if let Some(entered) = node.planned.remove(image) {
-                node.leads.push(outcome.node_ready.secs_since(entered));
-            }
-        }
         node.pods.push(outcome);
     }
 
     fn planned(&mut self, target: Target, images: BTreeSet<ImageRef>, at: Timestamp) {
-        let keep = |plan: &mut BTreeMap<ImageRef, Timestamp>, images: &BTreeSet<ImageRef>| {
-            for image in images {
-                plan.entry(image.clone()).or_insert(at);
-            }
+        let plan = match target {
+            Target::Node(name) => &mut self.node(name).planned,
+            Target::Pool(name) => self.pool_plans.entry(name).or_default(),
         };
-        match target {
-            Target::Node(name) => {
-                let story = self.node(name);
-                let node_done: BTreeSet<Digest> =
-                    story.landed.iter().map(|l| l.digest.clone()).collect();
-                // An entry leaves a plan when it is withdrawn, but also when it has been fulfilled.
-                if node_done.is_empty() {
-                    story.planned.retain(|image, _| images.contains(image));
-                }
-                keep(&mut story.planned, &images);
-            }
-            Target::Pool(name) => {
-                let plan = self.pool_plans.entry(name).or_default();
-                plan.retain(|image, _| images.contains(image));
-                keep(plan, &images);
-            }
+        plan.retain(|image, _| images.contains(image));
+        for image in images {
+            plan.entry(image).or_insert(at);
         }
     }
 }
@@ -342,6 +341,13 @@ mod tests {
         }
     }
 
+    fn bound(name: &str) -> Happening {
+        Happening::PodBound {
+            node: "n".into(),
+            images: vec![image(name)],
+        }
+    }
+
     fn runs(name: &str) -> Happening {
         let outcome = PodOutcome {
             pod: "default/x".into(),
@@ -363,8 +369,11 @@ mod tests {
         ledger.note(planned(&["a"], 11.0));
         ledger.note(planned(&["b"], 12.0));
         ledger.note(planned(&["a", "b"], 15.0));
-        ledger.note(runs("a"));
-        ledger.note(runs("b"));
+        ledger.note(bound("a"));
+        ledger.note(bound("b"));
+        ledger.note(planned(&[], 30.0));
+        ledger.note(planned(&["a"], 31.0));
+        ledger.note(bound("a"));
         assert_eq!(ledger.leads(), vec![5.0, 8.0]);
     }
 

@@ -194,10 +194,15 @@ async fn start(
         .map(|(image, _)| image.clone())
         .collect();
     let pod = order.pod.clone();
+    let counts = around.recorded.contains(&pod);
+    if counts {
+        let (node, images) = (kubelet.node().to_owned(), images.clone());
+        let _ = around.ledger.send(Happening::PodBound { node, images });
+    }
     let Some(outcome) = kubelet.bring(order).await else {
         return;
     };
-    if around.recorded.contains(&pod) {
+    if counts {
         let _ = around.ledger.send(Happening::PodReady { outcome, images });
     }
     // Containers are made and started: the replay takes a second for it too.

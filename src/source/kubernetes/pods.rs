@@ -110,7 +110,9 @@ impl Translator {
         };
         if state.stage < Stage::Bound {
             state.stage = Stage::Bound;
+            // `False` is from before: whoever writes binding and condition apart is seen in between.
             let scheduled = condition(&pod.status.conditions, "PodScheduled");
+            let scheduled = scheduled.filter(|c| c.status == "True");
             let time = scheduled.and_then(|c| instant(c.last_transition_time.as_ref()));
             let bound = PodBound {
                 pod: pod_ref(&pod.metadata),
