@@ -21,6 +21,7 @@ pub mod man;
 pub mod render;
 pub mod replay;
 mod serve;
+mod sources;
 
 pub use exit::Exit;
 

@@ -60,6 +60,10 @@ pub struct Controller {
     pub pool_labels: Vec<String>,
     /// Model file; the one built in when absent.
     pub model: Option<PathBuf>,
+    /// Base URLs of caches, asked in order before the origin.
+    pub caches: Vec<String>,
+    /// Base URLs of registries that are not reached under their names.
+    pub origins: BTreeMap<String, String>,
     /// Name of the Lease object.
     pub lease_name: String,
     /// How long a silent leader stays leader; whole seconds, at least 3.

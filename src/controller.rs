@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, warn};
 
-use crate::api::{LoadQuery, PolicyMode};
+use crate::api::PolicyMode;
 use crate::controller::driver::Driver;
 use crate::controller::lease::{Elector, LeaseOptions, Seat};
 use crate::controller::metric::Instruments;
@@ -32,6 +32,7 @@ use crate::forecast::model::Model;
 use crate::port::{Clock, ImageResolver};
 use crate::source::kubernetes::Settings;
 use crate::source::kubernetes::watch::{WatchOptions, watch_cluster};
+use crate::source::prometheus::LoadQuery;
 use crate::telemetry::admin::Gate;
 
 /// Observations that wait between the watches and the engine: a page of a list and some.
@@ -70,7 +71,7 @@ pub struct Options {
     pub discovery_interval: Duration,
     /// Signals of other sources (Kafka, Prometheus).
     pub signals: Option<mpsc::Receiver<Signal>>,
-    /// Is told the load queries of all policies.
+    /// Is told the load queries of all policies, for the source that asks them.
     pub load_queries: Option<watch::Sender<Vec<LoadQuery>>>,
     /// Answers what references mean.
     pub resolver: Arc<dyn ImageResolver>,

@@ -327,7 +327,10 @@ struct Running {
 }
 
 fn start(settings: PrometheusSettings, clock: Arc<SetClock>) -> Running {
-    let source = PrometheusSource::new(settings, clock);
+    run(PrometheusSource::new(settings, clock))
+}
+
+fn run(source: PrometheusSource) -> Running {
     let health = source.health();
     let (out, signals) = mpsc::channel(10_000);
     let stop = CancellationToken::new();
@@ -453,6 +456,40 @@ async fn what_an_outage_has_hidden_is_asked_for_when_it_is_over() {
     let first = noon() - Duration::from_mins(90);
     let expected: Vec<Timestamp> = (0..161).map(|i| first + STEP * i).collect();
     assert_eq!(times, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_of_policies_are_asked_from_the_next_step_on_and_forgotten_when_they_go() {
+    let clock = clock_at(noon() - Duration::from_mins(30));
+    let server = embedded(clock.clone()).await;
+    let (policies, asked) = watch::channel(Vec::new());
+    let own = query("checkout", "checkout");
+    let mut settings = settings(server.url(), vec![own.clone()]);
+    settings.history = STEP * 9;
+    let running = run(PrometheusSource::new(settings, clock.clone()).with(asked));
+    let taken = async |count: u64| {
+        let what = format!("{count} samples");
+        let all = |health: &Health| health.tally.taken() == count;
+        running.until(&what, all).await;
+    };
+    taken(10).await;
+    // A name of the configuration is the configuration's.
+    policies.send_replace(vec![query("more", "checkout"), own]);
+    clock
+        .0
+        .send_replace(noon() - Duration::from_mins(30) + STEP);
+    taken(10 + 1 + 10).await;
+    policies.send_replace(Vec::new());
+    clock
+        .0
+        .send_replace(noon() - Duration::from_mins(30) + STEP * 2);
+    taken(10 + 1 + 10 + 1).await;
+    let names = |signal: &Signal| match &signal.fact {
+        Fact::LoadSampled(sample) => sample.series.clone(),
+        other => panic!("{other:?}"),
+    };
+    let series: Vec<String> = running.end().await.iter().map(names).collect();
+    assert_eq!(series.iter().filter(|name| *name == "more").count(), 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,7 +47,7 @@ pub async fn run(_: Args, context: &Context) -> anyhow::Result<Exit> {
             concurrency: agent.concurrency,
             disk: agent.disk_budget,
             back_off: Duration::from_secs(1),
-            back_off_max: Duration::from_secs(60),
+            back_off_max: Duration::from_mins(1),
             attempts: 8,
             newcomer: agent::NEWCOMER,
             linger: agent.linger,
@@ -59,7 +59,7 @@ pub async fn run(_: Args, context: &Context) -> anyhow::Result<Exit> {
     };
     let working = agent::Agent::new(options, &mut metrics);
     serve::until_told(&common, agent.listen, (metrics, gates), |stop| async move {
-        Ok(working.run(stop).await?)
+        Ok(Box::pin(working.run(stop)).await?)
     })
     .await
 }

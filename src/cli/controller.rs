@@ -3,23 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{mpsc, watch};
 
 use crate::api::PolicyMode;
 use crate::cli::replay::read_model;
+use crate::cli::sources::Sources;
 use crate::cli::{Context, Exit, kubernetes, serve};
-use crate::config::{self, Controller};
+use crate::config;
 use crate::controller::lease::LeaseOptions;
 use crate::controller::metric::Instruments;
 use crate::controller::{self, Options};
-use crate::domain::signal::Signal;
 use crate::forecast::model::Model;
 use crate::port::Clock;
 use crate::registry::{self, Registry};
-use crate::source::kafka::{KafkaSettings, KafkaSource};
 use crate::source::kubernetes::Settings;
-use crate::source::prometheus::{PrometheusSettings, PrometheusSource};
 use crate::telemetry::admin::Gates;
 use crate::telemetry::clock::SystemClock;
 use crate::telemetry::metric::Metrics;
@@ -43,6 +40,8 @@ pub async fn run(_: Args, context: &Context) -> anyhow::Result<Exit> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let identity = controller.identity.clone().unwrap_or_else(made_up_identity);
     let (signals, received) = mpsc::channel(SIGNALS_WAITING);
+    let (queries, asked) = watch::channel(Vec::new());
+    let mut sources = Sources::new(&mut metrics, clock.clone(), signals);
     let options = Options {
         client: kubernetes::client(&controller.kubernetes).await?,
         clock: clock.clone(),
@@ -68,8 +67,12 @@ pub async fn run(_: Args, context: &Context) -> anyhow::Result<Exit> {
         autoscaler_namespace: "kube-system".into(),
         discovery_interval: Duration::from_secs(30),
         signals: Some(received),
-        load_queries: None,
-        resolver: Arc::new(Registry::new(registry::Options::default())?),
+        load_queries: Some(queries),
+        resolver: Arc::new(Registry::new(registry::Options {
+            mirrors: controller.caches.clone(),
+            origins: controller.origins.clone(),
+            ..registry::Options::default()
+        })?),
         concurrency: CONCURRENCY,
         instruments: Instruments::register(&mut metrics),
         ready: Some(gates.gate("listed")),
@@ -79,41 +82,17 @@ pub async fn run(_: Args, context: &Context) -> anyhow::Result<Exit> {
         controller.listen,
         (metrics, gates),
         |stop| async move {
-            listen(&controller, &identity, &clock, &signals, &stop);
-            // The last sender has to be a source's, or the controller would wait for signals for ever.
-            drop(signals);
-            Ok(controller::run(options, stop).await?)
+            if let Some(kafka) = &controller.kafka {
+                sources.kafka(kafka, &identity, &stop);
+            }
+            if let Some(prometheus) = &controller.prometheus {
+                sources.prometheus(prometheus, asked, &stop);
+            }
+            sources.show(&stop);
+            Ok(Box::pin(controller::run(options, stop)).await?)
         },
     )
     .await
-}
-
-/// Starts the sources that are configured beside the API server.
-fn listen(
-    controller: &Controller,
-    identity: &str,
-    clock: &Arc<dyn Clock>,
-    signals: &mpsc::Sender<Signal>,
-    stop: &CancellationToken,
-) {
-    if let Some(kafka) = &controller.kafka {
-        let source = KafkaSource::new(KafkaSettings::new(kafka, identity), clock.clone());
-        let (signals, stop) = (signals.clone(), stop.clone());
-        tokio::spawn(async move {
-            if let Err(error) = source.run(signals, stop).await {
-                tracing::error!(%error, "kafka is heard no more");
-            }
-        });
-    }
-    if let Some(prometheus) = &controller.prometheus {
-        let source = PrometheusSource::new(PrometheusSettings::new(prometheus), clock.clone());
-        let (signals, stop) = (signals.clone(), stop.clone());
-        tokio::spawn(async move {
-            if let Err(error) = source.run(signals, stop).await {
-                tracing::error!(%error, "prometheus is heard no more");
-            }
-        });
-    }
 }
 
 /// For a controller outside a cluster: two of them on one machine differ by process.

@@ -10,14 +10,17 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::demo::play::{Play, Played, Stage};
-use crate::cli::demo::summary::{Lead, Run, Scale, Summary};
-use crate::cli::render::{self, Output, OutputArgs};
+use crate::cli::demo::summary::{Lead, Replayed, Run, Scale, Summary};
+use crate::cli::render::{self, Output, OutputArgs, Progress};
 use crate::cli::{Context, Exit};
 use crate::domain::quantity::ByteSize;
 use crate::domain::scenario::Header;
 use crate::domain::signal::{Fact, Signal};
 use crate::embedded::origin::Origin;
+use crate::forecast::model::Model;
 use crate::port::Clock;
+use crate::sim;
+use crate::sim::policy::Policy;
 use crate::source::scenario::{ScenarioReader, Strictness};
 use crate::telemetry::clock::ScaledClock;
 
@@ -73,39 +76,40 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         bytes: args.shrink,
     };
     let stage = stage(header, signals, scale, folder.path()).await?;
-    eprintln!(
+    let progress = Progress::new(context.surroundings);
+    progress.line(&format!(
         "{}: {} recorded seconds, {:.0} of them a second; a byte stands for {}.",
         stage.header.name,
         stage.header.end.since(stage.header.start).as_secs(),
         scale.time,
         scale.bytes
-    );
-    let (reactive, planned) = play_both(&stage).await?;
+    ));
+    let (reactive, planned) = play_both(&stage, &progress).await?;
     let summary = summarise(&stage, &reactive, &planned);
-    let report = write_report(&args.report, &stage, &summary, &reactive, &planned)?;
+    let replayed = replay(stage.clone()).await?;
+    let runs = (&reactive, &planned);
+    let report = write_report(&args.report, &stage, (&summary, replayed), runs)?;
     let stored = {
         let folder = folder.path().to_owned();
         tokio::task::spawn_blocking(move || verify::blobs_below(&folder)).await??
     };
     match args.output.output {
         Output::Json => render::json(&summary)?,
-        Output::Text => render::out(&text(&summary))?,
+        Output::Text => {
+            render::out(&text(&summary))?;
+            render::out(&format!("{}\n", replayed.sentence(&summary)))?;
+        }
     }
     let mut whole = true;
     for (name, run) in [("reactive", &reactive), ("forelay", &planned)] {
         let missing = missing(&stage, run);
         if !missing.is_empty() {
             whole = false;
-            eprintln!(
-                "{name}: {} pods of the recording did not start: {}",
-                missing.len(),
-                missing
-                    .iter()
-                    .take(5)
-                    .cloned()
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            );
+            let (count, first) = (missing.len(), &missing[..missing.len().min(5)]);
+            progress.line(&format!(
+                "{name}: {count} pods of the recording did not start: {}",
+                first.join(", ")
+            ));
         }
         for (reason, count) in &run.refused {
             tracing::info!(
@@ -118,13 +122,16 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     }
     for bad in &stored.bad {
         whole = false;
-        eprintln!("{}: the blob is not what its name says", bad.display());
+        progress.line(&format!(
+            "{}: the blob is not what its name says",
+            bad.display()
+        ));
     }
-    eprintln!(
+    progress.line(&format!(
         "{} stored blobs verified; report: {}",
         stored.good,
         report.display()
-    );
+    ));
     Ok(if whole { Exit::Ok } else { Exit::Failure })
 }
 
@@ -172,7 +179,7 @@ async fn stage(
 }
 
 /// Both runs side by side: each has servers, cache and links of its own.
-async fn play_both(stage: &Arc<Stage>) -> anyhow::Result<(Played, Played)> {
+async fn play_both(stage: &Arc<Stage>, progress: &Progress) -> anyhow::Result<(Played, Played)> {
     let reactive = Play::new(stage.clone(), "reactive");
     let planned = Play::new(stage.clone(), "forelay");
     let watched = [&reactive, &planned].map(|play| show::Watched {
@@ -183,9 +190,9 @@ async fn play_both(stage: &Arc<Stage>) -> anyhow::Result<(Played, Played)> {
     let clock: Arc<dyn Clock> = Arc::new(ScaledClock::starting_at(begin, stage.scale.time));
     let showing = show::watch(
         Vec::from(watched),
+        progress.clone(),
         clock.clone(),
-        stage.header.start,
-        stage.header.end,
+        (stage.header.start, stage.header.end),
     );
     let (reactive, planned, ()) = tokio::join!(
         reactive.run(clock.clone(), false),
@@ -223,13 +230,28 @@ fn summarise(stage: &Stage, reactive: &Played, planned: &Played) -> Summary {
     }
 }
 
+/// The same two runs in event time: by how much they differ tells what the machine's own pace did.
+async fn replay(stage: Arc<Stage>) -> anyhow::Result<Replayed> {
+    let replayed = tokio::task::spawn_blocking(move || {
+        let wait = |policy| {
+            let wait =
+                sim::policy::wait_s(&stage.header, &stage.signals, policy, &Model::default());
+            wait.map(|wait| (wait * 1e3).round() / 1e3)
+        };
+        Ok::<_, sim::facts::FactsError>(Replayed {
+            reactive_wait_s: wait(Policy::Reactive)?,
+            forelay_wait_s: wait(Policy::Forelay)?,
+        })
+    });
+    Ok(replayed.await??)
+}
+
 /// Writes page and numbers; returns the page's path.
 fn write_report(
     folder: &Path,
     stage: &Stage,
-    summary: &Summary,
-    reactive: &Played,
-    planned: &Played,
+    (summary, replayed): (&Summary, Replayed),
+    (reactive, planned): (&Played, &Played),
 ) -> anyhow::Result<PathBuf> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("{}: the report's folder cannot be made", folder.display()))?;
@@ -243,9 +265,10 @@ fn write_report(
             .lock()
             .unwrap_or_else(PoisonError::into_inner),
     );
-    let html = page::render(&stage.header, summary, &before, &after);
+    let note = replayed.sentence(summary);
+    let html = page::render(&stage.header, summary, &note, (&before, &after));
     let nodes = serde_json::json!({
-        "summary": summary, "reactive": before.nodes(), "forelay": after.nodes()});
+        "summary": summary, "replay": replayed, "reactive": before.nodes(), "forelay": after.nodes()});
     let path = folder.join("report.html");
     std::fs::write(&path, html).with_context(|| path.display().to_string())?;
     std::fs::write(

@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::raw::{RawKafka, RawPrometheus, RawQuery};
 use crate::config::read::Read;
+use crate::config::unit::List;
 use crate::config::{Agent, Cache, Common, Controller, Kafka, Kubernetes, Prometheus, Query};
 
 pub(crate) fn common(read: &mut Read) -> Common {
@@ -54,6 +55,7 @@ pub(crate) fn controller(read: &mut Read) -> Controller {
             "15s is what Kubernetes itself uses",
         );
     }
+    let caches = base_urls(read, "controller.caches", &raw.caches);
     Controller {
         kubernetes: kubernetes(read),
         namespace: raw.namespace,
@@ -62,6 +64,8 @@ pub(crate) fn controller(read: &mut Read) -> Controller {
         step_interval: raw.step_interval.0,
         pool_labels: pool_labels(read, "controller.pool_labels", raw.pool_labels.0),
         model: raw.model,
+        caches,
+        origins: url_table(read, "controller.origins", raw.origins.0),
         lease_name: raw.lease.name,
         lease_duration: lease,
         state_name: raw.state.name,
@@ -87,12 +91,7 @@ pub(crate) fn agent(read: &mut Read) -> Agent {
             "at least 1",
         );
     }
-    let caches = raw
-        .caches
-        .0
-        .iter()
-        .map(|url| base_url(read, "agent.caches", url))
-        .collect();
+    let caches = base_urls(read, "agent.caches", &raw.caches);
     if raw.caches.0.is_empty() && !raw.origin_fallback {
         let mend = "name a cache in agent.caches, or set agent.origin_fallback = true";
         read.report(
@@ -269,6 +268,11 @@ fn address(read: &mut Read, key: &str, text: &str) -> SocketAddr {
         read.report(key, format!("`{text}` is not an address and a port"), mend);
         SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
     })
+}
+
+fn base_urls(read: &mut Read, key: &str, texts: &List) -> Vec<String> {
+    let urls = texts.0.iter().map(|text| base_url(read, key, text));
+    urls.collect()
 }
 
 fn base_url(read: &mut Read, key: &str, text: &str) -> String {

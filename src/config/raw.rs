@@ -93,6 +93,12 @@ pub struct RawController {
     /// Model file; the one built in when absent.
     #[schemars(example = &"/etc/forelay/model.toml")]
     pub model: Option<PathBuf>,
+    /// Caches to ask what references mean, in order, before the origin.
+    #[schemars(example = ["http://forelay-cache.forelay:5000"])]
+    pub caches: List,
+    /// Where a registry is reached when that is not `https://` and its name.
+    #[schemars(example = BTreeMap::from([("docker.io", "https://registry-1.docker.io")]))]
+    pub origins: UrlTable,
     /// Leadership: one replica publishes, the others follow along.
     pub lease: RawLease,
     /// Where what was learned is kept.
@@ -284,6 +290,8 @@ impl Default for RawController {
             step_interval: secs(1),
             pool_labels: pool_labels(),
             model: None,
+            caches: List::default(),
+            origins: UrlTable::default(),
             lease: RawLease::default(),
             state: RawState::default(),
             kafka: RawKafka::default(),

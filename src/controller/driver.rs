@@ -22,6 +22,7 @@ use crate::domain::signal::Signal;
 use crate::domain::time::Timestamp;
 use crate::engine::cluster::{Cluster, Effect};
 use crate::source::kubernetes::watch::Observation;
+use crate::telemetry::log::json;
 
 mod output;
 mod seat;
@@ -257,7 +258,7 @@ impl Driver {
     }
 
     fn made(&mut self, plan: &Plan, now: Timestamp) {
-        trace!(plan = %told(plan), "made");
+        trace!(plan = %json(plan), "made");
         self.options.instruments.made(&plan.target);
         self.desk.mark(&plan.target, now);
         let mode = self.policies.borrow().mode(self.pool_of(&plan.target));
@@ -291,7 +292,7 @@ impl Driver {
             self.desk.mark(&Target::Node(node.to_owned()), now);
         }
         let applied = self.engine.apply(signal);
-        trace!(signal = %told(signal), ?applied, "taken in");
+        trace!(signal = %json(signal), ?applied, "taken in");
         let lag = now.secs_since(signal.time);
         self.options.instruments.taken_in(signal, applied, lag);
         self.refresh(now);
@@ -347,17 +348,6 @@ impl Driver {
             }
         }
     }
-}
-
-/// JSON for a trace line, written only when somebody reads it.
-fn told<T: serde::Serialize>(value: &T) -> impl std::fmt::Display + '_ {
-    struct Told<'a, T>(&'a T);
-    impl<T: serde::Serialize> std::fmt::Display for Told<'_, T> {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str(&serde_json::to_string(self.0).map_err(|_| std::fmt::Error)?)
-        }
-    }
-    Told(value)
 }
 
 async fn next_of(external: &mut Option<mpsc::Receiver<Signal>>) -> Option<Signal> {

@@ -13,13 +13,14 @@ use serde_json::json;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use crate::api::{CONTROLLER_MANAGER, LoadQuery, PolicyMode, PrefetchPolicy, PrefetchPolicySpec};
+use crate::api::{CONTROLLER_MANAGER, PolicyMode, PrefetchPolicy, PrefetchPolicySpec};
 use crate::domain::image::ImageRef;
 use crate::domain::plan::Plan;
 use crate::domain::time::Timestamp;
 use crate::domain::workload::WorkloadRef;
 use crate::plan::policy::{Mode, Policy};
 use crate::source::kubernetes::guard::Guarded;
+use crate::source::prometheus::LoadQuery;
 
 /// All policies at one moment.
 #[derive(Clone, Debug)]
@@ -136,14 +137,25 @@ impl Policies {
         Verdict::Publish(plan)
     }
 
-    /// The load queries of all policies that are not off, in the order of the policies' names.
+    /// The load queries of all policies that are not off, in the order of the policies' names. One
+    /// whose workload cannot be read is left out: [`Policies::findings`] tells of it.
     #[must_use]
     pub fn load_queries(&self) -> Vec<LoadQuery> {
         self.by_name
             .iter()
             .flat_map(|all| all.values())
             .filter(|noted| noted.spec.mode != PolicyMode::Off)
-            .flat_map(|noted| noted.spec.load_queries.iter().cloned())
+            .flat_map(|noted| &noted.spec.load_queries)
+            .filter_map(|query| {
+                Some(LoadQuery {
+                    name: query.name.clone(),
+                    query: query.query.clone(),
+                    workload: match &query.workload {
+                        Some(workload) => Some(workload.parse().ok()?),
+                        None => None,
+                    },
+                })
+            })
             .collect()
     }
 
@@ -364,12 +376,16 @@ mod tests {
     #[test]
     fn a_load_query_for_no_workload_is_told_with_its_name() {
         let mut spec = policy(PolicyMode::On, &[]);
-        spec.load_queries.push(LoadQuery {
-            name: "rps".into(),
-            query: "1".into(),
-            workload: Some("web".into()),
-        });
+        for workload in ["web", "Deployment/shop/web"] {
+            spec.load_queries.push(crate::api::LoadQuery {
+                name: format!("rps of {workload}"),
+                query: "1".into(),
+                workload: Some(workload.into()),
+            });
+        }
         let policies = Policies::of(PolicyMode::Off, [("a".to_owned(), spec)]);
+        let asked = policies.load_queries();
+        assert_eq!(asked.len(), 1, "{asked:?}");
         let (_, _, wrong) = policies.findings().remove(0);
         assert!(wrong.is_some_and(|w| w.contains("rps") && w.contains("Kind/namespace/name")));
     }

@@ -78,7 +78,10 @@ pub struct ImageUse {
     Deserialize,
     schemars::JsonSchema,
 )]
-#[allow(missing_docs)]
+#[allow(
+    missing_docs,
+    reason = "Kubernetes' own words, in its own documentation"
+)]
 pub enum Operator {
     In,
     NotIn,

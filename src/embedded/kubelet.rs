@@ -145,8 +145,11 @@ impl Kubelet {
 
     async fn node_ready(&self) -> Option<Timestamp> {
         let mut ready = self.options.ready.clone();
-        let at = *ready.wait_for(Option::is_some).await.ok()?;
-        at
+        ready
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|at| *at)
     }
 }
 

@@ -233,12 +233,8 @@ impl ContainerRuntime for AgentSide {
                 digest: digest.clone(),
             };
             let inner = self.0.layout.open(digest, size).await?;
-            let unpacking = Rate::new(self.0.unpack_bytes_per_s);
-            Ok(Box::new(Unpacking {
-                inner,
-                unpacking,
-                claim,
-            }) as Box<dyn BlobWriter>)
+            let pace = Rate::new(self.0.unpack_bytes_per_s);
+            Ok(Box::new(Unpacking { inner, pace, claim }) as Box<dyn BlobWriter>)
         }
         .boxed()
     }
@@ -254,8 +250,7 @@ impl ContainerRuntime for AgentSide {
             }
             match self.0.layout.record(image, digest).await {
                 // A layer that was on the node before the play began has no blob in the layout.
-                Err(RuntimeError::Incomplete { missing, .. })
-                    if self.0.has_blob(&missing) => {}
+                Err(RuntimeError::Incomplete { missing, .. }) if self.0.has_blob(&missing) => {}
                 other => other?,
             }
             self.0.usable(image, Some(digest.clone()));
@@ -306,7 +301,7 @@ impl ContainerRuntime for AgentSide {
 /// A blob that the agent is bringing: unpacked while it arrives (design section 8).
 struct Unpacking {
     inner: Box<dyn BlobWriter>,
-    unpacking: Arc<Rate>,
+    pace: Arc<Rate>,
     claim: Claim,
 }
 
@@ -329,7 +324,7 @@ impl BlobWriter for Unpacking {
 
     fn write(&mut self, chunk: Bytes) -> BoxFuture<'_, Result<(), RuntimeError>> {
         async move {
-            self.unpacking.pass(chunk.len()).await;
+            self.pace.pass(chunk.len()).await;
             self.inner.write(chunk).await
         }
         .boxed()

@@ -20,7 +20,7 @@ use crate::port::Clock;
 #[derive(Clone, Debug)]
 pub enum Cue {
     /// A Node object exists.
-    Joined(NodeJoined, Timestamp),
+    Joined(Box<NodeJoined>, Timestamp),
     /// It is ready.
     Ready(String, Timestamp),
     /// It is gone.
@@ -150,7 +150,7 @@ impl Player {
         self.shapes
             .insert(joined.node.clone(), joined.shape.clone());
         self.put(objects::node(joined, at)).await?;
-        self.cue(Cue::Joined(joined.clone(), at));
+        self.cue(Cue::Joined(Box::new(joined.clone()), at));
         Ok(())
     }
 

@@ -146,18 +146,7 @@ pub fn replay(
         .filter(|policy| *policy == Policy::Reactive || policies.contains(policy));
     for policy in planned.filter(|policy| *policy != Policy::Oracle) {
         began(policy);
-        let notes = match policy.uses(&model.uses) {
-            None => World::new(stage, Planner::Nobody).run(),
-            Some(uses) => {
-                let model = Model {
-                    uses,
-                    ..model.clone()
-                };
-                let planner = Planner::Engine(Box::new(Cluster::new(model)));
-                World::new(Stage { signals, ..stage }, planner).run()
-            }
-        };
-        runs.insert(policy, run(&facts, notes));
+        runs.insert(policy, one(stage, signals, policy, model));
     }
     began(Policy::Oracle);
     let own = oracle::run(stage);
@@ -174,6 +163,37 @@ pub fn replay(
         facts,
         runs,
     })
+}
+
+/// Seconds that all scored pods wait under one policy (not the oracle's), without the others' runs.
+pub fn wait_s(
+    header: &Header,
+    signals: &[Signal],
+    policy: Policy,
+    model: &Model,
+) -> Result<f64, FactsError> {
+    let facts = Facts::gather(header, signals)?;
+    let stage = Stage {
+        header,
+        facts: &facts,
+        signals: &[],
+    };
+    Ok(one(stage, signals, policy, model).tally.wait_s())
+}
+
+fn one(stage: Stage<'_>, signals: &[Signal], policy: Policy, model: &Model) -> Run {
+    let notes = match policy.uses(&model.uses) {
+        None => World::new(stage, Planner::Nobody).run(),
+        Some(uses) => {
+            let model = Model {
+                uses,
+                ..model.clone()
+            };
+            let planner = Planner::Engine(Box::new(Cluster::new(model)));
+            World::new(Stage { signals, ..stage }, planner).run()
+        }
+    };
+    run(stage.facts, notes)
 }
 
 fn run(facts: &Facts, notes: Notes) -> Run {

@@ -20,6 +20,8 @@ use crate::sim::clock::EventQueue;
 use crate::sim::facts::{Facts, LayerId, NodeId, PodId};
 use crate::sim::network::{Done, Network};
 use crate::sim::world::machine::Machine;
+use crate::telemetry::log::json;
+
 pub use crate::sim::world::notes::{Mover, Notes, PodNote, Span};
 
 /// From the controller's decision to the agent that reads it: two watches and a write.
@@ -257,7 +259,7 @@ impl<'a> World<'a> {
         for effect in cluster.step(self.now) {
             match effect {
                 Effect::Publish(plan) => {
-                    tracing::trace!(plan = %serde_json::to_string(&plan).unwrap_or_default(), "made");
+                    tracing::trace!(plan = %json(&plan), "made");
                     let target = plan.target.clone();
                     let event = Event::PlanArrives(target, Some(plan));
                     self.queue.push(self.now + PLAN_DELAY, event);

@@ -9,11 +9,12 @@ mod ask;
 mod grid;
 mod samples;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
@@ -57,6 +58,8 @@ pub struct LoadQuery {
 /// Asks Prometheus until it is told to stop.
 pub struct PrometheusSource {
     settings: PrometheusSettings,
+    /// Queries beside those of the settings; they come and go.
+    more: Option<watch::Receiver<Vec<LoadQuery>>>,
     clock: Arc<dyn Clock>,
     health: Arc<Health>,
 }
@@ -70,8 +73,8 @@ pub enum PrometheusError {
 }
 
 /// How far one query has been answered.
-struct Progress<'a> {
-    query: &'a LoadQuery,
+struct Progress {
+    query: LoadQuery,
     /// The next instant to ask for, in seconds; none before the first answer.
     next: Option<i64>,
 }
@@ -108,9 +111,18 @@ impl PrometheusSource {
     pub fn new(settings: PrometheusSettings, clock: Arc<dyn Clock>) -> Self {
         Self {
             settings,
+            more: None,
             clock,
             health: Arc::default(),
         }
+    }
+
+    /// Asks for these queries too, as they are at each step. A name that is taken already, in the
+    /// settings or by an earlier one, is left out.
+    #[must_use]
+    pub fn with(mut self, more: watch::Receiver<Vec<LoadQuery>>) -> Self {
+        self.more = Some(more);
+        self
     }
 
     /// Its counts and state, readable while it runs.
@@ -128,13 +140,9 @@ impl PrometheusSource {
         let asker = Asker::new(&self.settings.url, self.settings.timeout)
             .map_err(PrometheusError::Settings)?;
         let grid = Grid::new(self.settings.interval);
-        let mut queries: Vec<Progress<'_>> = self
-            .settings
-            .queries
-            .iter()
-            .map(|query| Progress { query, next: None })
-            .collect();
+        let mut queries = Vec::new();
         while !out.is_closed() {
+            queries = self.renewed(queries);
             let round = stream::iter(&mut queries).for_each_concurrent(CONCURRENCY, |query| {
                 self.catch_up(&asker, grid, query, &out)
             });
@@ -150,12 +158,29 @@ impl PrometheusSource {
         Ok(())
     }
 
+    /// The queries of now, each as far as it was if it was there before.
+    fn renewed(&self, mut before: Vec<Progress>) -> Vec<Progress> {
+        let more = self.more.as_ref().map(|more| more.borrow().clone());
+        let mut names = BTreeSet::new();
+        self.settings
+            .queries
+            .iter()
+            .cloned()
+            .chain(more.into_iter().flatten())
+            .filter(|query| names.insert(query.name.clone()))
+            .map(|query| {
+                let known = before.iter().position(|progress| progress.query == query);
+                known.map_or(Progress { query, next: None }, |at| before.swap_remove(at))
+            })
+            .collect()
+    }
+
     /// Asks for every instant since the last answer, oldest first.
     async fn catch_up(
         &self,
         asker: &Asker,
         grid: Grid,
-        progress: &mut Progress<'_>,
+        progress: &mut Progress,
         out: &mpsc::Sender<Signal>,
     ) {
         let now = self.clock.now();
@@ -164,11 +189,11 @@ impl PrometheusSource {
         for window in grid.windows(from, grid.at(now)) {
             let data = match asker.ask(&progress.query.query, window).await {
                 Ok(data) => data,
-                Err(error) => return self.failed(progress.query, &error),
+                Err(error) => return self.failed(&progress.query, &error),
             };
             self.health.answered();
-            let read = samples::read(progress.query, data, self.clock.now());
-            self.count(progress.query, &read);
+            let read = samples::read(&progress.query, data, self.clock.now());
+            self.count(&progress.query, &read);
             for signal in read.signals {
                 if out.send(signal).await.is_err() {
                     return;

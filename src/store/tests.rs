@@ -17,8 +17,8 @@ fn store(folder: &TempDir) -> Store {
     Store::open(folder.path(), NOW).unwrap().0
 }
 
-fn size(bytes: &[u8]) -> Option<ByteSize> {
-    Some(ByteSize(bytes.len() as u64))
+fn size(bytes: &[u8]) -> ByteSize {
+    ByteSize(bytes.len() as u64)
 }
 
 fn runtime() -> Runtime {
@@ -31,7 +31,7 @@ async fn a_blob_is_visible_only_after_it_is_verified() {
     let store = store(&folder);
     let content = vec![7; 600_000];
     let digest = digest_of(&content);
-    let mut writer = store.writer(&digest, size(&content)).await.unwrap();
+    let mut writer = store.writer(&digest, Some(size(&content))).await.unwrap();
     writer.append(Bytes::from(content.clone())).await.unwrap();
     writer.flush().await.unwrap();
     assert!(!store.blob_path(&digest).exists());
@@ -202,7 +202,7 @@ proptest! {
         runtime().block_on(async {
             let mut open = store(&folder);
             for (take, how) in cuts {
-                let mut writer = open.writer(&digest, size(&content)).await.unwrap();
+                let mut writer = open.writer(&digest, Some(size(&content))).await.unwrap();
                 let from = writer.position() as usize;
                 let to = (from + take).min(content.len());
                 writer.append(Bytes::copy_from_slice(&content[from..to])).await.unwrap();
@@ -220,7 +220,7 @@ proptest! {
                 }
                 prop_assert_eq!(open.size(&digest), None);
             }
-            let mut writer = open.writer(&digest, size(&content)).await.unwrap();
+            let mut writer = open.writer(&digest, Some(size(&content))).await.unwrap();
             let from = writer.position() as usize;
             writer.append(Bytes::copy_from_slice(&content[from..])).await.unwrap();
             writer.finish().await.unwrap();

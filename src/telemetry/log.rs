@@ -1,7 +1,9 @@
 //! Log lines on standard error: text for people, JSON for collectors.
 
+use std::fmt;
 use std::io::{self, IsTerminal};
 
+use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -34,6 +36,17 @@ pub enum LogError {
 pub fn init(format: LogFormat, level: &str, surroundings: Surroundings) -> Result<(), LogError> {
     subscriber(format, level, surroundings, io::stderr)?.try_init()?;
     Ok(())
+}
+
+/// A value as JSON for one log line; nothing is written unless somebody reads the line.
+pub fn json<T: Serialize>(value: &T) -> impl fmt::Display + '_ {
+    struct Json<'a, T>(&'a T);
+    impl<T: Serialize> fmt::Display for Json<'_, T> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(&serde_json::to_string(self.0).map_err(|_| fmt::Error)?)
+        }
+    }
+    Json(value)
 }
 
 /// Form and level of log lines, into any writer.

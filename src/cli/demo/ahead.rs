@@ -95,7 +95,7 @@ impl Ahead {
             brokers: kafka.bootstrap_servers().to_owned(),
             topics: vec![TOPIC.into()],
             group: "forelay-demo".into(),
-            history: Duration::from_secs(3600),
+            history: Duration::from_hours(1),
             history_max: 100_000,
             refresh: Duration::from_secs(1),
             limits: Limits::default(),
@@ -300,7 +300,7 @@ async fn load(
         queries,
         interval: LOAD_INTERVAL,
         timeout: Duration::from_secs(5),
-        history: Duration::from_secs(3600),
+        history: Duration::from_hours(1),
     };
     let source = PrometheusSource::new(settings, clock);
     tasks.spawn(named("prometheus", source.run(signals, stop.clone())));

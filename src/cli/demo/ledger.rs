@@ -165,7 +165,14 @@ impl Ledger {
                 arch,
                 old,
                 at,
-            } => self.joined(node, pool, arch, old, at),
+            } => {
+                let requests = self.requests.entry(pool.clone()).or_default();
+                let requested = (!old && !requests.is_empty()).then(|| requests.remove(0));
+                let planned = self.pool_plans.get(&pool).cloned().unwrap_or_default();
+                let node = self.node(node);
+                (node.pool, node.arch, node.new) = (pool, arch, !old);
+                (node.requested, node.joined, node.planned) = (requested, at, planned);
+            }
             Happening::Ready { node, at } => self.node(node).ready = Some(at),
             Happening::Removed { node, at } => self.node(node).removed = Some(at),
             Happening::Landed {
@@ -247,15 +254,6 @@ impl Ledger {
 
     fn node(&mut self, name: String) -> &mut NodeStory {
         self.nodes.entry(name).or_default()
-    }
-
-    fn joined(&mut self, name: String, pool: String, arch: String, old: bool, at: Timestamp) {
-        let requests = self.requests.entry(pool.clone()).or_default();
-        let requested = (!old && !requests.is_empty()).then(|| requests.remove(0));
-        let planned = self.pool_plans.get(&pool).cloned().unwrap_or_default();
-        let node = self.node(name);
-        (node.pool, node.arch, node.new) = (pool, arch, !old);
-        (node.requested, node.joined, node.planned) = (requested, at, planned);
     }
 
     fn pod_ready(&mut self, outcome: PodOutcome, images: &[ImageRef]) {

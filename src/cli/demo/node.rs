@@ -1,6 +1,7 @@
 //! One node on the demo's stage: link, disk, kubelet, and in Forelay's run an agent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -156,17 +157,13 @@ async fn follow_pods(around: Arc<Surroundings>, kubelet: Kubelet, node: String, 
     loop {
         match events.try_next().await {
             Ok(Some(Event::Apply(pod) | Event::InitApply(pod))) => {
-                let uid = pod.uid().unwrap_or_default();
-                if !seen.contains_key(&uid) {
+                if let Entry::Vacant(unseen) = seen.entry(pod.uid().unwrap_or_default()) {
                     let (around, kubelet) = (around.clone(), kubelet.clone());
                     let order = order(&pod, &around.catalogue, &arch);
                     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
                     let containers: Vec<_> = containers.map(|c| c.name.clone()).collect();
-                    let starting =
-                        tokio::spawn(
-                            async move { start(&around, kubelet, order, containers).await },
-                        );
-                    seen.insert(uid, starting.abort_handle());
+                    let starting = async move { start(&around, kubelet, order, containers).await };
+                    unseen.insert(tokio::spawn(starting).abort_handle());
                 }
             }
             // A pod that started in the recording is let start here too, however late it is.
@@ -182,12 +179,7 @@ async fn follow_pods(around: Arc<Surroundings>, kubelet: Kubelet, node: String, 
     }
 }
 
-async fn start(
-    around: &Surroundings,
-    kubelet: Kubelet,
-    order: PodOrder,
-    containers: Vec<String>,
-) {
+async fn start(around: &Surroundings, kubelet: Kubelet, order: PodOrder, containers: Vec<String>) {
     let images: Vec<ImageRef> = order
         .images
         .iter()

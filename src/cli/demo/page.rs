@@ -13,7 +13,12 @@ const STYLE: &str = include_str!("page.css");
 
 /// Writes the page.
 #[must_use]
-pub fn render(header: &Header, summary: &Summary, reactive: &Ledger, planned: &Ledger) -> String {
+pub fn render(
+    header: &Header,
+    summary: &Summary,
+    note: &str,
+    (reactive, planned): (&Ledger, &Ledger),
+) -> String {
     let mut page = String::new();
     let (before, after) = (summary.reactive.wait_s.sum, summary.forelay.wait_s.sum);
     let _ = write!(
@@ -31,7 +36,7 @@ pub fn render(header: &Header, summary: &Summary, reactive: &Ledger, planned: &L
         time = summary.scale.time,
         bytes = summary.scale.bytes,
     );
-    page.push_str(&table(summary));
+    page.push_str(&table(summary, note));
     page.push_str(&distribution(reactive, planned));
     page.push_str("<section><h2>Node by node</h2>");
     page.push_str(timeline::LEGEND);
@@ -55,7 +60,7 @@ pub fn render(header: &Header, summary: &Summary, reactive: &Ledger, planned: &L
     page
 }
 
-fn table(summary: &Summary) -> String {
+fn table(summary: &Summary, note: &str) -> String {
     type Row = (&'static str, fn(&Run) -> String);
     let rows: [Row; 9] = [
         ("Pods on new nodes", |run| run.pods.to_string()),
@@ -92,9 +97,10 @@ fn table(summary: &Summary) -> String {
     let _ = write!(
         html,
         "</tbody></table><p class=note>Used images had entered the plan {} (median; p10 {}) before \
-         their node was Ready.</p></section>",
+         their node was Ready. {}</p></section>",
         lead(summary.lead_s.p50),
-        lead(summary.lead_s.p10)
+        lead(summary.lead_s.p10),
+        escape(note)
     );
     html
 }

@@ -34,7 +34,7 @@ const KAFKA_QUEUE: usize = 1024;
 
 /// Real time that pods get after the recording's end to finish what they wait for. Only a machine
 /// that is too slow for the chosen speed needs much of it.
-const ENCORE: Duration = Duration::from_secs(60);
+const ENCORE: Duration = Duration::from_mins(1);
 
 /// The score and the hall: the same for both runs.
 pub struct Stage {
@@ -101,7 +101,7 @@ impl Play {
     pub async fn run(self, clock: Arc<dyn Clock>, planned: bool) -> anyhow::Result<Played> {
         let stage = self.stage.clone();
         let api_listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let (events, mut noted) = mpsc::unbounded_channel();
+        let (events, noted) = mpsc::unbounded_channel();
         let api_address = api_listener.local_addr()?;
         let server = ApiServer::new(apiserver::Options::new(clock.clone()));
         let stop = self.stop.clone();
@@ -135,15 +135,7 @@ impl Play {
         };
         let (cues, mut cued) = mpsc::unbounded_channel();
         let player = Player::new(client, clock.clone(), cues, to_kafka);
-        let (book, writing) = (self.ledger.clone(), stage.clone());
-        let ledger = tokio::spawn(async move {
-            requests(&writing, &book);
-            while let Some(event) = noted.recv().await {
-                book.lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .note(event);
-            }
-        });
+        let ledger = tokio::spawn(write_down(stage.clone(), self.ledger.clone(), noted));
         let playing = stage.clone();
         let mut player = tokio::spawn(async move { player.play(&playing.signals).await });
         let mut hall = Hall {
@@ -225,7 +217,7 @@ struct Hall {
 impl Hall {
     async fn take(&mut self, cue: Cue, stop: &CancellationToken) -> anyhow::Result<()> {
         match cue {
-            Cue::Joined(joined, at) => self.join(joined, at, stop).await,
+            Cue::Joined(joined, at) => self.join(*joined, at, stop).await,
             Cue::Ready(name, at) => {
                 if let Some(node) = self.nodes.get(&name) {
                     node.set_ready(at);
@@ -301,6 +293,19 @@ impl Hall {
             ahead.end().await;
         }
         self.nodes.clear();
+    }
+}
+
+/// Writes everything down that happens until nobody is left to whom it could.
+async fn write_down(
+    stage: Arc<Stage>,
+    ledger: Arc<Mutex<Ledger>>,
+    mut noted: mpsc::UnboundedReceiver<Happening>,
+) {
+    requests(&stage, &ledger);
+    while let Some(event) = noted.recv().await {
+        let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger.note(event);
     }
 }
 

@@ -1,12 +1,13 @@
 //! The demo's progress while it plays: two live lines on a terminal, plain lines elsewhere.
 
-use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use crate::cli::demo::ledger::Ledger;
+use crate::cli::render::Progress;
+use crate::domain::outcome::PodOutcome;
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::port::Clock;
@@ -24,26 +25,29 @@ pub struct Watched {
 
 /// Shows the runs until `end` (scenario time) has come; to standard error, so that standard output
 /// stays the result's.
-pub async fn watch(runs: Vec<Watched>, clock: Arc<dyn Clock>, start: Timestamp, end: Timestamp) {
-    if std::io::stderr().is_terminal() {
-        on_terminal(&runs, &*clock, start, end).await;
+pub async fn watch(
+    runs: Vec<Watched>,
+    progress: Progress,
+    clock: Arc<dyn Clock>,
+    (start, end): (Timestamp, Timestamp),
+) {
+    if progress.is_live() {
+        live(&runs, &progress, &*clock, (start, end)).await;
     } else {
-        in_lines(&runs, &*clock, start, end).await;
+        in_lines(&runs, &progress, &*clock, (start, end)).await;
     }
 }
 
-async fn on_terminal(runs: &[Watched], clock: &dyn Clock, start: Timestamp, end: Timestamp) {
-    let screen = MultiProgress::new();
-    let style = ProgressStyle::with_template("{prefix:>9} {bar:28} {msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
+async fn live(
+    runs: &[Watched],
+    progress: &Progress,
+    clock: &dyn Clock,
+    (start, end): (Timestamp, Timestamp),
+) {
     let length = end.since(start).as_secs();
     let bars: Vec<ProgressBar> = runs
         .iter()
-        .map(|run| {
-            let bar = screen.add(ProgressBar::new(length).with_style(style.clone()));
-            bar.set_prefix(run.name);
-            bar
-        })
+        .map(|run| progress.bar(run.name, length))
         .collect();
     while clock.now() < end {
         let now = clock.now();
@@ -58,12 +62,18 @@ async fn on_terminal(runs: &[Watched], clock: &dyn Clock, start: Timestamp, end:
     }
 }
 
-async fn in_lines(runs: &[Watched], clock: &dyn Clock, start: Timestamp, end: Timestamp) {
+async fn in_lines(
+    runs: &[Watched],
+    progress: &Progress,
+    clock: &dyn Clock,
+    (start, end): (Timestamp, Timestamp),
+) {
     let mut next = start + Duration::from_secs_f64(PLAIN_EVERY_S);
     while next < end {
         clock.sleep_until(next).await;
         for run in runs {
-            eprintln!("{:>9}  {}", run.name, line(run, start, clock.now()));
+            let told = line(run, start, clock.now());
+            progress.line(&format!("{:>9}  {told}", run.name));
         }
         next = next + Duration::from_secs_f64(PLAIN_EVERY_S);
     }
@@ -77,7 +87,7 @@ fn line(run: &Watched, start: Timestamp, now: Timestamp) -> String {
         .flat_map(|node| &node.landed)
         .map(|landed| landed.bytes)
         .sum();
-    let waited: f64 = ledger.scored().map(|pod| pod.wait_s()).sum();
+    let waited: f64 = ledger.scored().map(PodOutcome::wait_s).sum::<f64>() + 0.0;
     format!(
         "+{:>3.0} s  nodes joined {:>2} (ready {:>2})  layers in {:>9}  pods started {:>3}  waited {:>5.0} s",
         now.secs_since(start),

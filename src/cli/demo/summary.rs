@@ -48,7 +48,7 @@ pub struct Run {
 
 /// Image wait in seconds.
 #[derive(Clone, Copy, Debug, Serialize)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the quantiles are their own meaning")]
 pub struct Waits {
     pub p50: f64,
     pub p95: f64,
@@ -58,16 +58,42 @@ pub struct Waits {
 
 /// Lead in seconds; `null` where nothing was planned.
 #[derive(Clone, Copy, Debug, Serialize)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the quantiles are their own meaning")]
 pub struct Lead {
     pub p10: Option<f64>,
     pub p50: Option<f64>,
+}
+
+/// What the replay says of the same recording: summed image wait in seconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Replayed {
+    /// Nodes pulled when pods asked.
+    pub reactive_wait_s: f64,
+    /// Forelay went ahead.
+    pub forelay_wait_s: f64,
+}
+
+impl Replayed {
+    /// A sentence that holds the demo against the replay.
+    #[must_use]
+    pub fn sentence(&self, summary: &Summary) -> String {
+        let off = |played: f64, replayed: f64| (played / replayed.max(1.0) - 1.0) * 100.0;
+        format!(
+            "The replay of this recording says {:.0} s and {:.0} s: the demo is off by {:+.1} % and \
+             {:+.1} %.",
+            self.reactive_wait_s,
+            self.forelay_wait_s,
+            off(summary.reactive.wait_s.sum, self.reactive_wait_s),
+            off(summary.forelay.wait_s.sum, self.forelay_wait_s),
+        )
+    }
 }
 
 impl Run {
     /// Adds a ledger up. Byte counts are those that travelled, `scale` makes them the recording's.
     #[must_use]
     pub fn of(ledger: &Ledger, origin_bytes: u64, cache_bytes: u64, scale: Scale) -> Self {
+        // `+ 0.0`: an empty sum is -0.
         let mut waits: Vec<f64> = ledger.scored().map(PodOutcome::wait_s).collect();
         waits.sort_by(f64::total_cmp);
         let at = |q| milli(quantile(&waits, q).unwrap_or(0.0));
@@ -78,7 +104,7 @@ impl Run {
                 p50: at(0.5),
                 p95: at(0.95),
                 p99: at(0.99),
-                sum: milli(waits.iter().sum()),
+                sum: milli(waits.iter().sum::<f64>() + 0.0),
             },
             origin_bytes: origin_bytes * scale.bytes,
             cache_bytes: cache_bytes * scale.bytes,

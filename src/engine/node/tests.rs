@@ -263,7 +263,7 @@ fn an_image_that_no_plan_names_any_more_stays_until_its_room_is_needed() {
     engine.input(fetched(11), now);
     engine.step(now);
     engine.input(Input::Recorded(digest(1)), now);
-    let mut wish = |entries: Vec<PlanEntry>, engine: &mut NodeEngine| {
+    let wish = |entries: Vec<PlanEntry>, engine: &mut NodeEngine| {
         engine.input(Input::NodePlan(Some(plan(entries))), now);
         engine.input(Input::Manifest(manifest(2, &[12, 13])), now);
         engine.step(now)

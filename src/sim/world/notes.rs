@@ -109,12 +109,11 @@ impl Notes {
     pub(super) fn node_plan(&mut self, node: NodeId, plan: Option<&Plan>, now: Timestamp) {
         self.inherit(node);
         self.has_own[node] = plan.is_some();
-        let wanted = match plan {
-            Some(_) => digests(plan),
-            None => {
-                let pool = self.pool_named.get(&self.pools[node]);
-                pool.into_iter().flatten().map(|(d, _)| d.clone()).collect()
-            }
+        let wanted = if plan.is_some() {
+            digests(plan)
+        } else {
+            let pool = self.pool_named.get(&self.pools[node]);
+            pool.into_iter().flatten().map(|(d, _)| d.clone()).collect()
         };
         keep_since(&mut self.named[node], &wanted, now);
     }

@@ -556,3 +556,26 @@ fn the_largest_of_all_metrics_is_the_scaler_s_ratio() {
     assert_eq!(scaler.desired, 4, "no wish before the first metric");
     assert!(scaler.limited.is_some());
 }
+
+#[test]
+fn a_binding_that_is_seen_before_its_condition_takes_no_time_from_the_older_one() {
+    let condition = |status: &str, at: &str| {
+        json!({"status": {"conditions": [{"type": "PodScheduled", "status": status,
+            "reason": "Unschedulable", "lastTransitionTime": at}]}})
+    };
+    let bound = json!({"spec": {"nodeName": "a"}});
+    let time = |status: &str, at: &str| {
+        let mut watch = Watch::new();
+        let mut object = pod("p", &condition("False", "2026-01-01T00:08:00Z"));
+        watch.see(Kind::Pod, &object);
+        merge(&mut object, &bound);
+        merge(&mut object, &condition(status, at));
+        let signals = watch.observe(Change::Applied, Kind::Pod, &object);
+        assert_eq!(signals.len(), 1);
+        (signals[0].time, watch.now)
+    };
+    let (said, now) = time("True", "2026-01-01T00:09:59Z");
+    assert_eq!(now.secs_since(said), 1.0);
+    let (said, now) = time("False", "2026-01-01T00:08:00Z");
+    assert_eq!(said, now);
+}
