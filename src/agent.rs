@@ -29,9 +29,6 @@ mod status;
 mod watch;
 mod work;
 
-/// A node counts as new for so long, as in the controller's model (`window_s`).
-pub const NEWCOMER: Duration = Duration::from_mins(10);
-
 /// Plans that may wait for the loop; it takes them in microseconds.
 const SEEN: usize = 64;
 

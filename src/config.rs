@@ -10,9 +10,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::domain::quantity::{Bandwidth, ByteSize};
+use crate::domain::workload::WorkloadRef;
+use crate::forecast::model::Model;
 
 mod check;
 pub mod layer;
+pub mod model;
 pub mod problem;
 pub mod raw;
 mod read;
@@ -58,8 +61,8 @@ pub struct Controller {
     pub step_interval: Duration,
     /// Node labels that name a node's pool, the strongest first; never empty.
     pub pool_labels: Vec<String>,
-    /// Model file; the one built in when absent.
-    pub model: Option<PathBuf>,
+    /// Parameters of the engine: those of the model file, where one is named.
+    pub model: Model,
     /// Base URLs of caches, asked in order before the origin.
     pub caches: Vec<String>,
     /// Base URLs of registries that are not reached under their names.
@@ -113,8 +116,8 @@ pub struct Query {
     pub name: String,
     /// PromQL that gives one value.
     pub query: String,
-    /// The workload that scales with it: namespace, kind, name.
-    pub workload: Option<(String, String, String)>,
+    /// The workload that scales with it.
+    pub workload: Option<WorkloadRef>,
 }
 
 /// `forelay agent`.
@@ -140,7 +143,7 @@ pub struct Agent {
     pub bandwidth_limit: Option<Bandwidth>,
     /// Most bytes that fetched layers may take on the node's disk.
     pub disk_budget: ByteSize,
-    /// How long an image stays that no plan names any more, if its room is not needed.
+    /// How long the layers of an image stay that no plan names any more.
     pub linger: Duration,
     /// Address of the admin server.
     pub listen: SocketAddr,

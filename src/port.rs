@@ -63,6 +63,9 @@ pub trait ContainerRuntime: Send + Sync + 'static {
         digest: &'a Digest,
     ) -> BoxFuture<'a, Result<(), RuntimeError>>;
 
+    /// Takes away what `record` made for this manifest, where no container uses it; its blobs stay.
+    fn withdraw<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>>;
+
     /// Gives up what `record` made for this manifest and the blobs that only it needs;
     /// images that others made are never touched.
     fn release<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>>;

@@ -77,10 +77,25 @@ impl Process {
     }
 
     /// Ends as a pod does; its exit code.
-    fn end(mut self) -> Option<i32> {
+    async fn end(mut self) -> Option<i32> {
         let pid = self.child.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status().unwrap();
-        self.child.wait().unwrap().code()
+        let ended = async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status.code();
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let ended = tokio::time::timeout(PATIENCE, ended).await;
+        let said = || {
+            panic!(
+                "it does not end; it said: {:#?}",
+                self.lines.lock().unwrap()
+            )
+        };
+        ended.unwrap_or_else(|_| said())
     }
 }
 
@@ -263,6 +278,6 @@ async fn an_image_reaches_a_new_node_through_all_three_and_they_end_when_told() 
         assert!(status == 200 && value > Some(0.0), "{metric}: {line:?}");
     }
     for process in [agent, controller, cache] {
-        assert_eq!(process.end(), Some(0));
+        assert_eq!(process.end().await, Some(0));
     }
 }

@@ -484,6 +484,11 @@ async fn queries_of_policies_are_asked_from_the_next_step_on_and_forgotten_when_
         .0
         .send_replace(noon() - Duration::from_mins(30) + STEP * 2);
     taken(10 + 1 + 10 + 1).await;
+    // Had the forgotten one been asked again, its sample would be among these by now.
+    clock
+        .0
+        .send_replace(noon() - Duration::from_mins(30) + STEP * 3);
+    taken(10 + 1 + 10 + 2).await;
     let names = |signal: &Signal| match &signal.fact {
         Fact::LoadSampled(sample) => sample.series.clone(),
         other => panic!("{other:?}"),

@@ -130,6 +130,20 @@ impl Puller {
         Ok(parts.to_manifest(digest.clone(), Platform::of_config(&config)?))
     }
 
+    /// A manifest that an earlier run recorded: everything of it is in the runtime.
+    pub(super) async fn kept(&self, digest: &Digest) -> Result<ImageManifest, PullError> {
+        let read = async |digest: &Digest| {
+            let bytes = self.runtime.read(digest).await?;
+            bytes.ok_or_else(|| PullError::from(FetchError::NotFound(digest.clone())))
+        };
+        let parts = match Manifest::parse(&read(digest).await?)? {
+            Manifest::Image(parts) => parts,
+            Manifest::Index(_) => return Err(PullError::Index(digest.clone())),
+        };
+        let config = read(&parts.config.digest).await?;
+        Ok(parts.to_manifest(digest.clone(), Platform::of_config(&config)?))
+    }
+
     async fn config(&self, image: &ImageRef, parts: &ImageParts) -> Result<Bytes, PullError> {
         let Part { digest, size, .. } = &parts.config;
         if size.0 > MANIFEST_MAX {

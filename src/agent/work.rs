@@ -54,8 +54,9 @@ pub(super) struct Work {
     messages: BTreeMap<Digest, String>,
     /// Manifests whose turn is over, released once nothing that may share with them is under way.
     releases: BTreeSet<Digest>,
-    /// Images of an earlier run: released once both plans are seen and name them no more.
-    orphans: BTreeSet<Digest>,
+    /// A look at what is on the node is under way: the next one waits for it, or would be older.
+    taking_stock: bool,
+    stock_due: bool,
     journal: Journal,
     reporter: Arc<dyn Reporter>,
     reporting: bool,
@@ -82,6 +83,7 @@ enum Done {
     Manifest(ImageRef, Digest, Result<ImageManifest, PullError>),
     Blob(Digest, u64, Moved, Result<(), PullError>),
     Record(ImageRef, Digest, Result<(), RuntimeError>),
+    Withdrawn(Digest, Result<(), RuntimeError>),
     Inventory(Result<Vec<Digest>, RuntimeError>),
     Report(Box<NodePrefetchStatus>, Result<(), String>),
 }
@@ -116,7 +118,8 @@ impl Work {
             manifests: BTreeMap::new(),
             messages: BTreeMap::new(),
             releases: BTreeSet::new(),
-            orphans: BTreeSet::new(),
+            taking_stock: false,
+            stock_due: false,
             journal: Journal::new(options.report_pause),
             reporter,
             reporting: false,
@@ -134,7 +137,12 @@ impl Work {
     ) -> Result<(), AgentError> {
         let present = self.runtime.inventory().await?;
         self.tell(Input::Inventory(present));
-        self.orphans = self.runtime.recorded().await?.into_iter().collect();
+        for digest in self.runtime.recorded().await? {
+            match self.puller.kept(&digest).await {
+                Ok(manifest) => self.tell(Input::Kept(manifest)),
+                Err(error) => tracing::warn!(%digest, %error, "an earlier image cannot be read"),
+            }
+        }
         let mut changes = self.runtime.changes();
         let mut watching = true;
         loop {
@@ -207,10 +215,6 @@ impl Work {
         self.entries.retain(|digest, _| live.contains(digest));
         self.manifests.retain(|digest, _| live.contains(digest));
         self.messages.retain(|digest, _| live.contains(digest));
-        if self.plans.0.is_some() && self.seen.1 {
-            self.releases.append(&mut self.orphans);
-        }
-        self.releases.retain(|digest| !live.contains(digest));
         for digest in live {
             self.entries.entry(digest).or_insert(now);
         }
@@ -270,6 +274,13 @@ impl Work {
                     Done::Record(image, digest, recorded)
                 });
             }
+            Effect::Withdraw(digest) => {
+                let runtime = self.runtime.clone();
+                self.spawn(async move {
+                    let withdrawn = runtime.withdraw(&digest).await;
+                    Done::Withdrawn(digest, withdrawn)
+                });
+            }
             Effect::Release(digest) => {
                 self.releases.insert(digest);
             }
@@ -317,14 +328,18 @@ impl Work {
         });
     }
 
-    /// Lists what is on the node after giving something up.
-    fn take_stock(&self, release: Option<Digest>) {
-        let runtime = self.runtime.clone();
+    /// Lists what is on the node, after giving up whatever waits to be given up.
+    fn take_stock(&mut self) {
+        if std::mem::replace(&mut self.taking_stock, true) {
+            self.stock_due = true;
+            return;
+        }
+        let (runtime, releases) = (self.runtime.clone(), std::mem::take(&mut self.releases));
         self.spawn(async move {
-            if let Some(digest) = release
-                && let Err(error) = runtime.release(&digest).await
-            {
-                tracing::warn!(%digest, %error, "cannot release an image");
+            for digest in releases {
+                if let Err(error) = runtime.release(&digest).await {
+                    tracing::warn!(%digest, %error, "cannot release an image");
+                }
             }
             Done::Inventory(runtime.inventory().await)
         });
@@ -333,18 +348,17 @@ impl Work {
     /// Releases wait until every live image is recorded or given up: a new version of an image
     /// shares most layers with the old one, and the runtime knows of sharing only by records.
     fn release(&mut self, progress: &[EntryProgress]) {
+        // Named again meanwhile.
+        self.releases
+            .retain(|digest| !progress.iter().any(|entry| entry.digest == *digest));
         let busy = |entry: &EntryProgress| {
             matches!(
                 entry.phase,
                 Phase::Queued | Phase::Fetching | Phase::Recording
             )
         };
-        if progress.iter().any(busy) {
-            return;
-        }
-        for digest in std::mem::take(&mut self.releases) {
-            self.messages.remove(&digest);
-            self.take_stock(Some(digest));
+        if !self.releases.is_empty() && !progress.iter().any(busy) {
+            self.take_stock();
         }
     }
 

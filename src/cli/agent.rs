@@ -46,11 +46,8 @@ pub async fn run(_: Args, context: &Context) -> anyhow::Result<Exit> {
         limits: Limits {
             concurrency: agent.concurrency,
             disk: agent.disk_budget,
-            back_off: Duration::from_secs(1),
-            back_off_max: Duration::from_mins(1),
-            attempts: 8,
-            newcomer: agent::NEWCOMER,
             linger: agent.linger,
+            ..Limits::default()
         },
         bandwidth: agent.bandwidth_limit,
         report_pause: Duration::from_secs(10),

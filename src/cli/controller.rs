@@ -6,14 +6,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use crate::api::PolicyMode;
-use crate::cli::replay::read_model;
 use crate::cli::sources::Sources;
 use crate::cli::{Context, Exit, kubernetes, serve};
 use crate::config;
 use crate::controller::lease::LeaseOptions;
 use crate::controller::metric::Instruments;
 use crate::controller::{self, Options};
-use crate::forecast::model::Model;
 use crate::port::Clock;
 use crate::registry::{self, Registry};
 use crate::source::kubernetes::Settings;
@@ -55,10 +53,7 @@ pub async fn run(_: Args, context: &Context) -> anyhow::Result<Exit> {
         state_interval: controller.state_save_interval,
         step_interval: controller.step_interval,
         revision_gap: Duration::from_secs(1),
-        model: match &controller.model {
-            Some(path) => read_model(path)?,
-            None => Model::default(),
-        },
+        model: controller.model.clone(),
         default_mode: PolicyMode::Observe,
         settings: Settings {
             pool_labels: controller.pool_labels.clone(),
@@ -67,7 +62,7 @@ pub async fn run(_: Args, context: &Context) -> anyhow::Result<Exit> {
         autoscaler_namespace: "kube-system".into(),
         discovery_interval: Duration::from_secs(30),
         signals: Some(received),
-        load_queries: Some(queries),
+        load_queries: controller.prometheus.as_ref().map(|_| queries),
         resolver: Arc::new(Registry::new(registry::Options {
             mirrors: controller.caches.clone(),
             origins: controller.origins.clone(),

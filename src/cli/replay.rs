@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use config::{Config, File, FileFormat};
 
+use crate::cli::exit::Usage;
 use crate::cli::render::{self, Output, OutputArgs, Progress};
 use crate::cli::{Context, Exit};
+use crate::config;
 use crate::domain::quantity::ByteSize;
 use crate::domain::scenario::Header;
 use crate::domain::signal::Signal;
@@ -53,7 +54,8 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
 
 fn replay_all(args: &Args, progress: &Progress) -> anyhow::Result<Exit> {
     let model = match &args.model {
-        Some(path) => read_model(path)?,
+        Some(path) => config::model::read(path)
+            .map_err(|error| Usage(format!("--model {}: {error}", path.display())))?,
         None => Model::default(),
     };
     let mut replays = Vec::new();
@@ -109,13 +111,6 @@ fn read_scenario(
         ));
     }
     Ok((header, signals))
-}
-
-pub(super) fn read_model(path: &Path) -> anyhow::Result<Model> {
-    let file = File::from(path).format(FileFormat::Toml);
-    let read = Config::builder().add_source(file).build();
-    read.and_then(Config::try_deserialize)
-        .with_context(|| format!("model {}", path.display()))
 }
 
 fn text(report: &Report) -> String {

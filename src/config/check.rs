@@ -7,10 +7,12 @@ use std::time::Duration;
 use reqwest::Url;
 use tracing_subscriber::EnvFilter;
 
+use crate::config::model;
 use crate::config::raw::{RawKafka, RawPrometheus, RawQuery};
 use crate::config::read::Read;
 use crate::config::unit::List;
 use crate::config::{Agent, Cache, Common, Controller, Kafka, Kubernetes, Prometheus, Query};
+use crate::forecast::model::Model;
 
 pub(crate) fn common(read: &mut Read) -> Common {
     let raw = read.raw.clone();
@@ -56,6 +58,14 @@ pub(crate) fn controller(read: &mut Read) -> Controller {
         );
     }
     let caches = base_urls(read, "controller.caches", &raw.caches);
+    let model = raw.model.as_deref().map_or_else(Model::default, |path| {
+        model::read(path).unwrap_or_else(|error| {
+            let message = format!("{}: {error}", path.display());
+            let mend = "a file like models/default.toml, or leave the key out";
+            read.report("controller.model", message, mend);
+            Model::default()
+        })
+    });
     Controller {
         kubernetes: kubernetes(read),
         namespace: raw.namespace,
@@ -63,7 +73,7 @@ pub(crate) fn controller(read: &mut Read) -> Controller {
         listen: address(read, "controller.listen", &raw.listen),
         step_interval: raw.step_interval.0,
         pool_labels: pool_labels(read, "controller.pool_labels", raw.pool_labels.0),
-        model: raw.model,
+        model,
         caches,
         origins: url_table(read, "controller.origins", raw.origins.0),
         lease_name: raw.lease.name,
@@ -144,11 +154,16 @@ pub(crate) fn cache(read: &mut Read) -> Cache {
     }
 }
 
-fn kubernetes(read: &Read) -> Kubernetes {
-    let raw = &read.raw.kubernetes;
+fn kubernetes(read: &mut Read) -> Kubernetes {
+    let raw = read.raw.kubernetes.clone();
+    if let Some(path) = raw.kubeconfig.as_deref().filter(|path| !path.is_file()) {
+        let message = format!("{} is no file", path.display());
+        let mend = "the path of a kubeconfig, or leave the key out in a cluster";
+        read.report("kubernetes.kubeconfig", message, mend);
+    }
     Kubernetes {
-        kubeconfig: raw.kubeconfig.clone(),
-        context: raw.context.clone(),
+        kubeconfig: raw.kubeconfig,
+        context: raw.context,
     }
 }
 
@@ -196,7 +211,8 @@ fn prometheus(read: &mut Read, raw: RawPrometheus) -> Option<Prometheus> {
         return None;
     };
     positive(read, "controller.prometheus.timeout", raw.timeout.0);
-    if raw.timeout.0 >= raw.interval.0 {
+    positive(read, "controller.prometheus.interval", raw.interval.0);
+    if raw.timeout.0 >= raw.interval.0 && !raw.interval.0.is_zero() {
         let mend = format!(
             "below controller.prometheus.interval, which is {}",
             raw.interval
@@ -204,14 +220,6 @@ fn prometheus(read: &mut Read, raw: RawPrometheus) -> Option<Prometheus> {
         read.report(
             "controller.prometheus.timeout",
             "queries would pile up",
-            mend,
-        );
-    }
-    if raw.queries.is_empty() {
-        let mend = "name a query, or leave controller.prometheus.url out";
-        read.report(
-            QUERIES,
-            "there is a Prometheus, but nothing to ask it",
             mend,
         );
     }
@@ -237,18 +245,18 @@ fn prometheus(read: &mut Read, raw: RawPrometheus) -> Option<Prometheus> {
 
 fn query(read: &mut Read, key: &str, raw: RawQuery) -> Query {
     let workload = raw.workload.and_then(|text| {
-        let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
-        if let [namespace, kind, name] = parts[..] {
-            return Some((namespace.to_owned(), kind.to_owned(), name.to_owned()));
+        let workload = text.parse().ok();
+        if workload.is_none() {
+            let message = format!("query `{}`: `{text}` is not a workload", raw.name);
+            let mend = "Kind/namespace/name, for example Deployment/shop/checkout";
+            read.report(key, message, mend);
         }
-        let message = format!("query `{}`: `{text}` is not a workload", raw.name);
-        read.report(
-            key,
-            message,
-            "namespace/Kind/name, for example shop/Deployment/checkout",
-        );
-        None
+        workload
     });
+    if raw.name.is_empty() || raw.query.is_empty() {
+        let message = format!("query `{}`: it has no name, or asks nothing", raw.name);
+        read.report(key, message, "give it both `name` and `query`");
+    }
     Query {
         name: raw.name,
         query: raw.query,

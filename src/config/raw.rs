@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::unit::{Count, List, Rate, Size, Span};
 use crate::domain::quantity::ByteSize;
+use crate::engine::node::Limits;
 
 /// The whole configuration. Doc comments and defaults here become `docs/configuration.md`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -167,7 +168,7 @@ pub struct RawPrometheus {
     /// How long one query may take.
     pub timeout: Span,
     /// The load series: `name` (of the series), `query` (PromQL giving one value), `workload`
-    /// (`namespace/Kind/name`, the workload that scales with it). Only in a file.
+    /// (`Kind/namespace/name`, the workload that scales with it). Only in a file.
     #[schemars(example = [RawQuery::example()])]
     pub queries: Vec<RawQuery>,
 }
@@ -180,7 +181,7 @@ pub struct RawQuery {
     pub name: String,
     /// PromQL that gives one value.
     pub query: String,
-    /// The workload that scales with it, `namespace/Kind/name`.
+    /// The workload that scales with it, `Kind/namespace/name`.
     pub workload: Option<String>,
 }
 
@@ -210,7 +211,7 @@ pub struct RawAgent {
     pub bandwidth_limit: Option<Rate>,
     /// Most bytes that fetched layers may take on the node's disk.
     pub disk_budget: Size,
-    /// How long an image stays that no plan names any more, if its room is not needed.
+    /// How long the layers of an image stay that no plan names any more; its record goes at once.
     pub linger: Span,
     /// Address of `/livez`, `/readyz` and `/metrics`.
     pub listen: String,
@@ -347,13 +348,14 @@ impl RawQuery {
         Self {
             name: "checkout-rps".into(),
             query: "sum(rate(http_requests_total{app=\"checkout\"}[1m]))".into(),
-            workload: Some("shop/Deployment/checkout".into()),
+            workload: Some("Deployment/shop/checkout".into()),
         }
     }
 }
 
 impl Default for RawAgent {
     fn default() -> Self {
+        let limits = Limits::default();
         Self {
             node_name: None,
             pool_labels: pool_labels(),
@@ -361,12 +363,10 @@ impl Default for RawAgent {
             caches: List::default(),
             origin_fallback: true,
             origins: UrlTable::default(),
-            // containerd's own default for one image is 3; two images' worth keeps a link busy.
-            concurrency: Count(6),
+            concurrency: Count(limits.concurrency as u32),
             bandwidth_limit: None,
             disk_budget: gibibytes(20),
-            // As long as an unused byte has to prove itself in the scores (design section 7).
-            linger: Span(Duration::from_hours(1)),
+            linger: Span(limits.linger),
             listen: "0.0.0.0:9465".into(),
         }
     }

@@ -174,6 +174,8 @@ fn values_that_parse_but_cannot_work_are_problems() {
         ("FORELAY_CONTROLLER__KAFKA__TOPICS", ""),
         ("FORELAY_CONTROLLER__PROMETHEUS__URL", "prometheus:9090"),
         ("FORELAY_CONTROLLER__PROMETHEUS__TIMEOUT", "1h"),
+        ("FORELAY_CONTROLLER__MODEL", "/nowhere/model.toml"),
+        ("FORELAY_KUBERNETES__KUBECONFIG", "/nowhere/kubeconfig"),
         ("FORELAY_CONTROLLER__STEP_INTERVAL", "0s"),
     ]);
     let problems = controller(&layers).unwrap_err();
@@ -190,12 +192,12 @@ fn values_that_parse_but_cannot_work_are_problems() {
         "controller.kafka.topics",
         "controller.prometheus.url",
         "controller.prometheus.timeout",
-        "controller.prometheus.queries",
+        "controller.model",
+        "kubernetes.kubeconfig",
         "controller.step_interval",
     ] {
         assert!(keys.contains_key(key), "{key} is not in:\n{problems}");
     }
-    assert_eq!(keys["controller.prometheus.queries"], &Origin::Default);
 }
 
 #[test]

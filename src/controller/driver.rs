@@ -326,8 +326,9 @@ impl Driver {
     fn report(&mut self, policies: Policies, now: Timestamp) {
         if self.epoch.is_some() {
             let client = self.options.client.clone();
+            let asked = self.options.load_queries.is_some();
             self.beside.spawn(async move {
-                report(client, policies, now).await;
+                report(client, policies, asked, now).await;
                 Done::Reported
             });
         }

@@ -1,6 +1,6 @@
 //! What operators allow: the `PrefetchPolicy` objects, as one answer per pool and image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -160,12 +160,22 @@ impl Policies {
     }
 
     /// Conditions that the policies should show: name, generation, and what is wrong with it.
-    pub fn findings(&self) -> Vec<(String, Option<i64>, Option<String>)> {
+    /// `asked`: whether there is a Prometheus that load queries are put to.
+    pub fn findings(&self, asked: bool) -> Vec<(String, Option<i64>, Option<String>)> {
+        let mut names = BTreeSet::new();
+        let mut wrong = |query: &crate::api::LoadQuery| {
+            if !names.insert(query.name.clone()) {
+                return Some("an earlier query, or another policy's, has this name".to_owned());
+            }
+            if !asked {
+                return Some("there is no Prometheus: set controller.prometheus.url".to_owned());
+            }
+            WorkloadRef::from_str(query.workload.as_deref()?).err()
+        };
         let finding = |(name, noted): (&String, &Noted)| {
             let wrong = noted.spec.load_queries.iter().find_map(|query| {
-                let workload = query.workload.as_deref()?;
-                let error = WorkloadRef::from_str(workload).err()?;
-                Some(format!("load query `{}`: {error}", query.name))
+                let wrong = wrong(query)?;
+                Some(format!("load query `{}`: {wrong}", query.name))
             });
             (name.clone(), noted.generation, wrong)
         };
@@ -241,9 +251,9 @@ fn announce(policies: &watch::Sender<Policies>, known: &BTreeMap<String, Noted>)
 }
 
 /// Writes each policy's `Ready` condition.
-pub async fn report(client: kube::Client, policies: Policies, now: Timestamp) {
+pub async fn report(client: kube::Client, policies: Policies, asked: bool, now: Timestamp) {
     let api = Api::<PrefetchPolicy>::all(client);
-    for (name, generation, wrong) in policies.findings() {
+    for (name, generation, wrong) in policies.findings(asked) {
         let condition = Condition {
             type_: "Ready".into(),
             status: if wrong.is_some() { "False" } else { "True" }.into(),
@@ -386,7 +396,37 @@ mod tests {
         let policies = Policies::of(PolicyMode::Off, [("a".to_owned(), spec)]);
         let asked = policies.load_queries();
         assert_eq!(asked.len(), 1, "{asked:?}");
-        let (_, _, wrong) = policies.findings().remove(0);
+        let (_, _, wrong) = policies.findings(true).remove(0);
         assert!(wrong.is_some_and(|w| w.contains("rps") && w.contains("Kind/namespace/name")));
+    }
+
+    #[test]
+    fn queries_that_nobody_will_ask_are_told() {
+        let mut spec = policy(PolicyMode::On, &[]);
+        spec.load_queries.push(crate::api::LoadQuery {
+            name: "rps".into(),
+            query: "1".into(),
+            workload: None,
+        });
+        let two = [("a".to_owned(), spec.clone()), ("b".to_owned(), spec)];
+        let policies = Policies::of(PolicyMode::Off, two);
+        let told = |asked: bool| -> Vec<Option<String>> {
+            let findings = policies.findings(asked).into_iter();
+            findings.map(|(_, _, wrong)| wrong).collect()
+        };
+        let [first, second] = &told(true)[..] else {
+            panic!()
+        };
+        assert_eq!(*first, None);
+        assert!(
+            second
+                .as_ref()
+                .is_some_and(|w| w.contains("another policy"))
+        );
+        assert!(
+            told(false)[0]
+                .as_ref()
+                .is_some_and(|w| w.contains("no Prometheus"))
+        );
     }
 }

@@ -77,7 +77,60 @@ pub struct SharedWorld {
     pub origin: Bandwidth,
 }
 
+/// Longest time that a made-up delay may take: longer than anything that an autoscaler waits for.
+const DELAY_MAX_S: f64 = 86_400.0;
+
+/// Most bytes of one layer: sums of a node's thousands stay exact in a f64.
+const LAYER_MAX: u64 = 1 << 42;
+
 impl Header {
+    /// The first member that no world can have: its path, and what is wrong with it.
+    #[must_use]
+    pub fn fault(&self) -> Option<(String, String)> {
+        let rate = |path: String, rate: Bandwidth| {
+            let sound = rate.0.is_finite() && rate.0 > 0.0;
+            (!sound).then(|| {
+                (
+                    path,
+                    format!("{} is no rate: above 0 bytes a second", rate.0),
+                )
+            })
+        };
+        let delay = |path: String, seconds: f64| {
+            let sound = (0.0..=DELAY_MAX_S).contains(&seconds);
+            (!sound).then(|| {
+                (
+                    path,
+                    format!("{seconds} is not between 0 and {DELAY_MAX_S} s"),
+                )
+            })
+        };
+        let pool = |(name, world): (&String, &PoolWorld)| {
+            let path = |member: &str| format!("pools.{name}.{member}");
+            rate(path("link"), world.link)
+                .or_else(|| rate(path("unpack"), world.unpack))
+                .or_else(|| delay(path("sandbox_s"), world.sandbox_s))
+                .or_else(|| delay(path("pull_overhead_s"), world.pull_overhead_s))
+                .or_else(|| delay(path("agent_start_s"), world.agent_start_s))
+        };
+        let image = |(image, manifests): (&ImageRef, &Vec<ImageManifest>)| {
+            let layers = manifests.iter().flat_map(|manifest| &manifest.layers);
+            let huge = layers
+                .map(|layer| layer.size.0)
+                .find(|size| *size > LAYER_MAX)?;
+            let reason = format!("a layer of {huge} bytes, at most {LAYER_MAX} are understood");
+            Some((format!("images.{image}"), reason))
+        };
+        if self.end < self.start {
+            let reason = format!("{} is before `start` {}", self.end, self.start);
+            return Some(("end".into(), reason));
+        }
+        rate("shared.cache_uplink".into(), self.shared.cache_uplink)
+            .or_else(|| rate("shared.origin".into(), self.shared.origin))
+            .or_else(|| self.pools.iter().find_map(pool))
+            .or_else(|| self.images.iter().find_map(image))
+    }
+
     /// The world of a pool's nodes.
     #[must_use]
     pub fn pool(&self, name: &str) -> Option<&PoolWorld> {

@@ -177,6 +177,30 @@ async fn pull_one_by_one(options: Arc<Options>, mut pulls: mpsc::Receiver<Pull>)
     }
 }
 
+/// A layer that the kubelet has claimed: let go whatever happens, also when a sibling's failure ends
+/// the pull.
+struct Hold {
+    machine: Arc<Machine>,
+    layer: Digest,
+}
+
+impl Hold {
+    fn of(machine: &Arc<Machine>, layer: &Digest) -> Self {
+        machine.foreground(layer, true);
+        Self {
+            machine: machine.clone(),
+            layer: layer.clone(),
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.machine.foreground(&self.layer, false);
+        self.machine.let_go(&self.layer);
+    }
+}
+
 // === impl Options ===
 
 impl Options {
@@ -219,9 +243,9 @@ impl Options {
             Ok::<(), PullError>(())
         };
         let unpacked = async {
-            while let Some((layer, fetched)) = unpacking.recv().await {
-                if fetched {
-                    self.unpack(&layer).await;
+            while let Some((layer, held)) = unpacking.recv().await {
+                if let Some(held) = held {
+                    self.unpack(&layer, held).await;
                 }
             }
         };
@@ -231,17 +255,18 @@ impl Options {
         Ok(())
     }
 
-    /// Fetches one layer unless it is there; `true` where it still has to be unpacked.
-    async fn layer(&self, image: ImageRef, layer: Layer) -> Result<(Layer, bool), PullError> {
+    /// Fetches one layer unless it is there; held where it still has to be unpacked.
+    async fn layer(
+        &self,
+        image: ImageRef,
+        layer: Layer,
+    ) -> Result<(Layer, Option<Hold>), PullError> {
         if !self.is_ours(&layer.digest).await {
-            return Ok((layer, false));
+            return Ok((layer, None));
         }
-        self.machine.foreground(&layer.digest, true);
-        let fetched = self.fetch(&image, &layer).await;
-        if fetched.is_err() {
-            self.release(&layer.digest);
-        }
-        fetched.map(|()| (layer, true))
+        let hold = Hold::of(&self.machine, &layer.digest);
+        self.fetch(&image, &layer).await?;
+        Ok((layer, Some(hold)))
     }
 
     async fn fetch(&self, image: &ImageRef, layer: &Layer) -> Result<(), PullError> {
@@ -267,18 +292,13 @@ impl Options {
         Ok(())
     }
 
-    async fn unpack(&self, layer: &Layer) {
+    async fn unpack(&self, layer: &Layer, held: Hold) {
         let takes = Duration::from_secs_f64(layer.size.0 as f64 / self.unpack_bytes_per_s);
         self.clock.sleep_until(self.clock.now() + takes).await;
         self.machine.unpacked(&layer.digest);
-        self.release(&layer.digest);
+        drop(held);
         // The ledger may be closed already.
         let _ = self.landed.send((layer.digest.clone(), layer.size.0));
-    }
-
-    fn release(&self, layer: &Digest) {
-        self.machine.foreground(layer, false);
-        self.machine.let_go(layer);
     }
 
     /// Claims a blob; false where somebody else has brought it, after waiting for who is bringing it:
@@ -315,5 +335,119 @@ impl Options {
         writer.write(raw.bytes).await?;
         writer.commit().await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::digest::{SHA256, digest};
+    use bytes::Bytes;
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+
+    use super::*;
+    use crate::domain::image::Platform;
+    use crate::port::{BlobStream, RawManifest};
+    use crate::runtime::oci_layout::OciLayout;
+    use crate::store::{Durability, Store};
+    use crate::telemetry::clock::SystemClock;
+
+    const LAYERS: [&[u8]; 2] = [b"breaks at first", b"stalls at first"];
+
+    fn digest_of(bytes: &[u8]) -> Digest {
+        Digest::from_sha256(digest(&SHA256, bytes).as_ref())
+    }
+
+    /// At first the one layer breaks while the other stalls; then both come.
+    #[derive(Default)]
+    struct Fickle(Arc<std::sync::Mutex<BTreeSet<Digest>>>);
+
+    impl BlobSource for Fickle {
+        fn manifest<'a>(
+            &'a self,
+            _: &'a ImageRef,
+            digest: &'a Digest,
+        ) -> BoxFuture<'a, Result<RawManifest, FetchError>> {
+            let raw = RawManifest {
+                digest: digest.clone(),
+                media_type: String::new(),
+                bytes: Bytes::from_static(b"{}"),
+            };
+            async { Ok(raw) }.boxed()
+        }
+
+        fn blob<'a>(
+            &'a self,
+            wanted: &'a BlobWanted,
+        ) -> BoxFuture<'a, Result<BlobStream, FetchError>> {
+            let first = self.0.lock().unwrap().insert(wanted.digest.clone());
+            let [breaks, stalls] = LAYERS;
+            let chunks = if !first {
+                let here = LAYERS.iter().find(|l| digest_of(l) == wanted.digest);
+                stream::iter([Ok(Bytes::from_static(here.unwrap()))]).boxed()
+            } else if wanted.digest == digest_of(stalls) {
+                stream::pending().boxed()
+            } else {
+                assert_eq!(wanted.digest, digest_of(breaks));
+                // Not before the other one is under way.
+                let (asked, other) = (self.0.clone(), digest_of(stalls));
+                let cut = async move {
+                    while !asked.lock().unwrap().contains(&other) {
+                        tokio::task::yield_now().await;
+                    }
+                    Err(FetchError::Unavailable("cut".into()))
+                };
+                stream::once(cut).boxed()
+            };
+            let stream = BlobStream {
+                from: "origin",
+                endpoint: String::new(),
+                offset: 0,
+                size: None,
+                chunks,
+            };
+            async { Ok(stream) }.boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_layer_that_breaks_does_not_keep_its_siblings_claimed() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(SystemClock);
+        let (store, _) =
+            Store::open_with(folder.path(), clock.now(), Durability::Temporary).unwrap();
+        let layout = OciLayout::open(folder.path(), Arc::new(store)).unwrap();
+        let kubelet = Kubelet::start(Options {
+            node: "n".into(),
+            machine: Machine::new(Arc::new(layout), 1e9),
+            source: Arc::new(Fickle::default()),
+            clock: clock.clone(),
+            sandbox: Duration::ZERO,
+            pull_overhead: Duration::ZERO,
+            unpack_bytes_per_s: 1e9,
+            ready: watch::channel(Some(clock.now())).1,
+            landed: mpsc::unbounded_channel().0,
+            stop: CancellationToken::new(),
+        });
+        let layers = LAYERS.map(|bytes| Layer {
+            digest: digest_of(bytes),
+            size: ByteSize(bytes.len() as u64),
+            unpacked: None,
+        });
+        let manifest = ImageManifest {
+            digest: digest_of(b"{}"),
+            platform: Platform::linux("amd64"),
+            layers: layers.into(),
+        };
+        let order = PodOrder {
+            pod: "a/b".into(),
+            images: vec![("web".parse().unwrap(), Some(manifest))],
+        };
+        let brought = tokio::time::timeout(Duration::from_secs(20), kubelet.bring(order)).await;
+        assert!(
+            brought
+                .expect("the second try finds both layers free")
+                .is_some()
+        );
     }
 }

@@ -259,17 +259,30 @@ impl ContainerRuntime for AgentSide {
         .boxed()
     }
 
+    fn withdraw<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        async move {
+            if self.0.forget(digest) {
+                self.0.layout.withdraw(digest).await?;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
     fn release<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {
         async move {
             if !self.0.forget(digest) {
                 return Ok(());
             }
+            let before = self.0.layout.inventory().await?;
             self.0.layout.release(digest).await?;
             let left = self.0.layout.inventory().await?;
+            let gone: BTreeSet<&Digest> =
+                before.iter().filter(|blob| !left.contains(blob)).collect();
             self.0
                 .state()
                 .present
-                .retain(|blob, by| *by == Bringer::Kubelet || left.contains(blob));
+                .retain(|blob, by| *by == Bringer::Kubelet || !gone.contains(blob));
             self.0.changed(None);
             Ok(())
         }

@@ -221,7 +221,8 @@ impl Player {
             metadata.remove("uid");
             metadata.remove("creationTimestamp");
         }
-        let new = self.known.insert(format!("{kind}/{namespace}/{name}"));
+        let key = format!("{kind}/{namespace}/{name}");
+        let new = !self.known.contains(&key);
         // A Node keeps the status that its kubelet registers it with; all others begin without.
         let status = object
             .as_object_mut()
@@ -229,7 +230,9 @@ impl Player {
             .and_then(|members| members.remove("status"));
         let parameters = PostParams::default();
         let mut live = if new {
-            api.create(&parameters, &read(object)?).await?
+            let created = api.create(&parameters, &read(object)?).await?;
+            self.known.insert(key);
+            created
         } else if kind == "Pod" {
             if object["spec"]["schedulingGates"].is_null() {
                 object["spec"]["schedulingGates"] = Value::Null;

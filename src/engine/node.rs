@@ -32,9 +32,27 @@ pub struct Limits {
     /// So long after its birth a node follows its pool's plan, while it has none of its own: later
     /// entries are for nodes that are still to come.
     pub newcomer: Duration,
-    /// So long an image stays that no plan names any more, if nothing needs its room: a wish that was
-    /// withdrawn is often wished again, and its bytes are paid for.
+    /// So long the layers of an image stay that no plan names any more: a wish that was withdrawn is
+    /// often wished again, and its bytes are paid for. They fill the disk budget meanwhile.
     pub linger: Duration,
+}
+
+impl Default for Limits {
+    /// What agents, replays and the demo have in common; drivers set the disk.
+    fn default() -> Self {
+        Self {
+            // containerd's three for one image, and one more for the small layers beside a large one.
+            concurrency: 4,
+            disk: ByteSize(u64::MAX),
+            back_off: Duration::from_secs(1),
+            back_off_max: Duration::from_mins(1),
+            attempts: 8,
+            // The model's `window_s`.
+            newcomer: Duration::from_mins(10),
+            // As long as an unused byte has to prove itself in the scores (design section 7).
+            linger: Duration::from_hours(1),
+        }
+    }
 }
 
 /// Something that happened to the node.
@@ -47,6 +65,9 @@ pub enum Input {
     PoolPlan(Option<Plan>),
     /// The node's own plan.
     NodePlan(Option<Plan>),
+    /// An image that an earlier run of the agent recorded, with its layers: it lingers from now on,
+    /// unless a plan names it.
+    Kept(ImageManifest),
     /// Blobs that are there, whoever brought them; replaces what was known.
     Inventory(Vec<Digest>),
     /// A blob is there, whoever brought it.
@@ -111,8 +132,11 @@ pub enum Effect {
         /// manifest digest
         digest: Digest,
     },
-    /// No entry has named this manifest for long (expired, withdrawn), or its room is needed: release
-    /// what only it needed and no container uses. What is left is told with [`Input::Inventory`].
+    /// No entry names this manifest any more (expired, withdrawn): take its record away, unless a
+    /// container uses it. Its layers linger: pods that want it now must ask the registry first.
+    Withdraw(Digest),
+    /// No entry has named this manifest for long: release what only it needed and no container uses.
+    /// What is left is told with [`Input::Inventory`].
     Release(Digest),
 }
 
@@ -161,8 +185,8 @@ pub struct NodeEngine {
     manifests: BTreeMap<Digest, ImageManifest>,
     /// Manifests that no entry names any more, and since when: their bytes may still be there.
     lingering: BTreeMap<Digest, Timestamp>,
-    /// A release was asked for, and no inventory has told yet what it brought.
-    releasing: bool,
+    /// The node's own plan was told, if only that there is none: before that nothing is released.
+    plan_told: bool,
     present: BTreeSet<Digest>,
     /// Blobs that were brought for a plan and are still there: they fill the disk budget.
     brought: BTreeMap<Digest, ByteSize>,
@@ -204,7 +228,7 @@ impl NodeEngine {
             entries: Vec::new(),
             manifests: BTreeMap::new(),
             lingering: BTreeMap::new(),
-            releasing: false,
+            plan_told: false,
             present: BTreeSet::new(),
             brought: BTreeMap::new(),
             recorded: BTreeSet::new(),
@@ -225,7 +249,17 @@ impl NodeEngine {
                 self.plans_changed |= self.born.replace(at) != Some(at);
             }
             Input::PoolPlan(plan) => self.take_plan(plan, |engine| &mut engine.pool_plan),
-            Input::NodePlan(plan) => self.take_plan(plan, |engine| &mut engine.node_plan),
+            Input::NodePlan(plan) => {
+                self.plan_told = true;
+                self.take_plan(plan, |engine| &mut engine.node_plan);
+            }
+            Input::Kept(manifest) => {
+                let there = distinct(&manifest).filter(|(layer, _)| self.present.contains(*layer));
+                let there = there.map(|(layer, size)| (layer.clone(), size));
+                self.brought.extend(there);
+                self.lingering.insert(manifest.digest, now);
+                self.plans_changed = true;
+            }
             Input::Inventory(digests) => self.take_inventory(digests),
             Input::BlobPresent(digest) => {
                 self.transfers.remove(&digest);
@@ -267,14 +301,13 @@ impl NodeEngine {
 
     /// What the driver has to do now; asking again without new input gives nothing.
     pub fn step(&mut self, now: Timestamp) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        self.merge_plans(now);
+        let mut effects = self.merge_plans(now);
         self.ask_manifests(now, &mut effects);
         let demand = self.demand();
         self.cancel_unwanted(&demand, &mut effects);
         self.start_transfers(&demand, now, &mut effects);
         self.ask_records(now, &mut effects);
-        self.release(&demand, now, &mut effects);
+        self.release(now, &mut effects);
         self.wake_at = self.next_wake(now);
         effects
     }
@@ -310,7 +343,6 @@ impl NodeEngine {
     }
 
     fn take_inventory(&mut self, digests: Vec<Digest>) {
-        self.releasing = false;
         self.present = digests.into_iter().collect();
         let present = &self.present;
         self.brought.retain(|digest, _| present.contains(digest));
@@ -346,7 +378,9 @@ impl NodeEngine {
         let others = [
             self.newcomer_until().filter(|until| *until > now),
             self.troubles.next_end(now),
-            lingered.map(|since| *since + self.limits.linger),
+            lingered
+                .filter(|_| self.plan_told)
+                .map(|since| *since + self.limits.linger),
         ];
         expiry.into_iter().chain(others.into_iter().flatten()).min()
     }
@@ -359,11 +393,11 @@ impl NodeEngine {
     }
 
     /// Renews `entries` when a plan changed or an entry expired; forgets what no entry needs.
-    fn merge_plans(&mut self, now: Timestamp) {
+    fn merge_plans(&mut self, now: Timestamp) -> Vec<Effect> {
         let expired = self.entries.iter().any(|entry| entry.expires <= now);
         let settled = self.newcomer_until().is_some_and(|until| until <= now);
         if !self.plans_changed && !expired && !settled {
-            return;
+            return Vec::new();
         }
         self.plans_changed = false;
         let old = std::mem::take(&mut self.entries);
@@ -373,17 +407,17 @@ impl NodeEngine {
         self.manifests_asked.retain(|digest| live.contains(digest));
         self.records_asked
             .retain(|(digest, _)| live.contains(digest));
-        for entry in old {
-            if !live.contains(&entry.digest) {
-                self.lingering.entry(entry.digest).or_insert(now);
-            }
+        let gone: BTreeSet<Digest> = old
+            .into_iter()
+            .map(|entry| entry.digest)
+            .filter(|digest| !live.contains(digest))
+            .collect();
+        for digest in &gone {
+            self.lingering.entry(digest.clone()).or_insert(now);
         }
         self.lingering.retain(|digest, _| !live.contains(digest));
-        let lingering = &self.lingering;
-        self.recorded
-            .retain(|(digest, _)| live.contains(digest) || lingering.contains_key(digest));
-        self.manifests
-            .retain(|digest, _| live.contains(digest) || lingering.contains_key(digest));
+        self.recorded.retain(|(digest, _)| live.contains(digest));
+        self.manifests.retain(|digest, _| live.contains(digest));
         let layers: BTreeSet<&Digest> = self
             .manifests
             .values()
@@ -391,29 +425,19 @@ impl NodeEngine {
             .collect();
         self.troubles
             .retain(|digest| live.contains(digest) || layers.contains(digest));
+        gone.into_iter().map(Effect::Withdraw).collect()
     }
 
-    /// Gives up images that no plan names: after their time, or the oldest one when a planned image
-    /// has no room. One at a time: how much room it made is told with the next inventory.
-    fn release(&mut self, demand: &Demand, now: Timestamp, effects: &mut Vec<Effect>) {
-        let over = |since: Timestamp| since + self.limits.linger <= now;
-        let mut given_up: Vec<Digest> = self
+    /// Gives up what has lingered long enough.
+    fn release(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if !self.plan_told {
+            return;
+        }
+        let linger = self.limits.linger;
+        let over = self
             .lingering
-            .iter()
-            .filter(|(_, since)| over(**since))
-            .map(|(digest, _)| digest.clone())
-            .collect();
-        if given_up.is_empty() && !demand.left_out.is_empty() && !self.releasing {
-            let oldest = self.lingering.iter().min_by_key(|(_, since)| **since);
-            given_up.extend(oldest.map(|(digest, _)| digest.clone()));
-        }
-        self.releasing |= !given_up.is_empty();
-        for digest in given_up {
-            self.lingering.remove(&digest);
-            self.manifests.remove(&digest);
-            self.recorded.retain(|(of, _)| *of != digest);
-            effects.push(Effect::Release(digest));
-        }
+            .extract_if(.., |_, since| *since + linger <= now);
+        effects.extend(over.map(|(digest, _)| Effect::Release(digest)));
     }
 
     fn ask_manifests(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {

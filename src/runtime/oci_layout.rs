@@ -152,21 +152,29 @@ impl OciLayout {
         Ok((ByteSize(bytes.len() as u64), Manifest::media_type(&bytes)))
     }
 
-    async fn unlist(&self, digest: &Digest) -> Result<(), RuntimeError> {
+    async fn withdraw_names(&self, digest: &Digest) -> Result<(), RuntimeError> {
         let _turn = self.turn.lock().await;
+        self.unlist(digest).await.map(drop)
+    }
+
+    /// Takes our entries of a manifest out of the index; the manifests that are still listed.
+    async fn unlist(&self, digest: &Digest) -> Result<Vec<Digest>, RuntimeError> {
         let mut index = self.index().await?;
         let before = index.manifests.len();
         index
             .manifests
             .retain(|entry| entry.digest != digest.as_str() || !entry.is_ours());
-        let kept: Vec<Digest> = index
-            .manifests
-            .iter()
-            .filter_map(|entry| entry.digest.parse().ok())
-            .collect();
+        let kept = index.manifests.iter();
+        let kept = kept.filter_map(|entry| entry.digest.parse().ok()).collect();
         if index.manifests.len() != before {
             self.save(index).await?;
         }
+        Ok(kept)
+    }
+
+    async fn give_up(&self, digest: &Digest) -> Result<(), RuntimeError> {
+        let _turn = self.turn.lock().await;
+        let kept = self.unlist(digest).await?;
         let mut needed = BTreeSet::new();
         for root in kept {
             self.closure(root, &mut needed).await?;
@@ -253,8 +261,12 @@ impl ContainerRuntime for OciLayout {
         Box::pin(self.list(image, digest))
     }
 
+    fn withdraw<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(self.withdraw_names(digest))
+    }
+
     fn release<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {
-        Box::pin(self.unlist(digest))
+        Box::pin(self.give_up(digest))
     }
 
     fn recorded(&self) -> BoxFuture<'_, Result<Vec<Digest>, RuntimeError>> {

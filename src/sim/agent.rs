@@ -1,7 +1,5 @@
 //! A node's agent: the engine of production with a plan, or the oracle's fixed list.
 
-use std::time::Duration;
-
 use crate::domain::image::Digest;
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
@@ -11,9 +9,6 @@ use crate::sim::kubelet::Disk;
 
 /// Blobs that an agent has in transfer at once (`docs/transfer-model.md`).
 pub const CONCURRENCY: usize = 4;
-
-/// How long an agent follows its pool's plan: as in the controller's model (`window_s`).
-const NEWCOMER: Duration = Duration::from_mins(10);
 
 /// What the agent does next; the world carries it out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +21,10 @@ pub enum AgentAct {
     Stop(LayerId),
     /// Make this image's record.
     Record(Digest),
+    /// Take it away.
+    Withdraw(Digest),
+    /// Give up the layers that only this image needed.
+    Release(Digest),
 }
 
 /// One node's agent.
@@ -57,6 +56,8 @@ pub struct View<'a> {
     pub disk: &'a Disk,
     /// Whether the kubelet has a pull under way.
     pub kubelet_pulls: bool,
+    /// Bytes that may still be brought.
+    pub room: f64,
 }
 
 // === impl Agent ===
@@ -66,13 +67,8 @@ impl Agent {
     #[must_use]
     pub fn planned(room: ByteSize) -> Self {
         Self::Planned(Box::new(NodeEngine::new(Limits {
-            concurrency: CONCURRENCY,
             disk: room,
-            back_off: Duration::from_secs(1),
-            back_off_max: Duration::from_mins(1),
-            attempts: 10,
-            newcomer: NEWCOMER,
-            linger: Duration::MAX,
+            ..Limits::default()
         })))
     }
 
@@ -88,7 +84,10 @@ impl Agent {
         match self {
             Self::Planned(engine) => {
                 let effects = engine.step(now);
-                effects.into_iter().filter_map(|e| act(e, view)).collect()
+                effects
+                    .into_iter()
+                    .map(|effect| act(effect, view))
+                    .collect()
             }
             Self::Listed(schedule) => schedule.step(view),
         }
@@ -104,8 +103,8 @@ impl Agent {
     }
 }
 
-/// An engine's effect in this world's words. Nothing is released: images stay on a node for its life.
-fn act(effect: Effect, view: View<'_>) -> Option<AgentAct> {
+/// An engine's effect in this world's words.
+fn act(effect: Effect, view: View<'_>) -> AgentAct {
     let layer = |digest: &Digest| {
         let layers = &view.facts.catalogue.by_layer;
         *layers
@@ -113,11 +112,12 @@ fn act(effect: Effect, view: View<'_>) -> Option<AgentAct> {
             .expect("a manifest of the catalogue named the layer")
     };
     match effect {
-        Effect::FetchManifest { digest, .. } => Some(AgentAct::Ask(digest)),
-        Effect::FetchBlob { digest, .. } => Some(AgentAct::Start(layer(&digest))),
-        Effect::Cancel(digest) => Some(AgentAct::Stop(layer(&digest))),
-        Effect::Record { digest, .. } => Some(AgentAct::Record(digest)),
-        Effect::Release(_) => None,
+        Effect::FetchManifest { digest, .. } => AgentAct::Ask(digest),
+        Effect::FetchBlob { digest, .. } => AgentAct::Start(layer(&digest)),
+        Effect::Cancel(digest) => AgentAct::Stop(layer(&digest)),
+        Effect::Record { digest, .. } => AgentAct::Record(digest),
+        Effect::Withdraw(digest) => AgentAct::Withdraw(digest),
+        Effect::Release(digest) => AgentAct::Release(digest),
     }
 }
 
@@ -129,6 +129,7 @@ impl Schedule {
         let disk = view.disk;
         let mut free = self.concurrency.saturating_sub(disk.arriving.len());
         let mut begun = Vec::new();
+        let mut room = view.room;
         let images = self.images.iter();
         for &layer in images.flat_map(|image| &view.facts.image(*image).layers) {
             if free == 0 {
@@ -138,9 +139,11 @@ impl Schedule {
                 || disk.arriving.contains(&layer)
                 || disk.foreground.contains(&layer)
                 || begun.contains(&layer);
-            if !busy {
+            let bytes = view.facts.bytes(layer);
+            if !busy && bytes <= room {
                 begun.push(layer);
                 free -= 1;
+                room -= bytes;
             }
         }
         begun.into_iter().map(AgentAct::Start).collect()

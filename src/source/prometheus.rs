@@ -86,14 +86,7 @@ impl PrometheusSettings {
         let queries = prometheus.queries.iter().map(|query| LoadQuery {
             name: query.name.clone(),
             query: query.query.clone(),
-            workload: query
-                .workload
-                .clone()
-                .map(|(namespace, kind, name)| WorkloadRef {
-                    kind,
-                    namespace,
-                    name,
-                }),
+            workload: query.workload.clone(),
         });
         Self {
             url: prometheus.url.clone(),

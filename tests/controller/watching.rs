@@ -280,7 +280,7 @@ pub async fn policies(cluster: &TestCluster) {
     );
     api.create(&PostParams::default(), &policy).await.unwrap();
     let known = verdict(Verdict::Publish(empty.clone())).await;
-    report(cluster.client.clone(), known, SystemClock.now()).await;
+    report(cluster.client.clone(), known, true, SystemClock.now()).await;
     let shown = api.get("all").await.unwrap().status.unwrap_or_default();
     let ready = shown
         .conditions
@@ -298,7 +298,7 @@ pub async fn policies(cluster: &TestCluster) {
         .await
         .unwrap();
     let known = verdict(Verdict::Withhold(PolicyMode::Off)).await;
-    report(cluster.client.clone(), known, SystemClock.now()).await;
+    report(cluster.client.clone(), known, true, SystemClock.now()).await;
     let shown = api.get("all").await.unwrap().status.unwrap_or_default();
     let ready = shown
         .conditions

@@ -28,11 +28,21 @@ impl Work {
             Done::Record(image, digest, Err(error)) => {
                 let error = error.into();
                 self.failed(&image, digest, &error);
-                self.take_stock(None);
+                self.take_stock();
             }
-            Done::Inventory(Ok(present)) => self.tell(Input::Inventory(present)),
-            Done::Inventory(Err(error)) => {
-                tracing::warn!(%error, "cannot list what is on the node");
+            Done::Withdrawn(_, Ok(())) => {}
+            Done::Withdrawn(digest, Err(error)) => {
+                tracing::warn!(node = self.node, %digest, %error, "cannot withdraw an image");
+            }
+            Done::Inventory(found) => {
+                self.taking_stock = false;
+                match found {
+                    Ok(present) => self.tell(Input::Inventory(present)),
+                    Err(error) => tracing::warn!(%error, "cannot list what is on the node"),
+                }
+                if std::mem::take(&mut self.stock_due) {
+                    self.take_stock();
+                }
             }
             Done::Report(status, result) => {
                 self.reporting = false;

@@ -160,13 +160,8 @@ impl Ahead {
                 signals: Some(told),
                 pool_labels: Vec::new(),
                 limits: NodeLimits {
-                    concurrency: 4,
                     disk: node.room,
-                    back_off: Duration::from_secs(1),
-                    back_off_max: Duration::from_secs(20),
-                    attempts: 8,
-                    newcomer: agent::NEWCOMER,
-                    linger: Duration::MAX,
+                    ..NodeLimits::default()
                 },
                 bandwidth: None,
                 report_pause: Duration::from_secs(10),

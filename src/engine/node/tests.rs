@@ -187,7 +187,11 @@ fn an_expired_entry_is_cancelled_then_released() {
     let effects = engine.step(end);
     assert_eq!(
         effects,
-        [Effect::Cancel(digest(11)), Effect::Release(digest(1))]
+        [
+            Effect::Withdraw(digest(1)),
+            Effect::Cancel(digest(11)),
+            Effect::Release(digest(1))
+        ]
     );
     assert!(engine.progress().is_empty());
 }
@@ -226,7 +230,10 @@ fn the_pools_plan_is_followed_until_the_node_has_its_own() {
     assert_eq!(order(&engine), [name(2), name(1)]);
     let own = vec![entry(1, Priority::Pending, Timestamp::MAX)];
     engine.input(Input::NodePlan(Some(plan(own))), now);
-    assert_eq!(engine.step(now), [Effect::Release(digest(2))]);
+    assert_eq!(
+        engine.step(now),
+        [Effect::Withdraw(digest(2)), Effect::Release(digest(2))]
+    );
     assert_eq!(order(&engine), [name(1)]);
     engine.input(Input::NodePlan(None), now);
     engine.step(now);
@@ -250,32 +257,67 @@ fn a_node_that_is_no_newcomer_follows_no_pool_plan() {
     assert!(engine.progress().is_empty());
 }
 
-#[test]
-fn an_image_that_no_plan_names_any_more_stays_until_its_room_is_needed() {
-    let small = Limits {
-        disk: ByteSize(20),
+fn patient() -> Limits {
+    Limits {
         linger: HOUR,
         ..limits()
-    };
+    }
+}
+
+#[test]
+fn an_image_that_no_plan_names_any_more_loses_its_record_at_once_and_its_layers_later() {
     let first = entry(1, Priority::Pending, Timestamp::MAX);
-    let (mut engine, _) = planned(small, vec![(first.clone(), &[11])]);
+    let (mut engine, _) = planned(patient(), vec![(first.clone(), &[11])]);
     let now = Timestamp::ZERO;
     engine.input(fetched(11), now);
-    engine.step(now);
+    let record = Effect::Record {
+        image: name(1),
+        digest: digest(1),
+    };
+    assert_eq!(engine.step(now), std::slice::from_ref(&record));
     engine.input(Input::Recorded(digest(1)), now);
-    let wish = |entries: Vec<PlanEntry>, engine: &mut NodeEngine| {
+    let wish = |entries: Vec<PlanEntry>, engine: &mut NodeEngine, now| {
         engine.input(Input::NodePlan(Some(plan(entries))), now);
-        engine.input(Input::Manifest(manifest(2, &[12, 13])), now);
         engine.step(now)
     };
-    assert_eq!(wish(Vec::new(), &mut engine), []);
-    assert_eq!(wish(vec![first], &mut engine), [], "it is still recorded");
-    let other = entry(2, Priority::Pending, Timestamp::MAX);
-    let effects = wish(vec![other], &mut engine);
-    assert_eq!(effects, [Effect::Release(digest(1))]);
-    assert_eq!(engine.step(now), [], "until the inventory is told");
-    engine.input(Input::Inventory(Vec::new()), now);
-    assert_eq!(blobs_of(&engine.step(now)), [12, 13]);
+    assert_eq!(
+        wish(Vec::new(), &mut engine, now),
+        [Effect::Withdraw(digest(1))]
+    );
+    // Wished again in time: nothing travels a second time.
+    let soon = now + HOUR / 2;
+    wish(vec![first], &mut engine, soon);
+    engine.input(Input::Manifest(manifest(1, &[11])), soon);
+    assert_eq!(engine.step(soon), [record]);
+    wish(Vec::new(), &mut engine, soon);
+    assert_eq!(engine.wake_at(), Some(soon + HOUR));
+    assert_eq!(engine.step(soon + HOUR / 2), []);
+    assert_eq!(engine.step(soon + HOUR), [Effect::Release(digest(1))]);
+    assert_eq!(engine.wake_at(), None);
+}
+
+#[test]
+fn what_an_earlier_run_recorded_fills_the_budget_and_lingers_from_the_start() {
+    let mut engine = NodeEngine::new(Limits {
+        disk: ByteSize(20),
+        ..patient()
+    });
+    let now = Timestamp::ZERO;
+    engine.input(Input::Inventory(vec![digest(11)]), now);
+    for n in [1, 2] {
+        engine.input(Input::Kept(manifest(n, &[11])), now);
+    }
+    assert_eq!(engine.step(now + HOUR), [], "nobody has told of a plan");
+    let wish = vec![
+        entry(1, Priority::Pending, Timestamp::MAX),
+        entry(3, Priority::Pending, Timestamp::MAX),
+    ];
+    engine.input(Input::NodePlan(Some(plan(wish))), now);
+    engine.input(Input::Manifest(manifest(1, &[11])), now);
+    engine.input(Input::Manifest(manifest(3, &[12, 13])), now);
+    engine.step(now);
+    assert_eq!(engine.progress()[1].phase, Phase::LeftOut);
+    assert_eq!(engine.step(now + HOUR), [Effect::Release(digest(2))]);
 }
 
 /// A random plan: images with layers out of a small set, so that they share many.
@@ -363,7 +405,7 @@ impl Driver {
                     self.transfers.remove(at.expect("cancels what runs"));
                 }
                 Effect::Record { digest, .. } => self.asked.push((digest, true)),
-                Effect::Release(digest) => {
+                Effect::Withdraw(digest) | Effect::Release(digest) => {
                     self.recorded.remove(&digest);
                     self.asked.retain(|(asked, _)| *asked != digest);
                 }

@@ -162,6 +162,19 @@ async fn a_release_drops_what_only_it_needed() {
 }
 
 #[tokio::test]
+async fn a_withdrawn_image_loses_its_name_and_keeps_its_blobs_until_it_is_released() {
+    let world = World::new();
+    let manifest = world.manifest(&["config", "layer"]);
+    let blobs = world.store.list().len();
+    world.layout.record(&image("a:1"), &manifest).await.unwrap();
+    world.layout.withdraw(&manifest).await.unwrap();
+    assert_eq!(world.layout.images().await.unwrap(), []);
+    assert_eq!(world.store.list().len(), blobs);
+    world.layout.release(&manifest).await.unwrap();
+    assert_eq!(world.store.list().len(), 0);
+}
+
+#[tokio::test]
 async fn images_of_others_are_never_touched() {
     let world = World::new();
     let theirs = world.manifest(&["config", "base"]);

@@ -1,6 +1,6 @@
 //! One node of the played world: its disk, kubelet and agent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::domain::image::Digest;
@@ -25,6 +25,12 @@ pub struct Machine {
     /// The last plan of its own.
     pub plan: Option<Plan>,
     disk: Disk,
+    /// Images that pods were bound for: their layers are in use.
+    used: BTreeSet<u32>,
+    /// Images that the agent recorded.
+    recorded: BTreeSet<u32>,
+    /// Layers that the agent brought.
+    brought: BTreeSet<LayerId>,
     agent: Option<Agent>,
     wake_at: Option<Timestamp>,
     flows: BTreeMap<LayerId, Flow>,
@@ -49,6 +55,9 @@ impl Machine {
             kubelet: Kubelet::default(),
             plan: None,
             disk,
+            used: BTreeSet::new(),
+            recorded: BTreeSet::new(),
+            brought: BTreeSet::new(),
             agent: None,
             wake_at: None,
             flows: BTreeMap::new(),
@@ -63,6 +72,8 @@ impl World<'_> {
         let facts = self.stage.facts;
         let node = facts.pods[pod].node;
         self.notes.pod_bound(pod, facts);
+        let images = facts.pods[pod].images.iter().flatten();
+        self.machines[node].used.extend(images);
         let takes = facts.nodes[node].world.sandbox_s.max(0.0);
         let made = self.now + Duration::from_secs_f64(takes);
         self.queue.push(made, Event::Sandbox(pod));
@@ -108,9 +119,10 @@ impl World<'_> {
                 self.ask_kubelet(node, |kubelet, here| kubelet.fetched(layer, here));
             }
             Mover::Agent => {
-                let disk = &mut self.machines[node].disk;
-                disk.arriving.remove(&layer);
-                disk.present.insert(layer);
+                let machine = &mut self.machines[node];
+                machine.disk.arriving.remove(&layer);
+                machine.disk.present.insert(layer);
+                machine.brought.insert(layer);
                 let fetched = Input::Fetched {
                     digest: facts.digest(layer).clone(),
                     moved: ByteSize((size - flow.from) as u64),
@@ -186,10 +198,14 @@ impl World<'_> {
         let Some(agent) = &mut machine.agent else {
             return;
         };
+        let facts = self.stage.facts;
+        let under_way = machine.brought.iter().chain(&machine.disk.arriving);
+        let taken: f64 = under_way.map(|layer| facts.bytes(*layer)).sum();
         let view = View {
-            facts: self.stage.facts,
+            facts,
             disk: &machine.disk,
             kubelet_pulls: machine.kubelet.pulling().is_some(),
+            room: facts.nodes[node].world.disk.0 as f64 - taken,
         };
         let acts = agent.step(view, self.now);
         let wake_at = agent.wake_at().filter(|at| *at < Timestamp::MAX);
@@ -208,9 +224,41 @@ impl World<'_> {
                     self.open_flow(node, layer, Mover::Agent);
                 }
                 AgentAct::Stop(layer) => self.stop_agent_flow(node, layer),
-                AgentAct::Record(digest) => self.tell_agent(node, Input::Recorded(digest)),
+                AgentAct::Record(digest) => {
+                    let image = facts.catalogue.by_manifest.get(&digest);
+                    self.machines[node].recorded.extend(image);
+                    self.tell_agent(node, Input::Recorded(digest));
+                }
+                AgentAct::Withdraw(digest) => {
+                    if let Some(image) = facts.catalogue.by_manifest.get(&digest) {
+                        self.machines[node].recorded.remove(image);
+                    }
+                }
+                AgentAct::Release(digest) => self.release(node, &digest),
             }
         }
+    }
+
+    /// Gives up an image's layers that no other image needs, and tells what is left.
+    fn release(&mut self, node: NodeId, digest: &Digest) {
+        let facts = self.stage.facts;
+        let Some(image) = facts.catalogue.by_manifest.get(digest) else {
+            return;
+        };
+        let machine = &mut self.machines[node];
+        let kept = machine.used.union(&machine.recorded);
+        let needed: BTreeSet<LayerId> = kept
+            .flat_map(|image| &facts.image(*image).layers)
+            .copied()
+            .collect();
+        for layer in &facts.image(*image).layers {
+            if !needed.contains(layer) && machine.brought.remove(layer) {
+                machine.disk.present.remove(layer);
+            }
+        }
+        let present = machine.disk.present.iter();
+        let present = present.map(|layer| facts.digest(*layer).clone()).collect();
+        self.tell_agent(node, Input::Inventory(present));
     }
 
     /// Tells the kubelet something and carries out what follows.

@@ -89,6 +89,19 @@ pub enum ScenarioError {
         /// Of the signal above.
         before: Timestamp,
     },
+    /// A signal was observed after the scenario's end.
+    #[error(
+        "{spot}: observedtime: {observed} is after the header's end, {end}; \
+         mend one of them, or read with --lenient to skip the line"
+    )]
+    Beyond {
+        /// Where.
+        spot: Spot,
+        /// Of this line.
+        observed: Timestamp,
+        /// Of the header.
+        end: Timestamp,
+    },
 }
 
 /// Why a lenient reader skipped a line.
@@ -102,7 +115,7 @@ pub enum SkipReason {
     BadMember,
     /// Longer than [`super::MAX_LINE`].
     TooLong,
-    /// Observed before the signal above it.
+    /// Observed before the signal above it, or after the scenario's end.
     OutOfOrder,
 }
 
@@ -139,7 +152,7 @@ impl ScenarioError {
         match self {
             Self::Line { kind, .. } => Some(*kind),
             Self::TooLong { .. } => Some(SkipReason::TooLong),
-            Self::Order { .. } => Some(SkipReason::OutOfOrder),
+            Self::Order { .. } | Self::Beyond { .. } => Some(SkipReason::OutOfOrder),
             Self::Open { .. } | Self::Read { .. } | Self::Write { .. } | Self::Header { .. } => {
                 None
             }

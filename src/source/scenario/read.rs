@@ -28,6 +28,8 @@ pub struct ScenarioReader {
     spot: Spot,
     strictness: Strictness,
     before: Timestamp,
+    /// The header's last instant.
+    end: Timestamp,
     skipped: BTreeMap<SkipReason, u64>,
     ended: bool,
 }
@@ -63,6 +65,7 @@ impl ScenarioReader {
             spot,
             strictness,
             before: Timestamp::from_micros(i64::MIN),
+            end: Timestamp::MAX,
             skipped: BTreeMap::new(),
             ended: false,
         };
@@ -95,10 +98,10 @@ impl ScenarioReader {
         let json = &mut serde_json::Deserializer::from_slice(self.lines.line());
         let header: Header = serde_path_to_error::deserialize(json)
             .map_err(|e| fault(&self.spot, &member_of(e.path()), e.inner().to_string()))?;
-        if header.end < header.start {
-            let reason = format!("{} is before `start` {}", header.end, header.start);
-            return Err(fault(&self.spot, "end", reason));
+        if let Some((member, reason)) = header.fault() {
+            return Err(fault(&self.spot, &member, reason));
         }
+        self.end = header.end;
         Ok(header)
     }
 
@@ -140,6 +143,14 @@ impl ScenarioReader {
                 spot: self.spot.clone(),
                 observed: signal.observedtime,
                 before: self.before,
+            });
+        }
+        // One such line would make all that follow it look late.
+        if signal.observedtime > self.end {
+            return Err(ScenarioError::Beyond {
+                spot: self.spot.clone(),
+                observed: signal.observedtime,
+                end: self.end,
             });
         }
         self.before = signal.observedtime;

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use flate2::{Compression, write::GzEncoder};
 use proptest::prelude::*;
 
-use crate::domain::quantity::Bandwidth;
-use crate::domain::scenario::{Header, HeaderType, SharedWorld};
+use crate::domain::quantity::{Bandwidth, ByteSize};
+use crate::domain::scenario::{Header, HeaderType, PoolWorld, SharedWorld};
 use crate::domain::signal::{Fact, NodeNamed, Signal};
 use crate::domain::time::Timestamp;
 use crate::source::scenario::{
@@ -24,7 +24,7 @@ fn header() -> Header {
         provenance: "made up".into(),
         licence: "Apache-2.0".into(),
         start: Timestamp::ZERO,
-        end: Timestamp::from_micros(9_000_000),
+        end: Timestamp::from_micros(90_000_000),
         pools: BTreeMap::new(),
         shared: SharedWorld {
             cache_uplink: Bandwidth(1.0),
@@ -148,6 +148,48 @@ fn a_signal_before_its_predecessor_is_an_error_that_names_both_times() {
         writer.write(&ready(1)),
         Err(ScenarioError::Order { .. })
     ));
+}
+
+#[test]
+fn a_line_from_after_the_end_is_skipped_without_those_that_follow() {
+    let far = [ready(1), ready(91), ready(2)].map(|s| serde_json::to_string(&s).unwrap());
+    let lines: Vec<&str> = far.iter().map(String::as_str).collect();
+    let error = first_error(&lines).to_string();
+    assert!(error.contains(":3: observedtime"), "{error}");
+    let lenient = ScenarioReader::new(Path::new("x"), text(&lines), Strictness::Lenient);
+    let (_, mut lenient) = lenient.unwrap();
+    let read: Vec<Signal> = lenient.by_ref().map(Result::unwrap).collect();
+    assert_eq!(read, [ready(1), ready(2)]);
+    assert_eq!(lenient.skipped()[&SkipReason::OutOfOrder], 1);
+}
+
+#[test]
+fn a_world_that_cannot_be_names_the_member() {
+    let world = PoolWorld {
+        link: Bandwidth(1e7),
+        unpack: Bandwidth(1e7),
+        disk: ByteSize(1),
+        sandbox_s: 0.7,
+        pull_overhead_s: 0.4,
+        agent_start_s: 5.0,
+    };
+    let told = |change: fn(&mut PoolWorld)| {
+        let mut header = header();
+        let mut world = world.clone();
+        change(&mut world);
+        header.pools.insert("p".into(), world);
+        let line = Cursor::new(serde_json::to_vec(&header).unwrap());
+        match ScenarioReader::new(Path::new("x"), line, Strictness::Lenient) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        }
+    };
+    assert_eq!(told(|_| {}), "");
+    let zero = told(|w| w.link.0 = 0.0);
+    assert!(zero.contains("x:1: pools.p.link: 0"), "{zero}");
+    assert!(told(|w| w.unpack.0 = -1.0).contains("pools.p.unpack"));
+    assert!(told(|w| w.sandbox_s = 1e300).contains("pools.p.sandbox_s"));
+    assert!(told(|w| w.agent_start_s = -1.0).contains("pools.p.agent_start_s"));
 }
 
 #[test]
