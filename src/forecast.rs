@@ -1,9 +1,11 @@
 //! L1: what has been seen, turned into probabilities.
 
 pub mod arrival;
+pub mod backtest;
 pub mod calendar;
 pub mod combine;
 pub mod demand;
 pub mod history;
+pub mod load;
 pub mod model;
 pub mod profile;

@@ -1,0 +1,130 @@
+//! Samples on a regular grid, one period of them.
+
+use std::time::Duration;
+
+use crate::domain::time::Timestamp;
+use crate::forecast::load::mixture::MEMBERS;
+
+/// The last period's samples, one slot per step, in a ring.
+#[derive(Clone, Debug)]
+pub(super) struct Grid {
+    step_us: i64,
+    period: usize,
+    ring: Vec<f32>,
+    last: Option<i64>,
+    /// Exponential means with [`SMOOTH`] as half-lives.
+    means: [f64; SMOOTH.len()],
+    /// Slots since the first sample, or since the last gap that was too long to bridge.
+    filled: usize,
+}
+
+/// What became of a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It opened this slot.
+    New(i64),
+    /// Its slot is the last one: the newer value stands.
+    Same,
+    /// It is older than the last one.
+    Old,
+}
+
+/// Half-lives in samples of the two exponential means: noise around a level is what they are good
+/// at, and persistence is not.
+const SMOOTH: [f64; 2] = [3.0, 12.0];
+
+/// Most slots of a period: a week of minutes, 40 KiB.
+const PERIOD_MAX: usize = 7 * 24 * 60;
+
+impl Grid {
+    pub(super) fn new(step: Duration, period: Duration, longest: usize) -> Self {
+        let step_us = i64::try_from(step.as_micros()).unwrap_or(i64::MAX).max(1);
+        let period_us = i64::try_from(period.as_micros()).unwrap_or(i64::MAX);
+        let period = usize::try_from(period_us / step_us).unwrap_or(1);
+        let period = period.clamp(1, PERIOD_MAX);
+        Self {
+            step_us,
+            period,
+            ring: vec![0.0; period + longest + 1],
+            last: None,
+            means: [0.0; SMOOTH.len()],
+            filled: 0,
+        }
+    }
+
+    pub(super) fn take(&mut self, at: Timestamp, value: f64) -> Taken {
+        let slot = at.as_micros().div_euclid(self.step_us);
+        let value = value as f32;
+        let Some(last) = self.last else {
+            self.means = [f64::from(value); SMOOTH.len()];
+            self.put(slot, value);
+            return Taken::New(slot);
+        };
+        if slot < last {
+            return Taken::Old;
+        }
+        if slot == last {
+            self.put(slot, value);
+            return Taken::Same;
+        }
+        let missing = usize::try_from(slot - last - 1).unwrap_or(usize::MAX);
+        if missing >= self.period {
+            self.filled = 0;
+            self.means = [f64::from(value); SMOOTH.len()];
+        } else {
+            let held = self.at(last);
+            for bridged in last + 1..slot {
+                self.put(bridged, held);
+            }
+        }
+        self.put(slot, value);
+        for (mean, half_life) in self.means.iter_mut().zip(SMOOTH) {
+            *mean += (f64::from(value) - *mean) * (1.0 - 0.5_f64.powf(1.0 / half_life));
+        }
+        Taken::New(slot)
+    }
+
+    pub(super) fn last(&self) -> Option<Timestamp> {
+        let last = self.last?;
+        Some(Timestamp::from_micros(last.saturating_mul(self.step_us)))
+    }
+
+    /// What each member says of the slot so many steps after the last; none before two samples.
+    pub(super) fn members(&self, steps: usize) -> Option<[f64; MEMBERS]> {
+        let last = self.last.filter(|_| self.filled > 1)?;
+        let now = f64::from(self.at(last));
+        let [quick, slow] = self.means;
+        if self.filled <= self.period || steps > self.period {
+            return Some([now, now, now, now, quick, slow]);
+        }
+        let before = last - self.period as i64;
+        let then = f64::from(self.at(before));
+        let later = f64::from(self.at(before + steps as i64));
+        let changed = now + later - then;
+        Some([
+            now,
+            changed,
+            f64::midpoint(now, changed),
+            later,
+            quick,
+            slow,
+        ])
+    }
+
+    fn put(&mut self, slot: i64, value: f32) {
+        if self.last != Some(slot) {
+            self.filled = (self.filled + 1).min(self.ring.len());
+        }
+        let at = self.place(slot);
+        self.ring[at] = value;
+        self.last = Some(slot);
+    }
+
+    fn at(&self, slot: i64) -> f32 {
+        self.ring[self.place(slot)]
+    }
+
+    fn place(&self, slot: i64) -> usize {
+        slot.rem_euclid(self.ring.len() as i64) as usize
+    }
+}

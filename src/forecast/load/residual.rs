@@ -1,0 +1,158 @@
+//! How far off forecasts are: a scale that follows the series, quantiles in its units.
+
+use crate::forecast::load::LEVELS;
+
+/// Half-lives in samples of the quick and the slow mean of absolute errors.
+const QUICK: f64 = 20.0;
+const SLOW: f64 = 720.0;
+
+/// Part of the quick mean in the scale (geometric): volatility comes in clusters, and a quiet
+/// stretch ends without notice.
+const QUICK_PART: f64 = 0.7;
+
+/// Smallest scale, relative to nothing: errors of exactly zero must not make quantiles explode.
+const SCALE_MIN: f64 = 1e-9;
+
+/// Typical absolute error just now.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Scale {
+    means: Option<(f64, f64)>,
+}
+
+/// Bins per side, from 0.02 scales on, each 1.18 times the one before: up to 13.
+const BINS: usize = 41;
+const FIRST: f64 = 0.02;
+const GROWTH: f64 = 1.18;
+
+/// Half of an error is forgotten after so many samples.
+const HALF_LIFE: f64 = 1000.0;
+
+/// Imagined errors at the start, spread as of a Laplace distribution with mean size 1.
+const PRIOR: f64 = 20.0;
+
+/// Step of the adaptive conformal correction (Gibbs and Candès 2021), per level and scaled by how
+/// rare its side is, so that outer levels do not jump.
+const ADAPT: f64 = 0.02;
+
+/// Decayed histogram of relative errors, with levels that are corrected towards their coverage.
+#[derive(Clone, Debug)]
+pub(super) struct Residuals {
+    weights: [f32; 2 * BINS + 1],
+    /// Weight of the next error: grows instead of all others shrinking.
+    next: f32,
+    /// The level that is asked of the histogram so that the wished one comes true.
+    asked: [f64; LEVELS.len()],
+}
+
+// === impl Scale ===
+
+impl Scale {
+    pub(super) fn now(&self) -> Option<f64> {
+        let (quick, slow) = self.means?;
+        Some((quick.powf(QUICK_PART) * slow.powf(1.0 - QUICK_PART)).max(SCALE_MIN))
+    }
+
+    pub(super) fn observe(&mut self, error: f64) {
+        let (quick, slow) = self.means.unwrap_or((error, error));
+        let follow =
+            |mean: f64, half: f64| mean + (error - mean) * (1.0 - 0.5_f64.powf(1.0 / half));
+        self.means = Some((follow(quick, QUICK), follow(slow, SLOW)));
+    }
+}
+
+// === impl Residuals ===
+
+impl Default for Residuals {
+    fn default() -> Self {
+        let mut weights = [0.0_f32; 2 * BINS + 1];
+        for (bin, weight) in weights.iter_mut().enumerate() {
+            let width = edge(bin + 1) - edge(bin);
+            *weight = (width * (-centre(bin).abs()).exp()) as f32;
+        }
+        let sum: f32 = weights.iter().sum();
+        let scale = PRIOR as f32 / sum;
+        for weight in &mut weights {
+            *weight *= scale;
+        }
+        Self {
+            weights,
+            next: 1.0,
+            asked: LEVELS,
+        }
+    }
+}
+
+impl Residuals {
+    /// Takes an error, in scales, and how its outcome lay to the bounds that were given.
+    pub(super) fn observe(&mut self, error: f64, outcome: f64, bounds: &[f64; LEVELS.len()]) {
+        self.next *= 2.0_f32.powf(1.0 / HALF_LIFE as f32);
+        self.weights[bin(error)] += self.next;
+        if self.next > 1e6 {
+            let shrink = 1.0 / self.next;
+            for weight in &mut self.weights {
+                *weight *= shrink;
+            }
+            self.next = 1.0;
+        }
+        for ((asked, level), bound) in self.asked.iter_mut().zip(LEVELS).zip(bounds) {
+            let above = f64::from(u8::from(outcome > *bound));
+            let rare = level.min(1.0 - level);
+            let moved = *asked + ADAPT * rare * (above - (1.0 - level));
+            *asked = moved.clamp(0.0005, 0.9995);
+        }
+    }
+
+    /// Error quantiles at [`LEVELS`], in scales, never falling.
+    pub(super) fn quantiles(&self) -> [f64; LEVELS.len()] {
+        let total: f32 = self.weights.iter().sum();
+        let mut quantiles = [0.0; LEVELS.len()];
+        let (mut bin, mut below) = (0, 0.0_f32);
+        let mut floor = f64::NEG_INFINITY;
+        for (quantile, asked) in quantiles.iter_mut().zip(self.asked) {
+            let wanted = asked as f32 * total;
+            while bin < 2 * BINS && below + self.weights[bin] < wanted {
+                below += self.weights[bin];
+                bin += 1;
+            }
+            let share =
+                ((wanted - below) / self.weights[bin].max(f32::MIN_POSITIVE)).clamp(0.0, 1.0);
+            let (low, high) = (edge(bin), edge(bin + 1));
+            floor = floor.max(low + (high - low) * f64::from(share));
+            *quantile = floor;
+        }
+        quantiles
+    }
+
+    /// What was seen counts half from now on.
+    pub(super) fn shorten_memory(&mut self) {
+        self.next *= 2.0;
+    }
+}
+
+fn bin(error: f64) -> usize {
+    let size = error.abs() / FIRST;
+    if size < 1.0 || !size.is_finite() {
+        return if size.is_finite() { BINS } else { 2 * BINS };
+    }
+    let step = (1.0 + size.ln() / GROWTH.ln()).floor() as usize;
+    let step = step.clamp(1, BINS);
+    if error > 0.0 {
+        BINS + step
+    } else {
+        BINS - step
+    }
+}
+
+/// Lower edge of a bin; bin `BINS` lies around zero.
+fn edge(bin: usize) -> f64 {
+    let of = |step: usize| FIRST * GROWTH.powi(step as i32);
+    if bin <= BINS {
+        -of(BINS - bin)
+    } else {
+        of(bin - BINS - 1)
+    }
+}
+
+fn centre(bin: usize) -> f64 {
+    f64::midpoint(edge(bin), edge(bin + 1))
+}
