@@ -46,6 +46,24 @@ fn a_recording_becomes_a_scenario_and_what_was_skipped_is_counted() {
 }
 
 #[test]
+fn a_start_or_a_load_beyond_the_data_is_an_error_and_no_empty_scenario() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.jsonl");
+    let import = |more: &[&str]| {
+        let arguments = ["import", "tests/recordings/karpenter", "--out", text(&out)];
+        let (code, _, errors) = run(&[&arguments[..], more].concat());
+        assert_eq!(code, 1, "{errors}");
+        assert!(!out.exists());
+        errors
+    };
+    let late = import(&["--start", "2030-01-01T00:00:00Z"]);
+    assert!(late.contains("after the last line"), "{late}");
+    let load = "Deployment/shop/web=tests/load/grok_asg_anomaly.csv.gz:value:99999999:1";
+    let beyond = import(&["--load", load]);
+    assert!(beyond.contains("no data row 99999999"), "{beyond}");
+}
+
+#[test]
 fn a_broken_line_ends_the_import_and_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let list = r#"{"t":1,"op":"LIST","path":"/api/v1/pods","body":{"items":[]}}"#;

@@ -108,6 +108,11 @@ impl Progress {
         self.styled(name, length, "{prefix:<16} [{bar:30}] {pos}/{len} {msg}")
     }
 
+    /// A short bar whose message matters more: 55 characters of it fit into a terminal of 80.
+    pub fn story(&self, name: &str, length: u64) -> ProgressBar {
+        self.styled(name, length, "{prefix:<9} [{bar:12}] {msg}")
+    }
+
     /// A bar that counts bytes and shows their rate.
     pub fn bytes(&self, name: &str, length: u64) -> ProgressBar {
         let template = "{prefix:<16} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {msg}";

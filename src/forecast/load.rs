@@ -106,7 +106,9 @@ impl LoadForecast {
             Some(at) => {
                 let (low, high) = (LEVELS[at - 1], LEVELS[at]);
                 let share = (p - low) / (high - low);
-                self.errors[at - 1] + (self.errors[at] - self.errors[at - 1]) * share
+                let error = self.errors[at - 1] + (self.errors[at] - self.errors[at - 1]) * share;
+                // Rounding must not lift it above the level itself.
+                error.min(self.errors[at])
             }
         };
         let value = self.middle + self.scale * error;

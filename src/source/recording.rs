@@ -88,12 +88,22 @@ pub struct Report {
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {
     /// The folder or a file could not be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: cannot be read", path.display())]
     Io {
         /// Which.
         path: PathBuf,
         /// The system's or the decoder's words.
         source: std::io::Error,
+    },
+    /// The wished start is not within the recording.
+    #[error(
+        "the start {start} is after the last line, of {last}: name an instant of the recording"
+    )]
+    Start {
+        /// As wished.
+        start: Timestamp,
+        /// Receipt of the last line.
+        last: Timestamp,
     },
     /// Nothing in the folder is a collection.
     #[error(
@@ -137,13 +147,18 @@ pub fn import(folder: &Path, options: &Options) -> Result<Imported, RecordingErr
     let mut translator = Translator::new(options.settings.clone());
     let mut signals = Vec::new();
     let mut end = start;
+    let mut last = recording.listed();
     while let Some(entry) = recording.advance()? {
+        last = last.max(entry.received);
         let observed = entry.received.max(start);
         end = end.max(observed);
         signals.extend(match &entry.what {
             What::Object(change, object) => translator.observe(*change, object, observed),
             What::Relisted(kind, kept) => translator.relisted(*kind, kept, observed),
         });
+    }
+    if start > last {
+        return Err(RecordingError::Start { start, last });
     }
     for load in &options.loads {
         signals.extend(load::samples(load, start, end)?);

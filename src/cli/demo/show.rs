@@ -47,13 +47,13 @@ async fn live(
     let length = end.since(start).as_secs();
     let bars: Vec<ProgressBar> = runs
         .iter()
-        .map(|run| progress.bar(run.name, length))
+        .map(|run| progress.story(run.name, length))
         .collect();
     while clock.now() < end {
         let now = clock.now();
         for (run, bar) in runs.iter().zip(&bars) {
             bar.set_position(now.since(start).as_secs());
-            bar.set_message(line(run, start, now));
+            bar.set_message(Glance::of(run).short(now.secs_since(start)));
         }
         tokio::time::sleep(Duration::from_millis(150)).await;
     }
@@ -72,7 +72,7 @@ async fn in_lines(
     while next < end {
         clock.sleep_until(next).await;
         for run in runs {
-            let told = line(run, start, clock.now());
+            let told = Glance::of(run).long(clock.now().secs_since(start));
             progress.line(&format!("{:>9}  {told}", run.name));
         }
         next = next + Duration::from_secs_f64(PLAIN_EVERY_S);
@@ -80,21 +80,44 @@ async fn in_lines(
     clock.sleep_until(end).await;
 }
 
-fn line(run: &Watched, start: Timestamp, now: Timestamp) -> String {
-    let ledger = run.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-    let new = || ledger.nodes().values().filter(|node| node.new);
-    let moved: u64 = new()
-        .flat_map(|node| &node.landed)
-        .map(|landed| landed.bytes)
-        .sum();
-    let waited: f64 = ledger.scored().map(PodOutcome::wait_s).sum::<f64>() + 0.0;
-    format!(
-        "+{:>3.0} s  nodes joined {:>2} (ready {:>2})  layers in {:>9}  pods started {:>3}  waited {:>5.0} s",
-        now.secs_since(start),
-        new().count(),
-        new().filter(|node| node.ready.is_some()).count(),
-        ByteSize(moved).to_string(),
-        ledger.started().len(),
-        waited,
-    )
+/// How far a run is.
+struct Glance {
+    joined: usize,
+    ready: usize,
+    moved: ByteSize,
+    started: usize,
+    waited_s: f64,
+}
+
+impl Glance {
+    fn of(run: &Watched) -> Self {
+        let ledger = run.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || ledger.nodes().values().filter(|node| node.new);
+        let moved = new().flat_map(|node| &node.landed).map(|l| l.bytes).sum();
+        Self {
+            joined: new().count(),
+            ready: new().filter(|node| node.ready.is_some()).count(),
+            moved: ByteSize(moved),
+            started: ledger.started().len(),
+            // `+ 0.0`: an empty sum is -0.
+            waited_s: ledger.scored().map(PodOutcome::wait_s).sum::<f64>() + 0.0,
+        }
+    }
+
+    fn short(&self, second: f64) -> String {
+        let moved = self.moved.to_string();
+        format!(
+            "+{second:>3.0} s {:>3} nodes {moved:>10} in {:>4} pods waited {:>5.0} s",
+            self.joined, self.started, self.waited_s
+        )
+    }
+
+    fn long(&self, second: f64) -> String {
+        let moved = self.moved.to_string();
+        format!(
+            "+{second:>3.0} s  nodes joined {:>2} (ready {:>2})  layers in {moved:>9}  pods started {:>3}  \
+             waited {:>5.0} s",
+            self.joined, self.ready, self.started, self.waited_s
+        )
+    }
 }

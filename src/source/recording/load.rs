@@ -105,6 +105,9 @@ pub(super) fn samples(
         })?;
         found.push(sample(load, index, at, value));
     }
+    if found.is_empty() {
+        return Err(table(format!("it has no data row {}", load.start_row)));
+    }
     Ok(found)
 }
 

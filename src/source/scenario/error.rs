@@ -19,7 +19,7 @@ pub struct Spot {
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
     /// The file could not be opened or created.
-    #[error("{}: {source}; check the path and its permissions", file.display())]
+    #[error("{}: cannot be opened: check the path and its permissions", file.display())]
     Open {
         /// As given.
         file: PathBuf,
@@ -27,9 +27,7 @@ pub enum ScenarioError {
         source: io::Error,
     },
     /// Reading (or decompressing) broke off.
-    #[error(
-        "{spot}: cannot read on: {source}; the file is cut short or damaged, fetch or make it again"
-    )]
+    #[error("{spot}: cannot read on: the file is cut short or damaged, fetch or make it again")]
     Read {
         /// Last line that was begun.
         spot: Spot,
@@ -37,7 +35,7 @@ pub enum ScenarioError {
         source: io::Error,
     },
     /// The file could not be written.
-    #[error("{spot}: cannot write: {source}")]
+    #[error("{spot}: cannot write")]
     Write {
         /// Line that was to be written.
         spot: Spot,
