@@ -39,8 +39,8 @@ pub(super) struct Work {
     measures: Measures,
     signals: Option<mpsc::Sender<Signal>>,
     gate: Option<Gate>,
-    /// Which of node plan and pool plan have been seen, if only as missing.
-    seen: (bool, bool),
+    /// The node's own plan has been seen, if only as missing.
+    plan_seen: bool,
     plans: (Option<Plan>, Option<Plan>),
     generation: Option<i64>,
     transfers: BTreeMap<Digest, Transfer>,
@@ -108,7 +108,7 @@ impl Work {
             measures,
             signals: options.signals,
             gate: options.gate,
-            seen: (false, false),
+            plan_seen: false,
             plans: (None, None),
             generation: None,
             transfers: BTreeMap::new(),
@@ -193,12 +193,11 @@ impl Work {
                 return;
             }
             Seen::Pool(plan) => {
-                self.seen.1 = true;
                 self.plans.1.clone_from(&plan);
                 self.engine.input(Input::PoolPlan(plan), now);
             }
             Seen::Node(found) => {
-                self.seen.0 = true;
+                self.plan_seen = true;
                 if found.is_none() {
                     self.journal.forget();
                 }
@@ -219,7 +218,7 @@ impl Work {
             self.entries.entry(digest).or_insert(now);
         }
         // A node without a pool never sees a pool's plan: its own is enough to be ready.
-        if let Some(gate) = self.gate.as_ref().filter(|_| self.seen.0) {
+        if let Some(gate) = self.gate.as_ref().filter(|_| self.plan_seen) {
             gate.open();
         }
     }

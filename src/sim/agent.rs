@@ -1,5 +1,7 @@
 //! A node's agent: the engine of production with a plan, or the oracle's fixed list.
 
+use std::collections::BTreeSet;
+
 use crate::domain::image::Digest;
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
@@ -56,7 +58,9 @@ pub struct View<'a> {
     pub disk: &'a Disk,
     /// Whether the kubelet has a pull under way.
     pub kubelet_pulls: bool,
-    /// Bytes that may still be brought.
+    /// Layers that the agent has brought.
+    pub brought: &'a BTreeSet<LayerId>,
+    /// Bytes that it may bring in all.
     pub room: f64,
 }
 
@@ -129,7 +133,9 @@ impl Schedule {
         let disk = view.disk;
         let mut free = self.concurrency.saturating_sub(disk.arriving.len());
         let mut begun = Vec::new();
-        let mut room = view.room;
+        let under_way = view.brought.iter().chain(&disk.arriving);
+        let taken: f64 = under_way.map(|layer| view.facts.bytes(*layer)).sum();
+        let mut room = view.room - taken;
         let images = self.images.iter();
         for &layer in images.flat_map(|image| &view.facts.image(*image).layers) {
             if free == 0 {

@@ -199,13 +199,12 @@ impl World<'_> {
             return;
         };
         let facts = self.stage.facts;
-        let under_way = machine.brought.iter().chain(&machine.disk.arriving);
-        let taken: f64 = under_way.map(|layer| facts.bytes(*layer)).sum();
         let view = View {
             facts,
             disk: &machine.disk,
             kubelet_pulls: machine.kubelet.pulling().is_some(),
-            room: facts.nodes[node].world.disk.0 as f64 - taken,
+            brought: &machine.brought,
+            room: facts.nodes[node].world.disk.0 as f64,
         };
         let acts = agent.step(view, self.now);
         let wake_at = agent.wake_at().filter(|at| *at < Timestamp::MAX);
