@@ -13,8 +13,9 @@ use crate::domain::signal::{Fact, ImageResolved, PodOnNode, Signal};
 use crate::domain::time::Timestamp;
 use crate::domain::workload::PodRef;
 use crate::engine::cluster::{Cluster, Effect};
-use crate::engine::node::Input;
+use crate::engine::node::{Input, Limits};
 use crate::sim::agent::Schedule;
+use crate::sim::baseline::Recent;
 use crate::sim::cache::Cache;
 use crate::sim::clock::EventQueue;
 use crate::sim::facts::{Facts, LayerId, NodeId, PodId};
@@ -22,7 +23,7 @@ use crate::sim::network::{Done, Network};
 use crate::sim::world::machine::Machine;
 use crate::telemetry::log::json;
 
-pub use crate::sim::world::notes::{Mover, Notes, PodNote, Span};
+pub use crate::sim::world::notes::{First, Mover, Notes, PodNote, Span, WINDOW, window_end};
 
 /// From the controller's decision to the agent that reads it: two watches and a write.
 const PLAN_DELAY: Duration = Duration::from_millis(200);
@@ -37,18 +38,25 @@ const START_DELAY: Duration = Duration::from_secs(1);
 /// One manifest's round trip over the node's link.
 const MANIFEST_DELAY: Duration = Duration::from_millis(5);
 
+/// Bytes per second where nothing limits them.
+const NO_LIMIT: f64 = 0.0;
+
 /// A controller that asks to be woken at once is woken after this.
 const WAKE_STEP: Duration = Duration::from_millis(10);
 
 /// Who tells agents what to fetch.
 #[derive(Debug)]
 pub enum Planner {
-    /// Nobody: the kubelet alone.
+    /// Nobody: the kubelet alone, straight from the origin.
     Nobody,
+    /// Nobody: the kubelet alone, through the cache.
+    Cache,
     /// The controller's engine.
     Engine(Box<Cluster>),
-    /// Somebody who knew the future.
-    Oracle(BTreeMap<NodeId, Schedule>),
+    /// A list per node that does not change: an operator's, or of somebody who knew the future.
+    Listed(BTreeMap<NodeId, Schedule>),
+    /// What was started in the pool last, when the agent comes up.
+    LastN(Recent),
 }
 
 /// What one run needs.
@@ -60,6 +68,39 @@ pub struct Stage<'a> {
     pub facts: &'a Facts,
     /// What a watcher saw, in order of `observedtime`; empty where no engine listens.
     pub signals: &'a [Signal],
+    /// Rules that hold for every policy.
+    pub rules: Rules,
+}
+
+/// Rules of the played world that are not the scenario's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Images that a kubelet pulls at once: 1 is `serializeImagePulls`, its default.
+    pub pulls: usize,
+    /// When the controller dies and another one takes over; `None` is never.
+    pub restart_at: Option<Timestamp>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            pulls: 1,
+            restart_at: None,
+        }
+    }
+}
+
+impl<'a> Stage<'a> {
+    /// Under the usual rules.
+    #[must_use]
+    pub fn new(header: &'a Header, facts: &'a Facts, signals: &'a [Signal]) -> Self {
+        Self {
+            header,
+            facts,
+            signals,
+            rules: Rules::default(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -88,11 +129,15 @@ pub struct World<'a> {
     now: Timestamp,
     queue: EventQueue<Event>,
     network: Network,
+    /// Whether nodes read from the origin, not from the cache.
+    direct: bool,
     cache: Cache,
     machines: Vec<Machine>,
     /// Nodes whose agents have something to think about.
     touched: BTreeSet<NodeId>,
     pool_plans: BTreeMap<String, Plan>,
+    /// Nodes by pool, in the order of joining.
+    by_pool: BTreeMap<&'a str, Vec<NodeId>>,
     heard: usize,
     notes: Notes,
 }
@@ -109,16 +154,25 @@ impl<'a> World<'a> {
             origin,
         } = stage.header.shared;
         let links = facts.nodes.iter().map(|node| node.world.link.0);
+        // Without a cache every node reads from the origin: that is then what all nodes share.
+        let direct = matches!(planner, Planner::Nobody);
+        let (uplink, upstream) = if direct {
+            (origin.0, NO_LIMIT)
+        } else {
+            (cache_uplink.0, origin.0)
+        };
         let mut world = Self {
             stage,
             planner,
             now: facts.start,
             queue: EventQueue::default(),
-            network: Network::new(links, cache_uplink.0, origin.0),
+            network: Network::new(links, uplink, upstream),
+            direct,
             cache: Cache::default(),
             machines: facts.nodes.iter().map(Machine::new).collect(),
             touched: BTreeSet::new(),
             pool_plans: BTreeMap::new(),
+            by_pool: by_pool(facts),
             heard: 0,
             notes: Notes::new(facts),
         };
@@ -144,7 +198,13 @@ impl<'a> World<'a> {
                 self.step_agent(node);
             }
         }
-        self.notes.origin_bytes = self.cache.origin_bytes();
+        let delivered: f64 = self.notes.spans.iter().map(|span| span.bytes).sum();
+        if self.direct {
+            self.notes.origin_bytes = delivered;
+        } else {
+            self.notes.origin_bytes = self.cache.origin_bytes();
+            self.notes.cache_bytes = delivered;
+        }
         self.notes
     }
 
@@ -155,9 +215,9 @@ impl<'a> World<'a> {
         let delay = Duration::from_secs_f64(fact.world.agent_start_s.max(0.0));
         let up = (fact.joined + delay).max(facts.start);
         let served = match &self.planner {
-            Planner::Nobody => false,
-            Planner::Engine(_) => true,
-            Planner::Oracle(schedules) => schedules.contains_key(&node),
+            Planner::Nobody | Planner::Cache => false,
+            Planner::Engine(_) | Planner::LastN(_) => true,
+            Planner::Listed(schedules) => schedules.contains_key(&node),
         };
         if served {
             self.queue.push(up, Event::AgentUp(node));
@@ -198,6 +258,7 @@ impl<'a> World<'a> {
         match done {
             Done::Upstream(layer) => {
                 let facts = self.stage.facts;
+                self.notes.cached.insert(layer, self.now);
                 self.cache
                     .arrived(facts.digest(layer), facts.bytes(layer), self.now);
             }
@@ -300,6 +361,10 @@ impl<'a> World<'a> {
             },
             node: facts.nodes[fact.node].name.clone(),
         };
+        if let Planner::LastN(recent) = &mut self.planner {
+            recent.started(facts, pod);
+            return;
+        }
         let started = Fact::PodStarted(started);
         self.tell_controller("/sim/kubelet", &fact.uid, started);
     }
@@ -311,16 +376,26 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Nodes of a pool whose agents may follow its plan: those that are young enough
+    /// ([`Limits::newcomer`]). To all others it means nothing.
+    fn newcomers(&self, pool: &str) -> Vec<NodeId> {
+        let nodes = self.by_pool.get(pool).map_or(&[][..], Vec::as_slice);
+        let joined = |node: &NodeId| self.stage.facts.nodes[*node].joined;
+        let oldest = self.now - Limits::default().newcomer;
+        let from = nodes.partition_point(|node| joined(node) < oldest);
+        let to = nodes.partition_point(|node| joined(node) <= self.now);
+        nodes[from..to.max(from)].to_vec()
+    }
+
     fn plan_arrives(&mut self, target: &Target, plan: Option<Plan>) {
         let facts = self.stage.facts;
         match target {
             Target::Pool(pool) => {
-                self.notes.pool_plan(pool, plan.as_ref(), self.now);
-                for node in 0..facts.nodes.len() {
-                    let fact = &facts.nodes[node];
-                    if fact.pool == *pool && fact.joined <= self.now {
-                        self.tell_agent(node, Input::PoolPlan(plan.clone()));
-                    }
+                let nodes = self.newcomers(pool);
+                let when = (facts, self.now);
+                self.notes.pool_plan(pool, plan.as_ref(), &nodes, when);
+                for node in nodes {
+                    self.tell_agent(node, Input::PoolPlan(plan.clone()));
                 }
                 match plan {
                     Some(plan) => self.pool_plans.insert(pool.clone(), plan),
@@ -332,11 +407,22 @@ impl<'a> World<'a> {
                 let nodes = facts.by_name.get(name).map_or(&[][..], Vec::as_slice);
                 let here = |node: &&NodeId| facts.nodes[**node].joined <= self.now;
                 if let Some(&node) = nodes.iter().rev().find(here) {
-                    self.notes.node_plan(node, plan.as_ref(), self.now);
+                    self.notes.node_plan(node, plan.as_ref(), facts, self.now);
                     self.machines[node].plan.clone_from(&plan);
                     self.tell_agent(node, Input::NodePlan(plan));
                 }
             }
         }
     }
+}
+
+fn by_pool(facts: &Facts) -> BTreeMap<&str, Vec<NodeId>> {
+    let mut by_pool: BTreeMap<&str, Vec<NodeId>> = BTreeMap::new();
+    for (node, fact) in facts.nodes.iter().enumerate() {
+        by_pool.entry(&fact.pool).or_default().push(node);
+    }
+    for nodes in by_pool.values_mut() {
+        nodes.sort_by_key(|node| (facts.nodes[*node].joined, *node));
+    }
+    by_pool
 }
