@@ -7,6 +7,7 @@ pub mod agent;
 pub mod cache;
 pub mod calibrate;
 pub mod clock;
+pub mod explain;
 pub mod facts;
 pub mod kubelet;
 pub mod network;
@@ -14,6 +15,7 @@ pub mod oracle;
 pub mod policy;
 pub mod report;
 pub mod score;
+pub mod tune;
 pub mod world;
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::sim::world::{Mover, Notes};
 const USE_WITHIN: Duration = Duration::from_hours(1);
 
 /// Reactive waits below this in all are no basis for a gain.
-const LEAST_WAIT_S: f64 = 1.0;
+pub const LEAST_WAIT_S: f64 = 1.0;
 
 /// What is added up over nodes, pods and scenarios.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -193,7 +193,8 @@ fn rounded(value: f64) -> f64 {
 }
 
 /// Layers that pods use on a node in time for their bytes to count as used.
-fn used_layers(facts: &Facts, node: NodeId) -> BTreeSet<LayerId> {
+#[must_use]
+pub fn used_layers(facts: &Facts, node: NodeId) -> BTreeSet<LayerId> {
     let fact = &facts.nodes[node];
     let gone = fact.removed.unwrap_or(facts.end);
     let until = gone.min(fact.joined.max(facts.start) + USE_WITHIN);

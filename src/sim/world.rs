@@ -2,6 +2,7 @@
 
 mod machine;
 mod notes;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::sim::world::machine::Machine;
 use crate::telemetry::log::json;
 
 pub use crate::sim::world::notes::{Mover, Notes, PodNote, Span};
+pub use crate::sim::world::watch::{Sight, Watch};
 
 /// From the controller's decision to the agent that reads it: two watches and a write.
 const PLAN_DELAY: Duration = Duration::from_millis(200);
@@ -95,6 +97,7 @@ pub struct World<'a> {
     pool_plans: BTreeMap<String, Plan>,
     heard: usize,
     notes: Notes,
+    watch: Watch,
 }
 
 // === impl World ===
@@ -121,6 +124,7 @@ impl<'a> World<'a> {
             pool_plans: BTreeMap::new(),
             heard: 0,
             notes: Notes::new(facts),
+            watch: Watch::default(),
         };
         for node in 0..facts.nodes.len() {
             world.foresee(node);
@@ -132,6 +136,7 @@ impl<'a> World<'a> {
     #[must_use]
     pub fn run(mut self) -> Notes {
         while let Some(now) = self.next_at() {
+            self.look_before(now);
             self.now = now.max(self.now);
             for done in self.network.advance(self.now) {
                 self.network_done(done);
@@ -144,7 +149,9 @@ impl<'a> World<'a> {
                 self.step_agent(node);
             }
         }
+        self.look_before(Timestamp::MAX);
         self.notes.origin_bytes = self.cache.origin_bytes();
+        self.notes.sights = self.watch.sights;
         self.notes
     }
 
@@ -260,6 +267,7 @@ impl<'a> World<'a> {
             match effect {
                 Effect::Publish(plan) => {
                     tracing::trace!(plan = %json(&plan), "made");
+                    self.look_at(&plan);
                     let target = plan.target.clone();
                     let event = Event::PlanArrives(target, Some(plan));
                     self.queue.push(self.now + PLAN_DELAY, event);

@@ -6,6 +6,7 @@ use crate::domain::image::Digest;
 use crate::domain::plan::Plan;
 use crate::domain::time::Timestamp;
 use crate::sim::facts::{Facts, LayerId, NodeId, PodId};
+use crate::sim::world::Sight;
 
 /// Who brought bytes to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +57,8 @@ pub struct Notes {
     pub leads: Vec<f64>,
     /// Images on new nodes that pods used.
     pub uses: usize,
+    /// What the engine thought of the targets that were watched.
+    pub sights: Vec<Sight>,
     /// Since when the plan that counts for a node has named an image, without a break.
     named: Vec<BTreeMap<Digest, Timestamp>>,
     pool_named: BTreeMap<String, BTreeMap<Digest, Timestamp>>,
