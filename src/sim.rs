@@ -4,6 +4,7 @@
 //! compared, [`score`] for the numbers.
 
 pub mod agent;
+pub mod baseline;
 pub mod cache;
 pub mod calibrate;
 pub mod clock;
@@ -12,6 +13,7 @@ pub mod facts;
 pub mod kubelet;
 pub mod network;
 pub mod oracle;
+pub mod perturb;
 pub mod policy;
 pub mod report;
 pub mod score;

@@ -65,6 +65,9 @@ pub struct PoolWorld {
     pub pull_overhead_s: f64,
     /// Seconds from the Node object to a running agent (a DaemonSet pod has to start too).
     pub agent_start_s: f64,
+    /// Spread of `agent_start_s`, the sigma of a log-normal; 0 is no spread.
+    #[serde(default)]
+    pub agent_start_sigma: f64,
 }
 
 /// Rates that nodes share.
@@ -79,6 +82,9 @@ pub struct SharedWorld {
 
 /// Longest time that a made-up delay may take: longer than anything that an autoscaler waits for.
 const DELAY_MAX_S: f64 = 86_400.0;
+
+/// Largest sigma of a log-normal delay: its 90 % quantile is 47 times its median.
+const SIGMA_MAX: f64 = 3.0;
 
 /// Most bytes of one layer: sums of a node's thousands stay exact in a f64.
 const LAYER_MAX: u64 = 1 << 42;
@@ -105,6 +111,10 @@ impl Header {
                 )
             })
         };
+        let sigma = |path: String, sigma: f64| {
+            let sound = (0.0..=SIGMA_MAX).contains(&sigma);
+            (!sound).then(|| (path, format!("{sigma} is not between 0 and {SIGMA_MAX}")))
+        };
         let pool = |(name, world): (&String, &PoolWorld)| {
             let path = |member: &str| format!("pools.{name}.{member}");
             rate(path("link"), world.link)
@@ -112,6 +122,7 @@ impl Header {
                 .or_else(|| delay(path("sandbox_s"), world.sandbox_s))
                 .or_else(|| delay(path("pull_overhead_s"), world.pull_overhead_s))
                 .or_else(|| delay(path("agent_start_s"), world.agent_start_s))
+                .or_else(|| sigma(path("agent_start_sigma"), world.agent_start_sigma))
         };
         let image = |(image, manifests): (&ImageRef, &Vec<ImageManifest>)| {
             let layers = manifests.iter().flat_map(|manifest| &manifest.layers);

@@ -62,10 +62,6 @@ pub fn with_links_scaled(header: &Header, factor: f64) -> Header {
 /// Summed image wait of a kubelet alone, in seconds.
 #[must_use]
 pub fn modelled_wait(header: &Header, facts: &Facts) -> f64 {
-    let stage = Stage {
-        header,
-        facts,
-        signals: &[],
-    };
+    let stage = Stage::new(header, facts, &[]);
     Tally::of(facts, &World::new(stage, Planner::Nobody).run()).wait_s()
 }

@@ -2,6 +2,8 @@
 
 mod node;
 mod pool;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -181,14 +183,9 @@ impl Question<'_> {
 
     fn play(&self, facts: Facts, targets: impl IntoIterator<Item = Target>) -> Played {
         let (header, signals) = (self.header, self.signals);
-        let stage = Stage {
-            header,
-            facts: &facts,
-            signals: &[],
-        };
-        let reactive = World::new(stage, Planner::Nobody).run();
+        let reactive = World::new(Stage::new(header, &facts, &[]), Planner::Nobody).run();
         let engine = Planner::Engine(Box::new(Cluster::new(self.model.clone())));
-        let world = World::new(Stage { signals, ..stage }, engine);
+        let world = World::new(Stage::new(header, &facts, signals), engine);
         let forelay = world.watched(Watch::new(targets, self.at)).run();
         Played {
             reactive,

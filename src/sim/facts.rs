@@ -3,6 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use statrs::distribution::{ContinuousCDF as _, Normal};
+
 use crate::domain::image::{Digest, ImageManifest, ImageRef, Platform};
 use crate::domain::quantity::Bandwidth;
 use crate::domain::scenario::{Header, PoolWorld};
@@ -68,6 +72,8 @@ pub struct Catalogue {
     pub by_manifest: HashMap<Digest, ImageId>,
     /// Layer by digest.
     pub by_layer: HashMap<Digest, LayerId>,
+    /// Every platform's image of one name, in the order of the header.
+    pub by_name: HashMap<ImageRef, Vec<ImageId>>,
 }
 
 /// One image for one platform.
@@ -88,7 +94,9 @@ pub struct NodeFact {
     pub name: String,
     /// Pool.
     pub pool: String,
-    /// Rates.
+    /// Architecture, where its labels tell it.
+    pub arch: Option<String>,
+    /// Rates; its `agent_start_s` is the one that was drawn for this node.
     pub world: PoolWorld,
     /// The Node object exists.
     pub joined: Timestamp,
@@ -140,12 +148,12 @@ impl Facts {
             catalogue: Catalogue::default(),
             pod_by_uid: HashMap::new(),
             image_by_name: HashMap::new(),
-            platforms: Vec::new(),
             uids: Vec::new(),
         };
         for signal in signals {
             gathering.take(signal)?;
         }
+        gathering.complete_catalogue();
         let mut facts = gathering.facts;
         facts.catalogue = Arc::new(gathering.catalogue);
         for (id, pod) in facts.pods.iter().enumerate() {
@@ -230,8 +238,6 @@ struct Gathering<'a> {
     catalogue: Catalogue,
     pod_by_uid: HashMap<String, PodId>,
     image_by_name: HashMap<(ImageRef, Option<String>), Option<ImageId>>,
-    /// Architecture by node.
-    platforms: Vec<Option<String>>,
     /// The Node object's uid by node: a name may come back.
     uids: Vec<String>,
 }
@@ -284,20 +290,20 @@ impl Gathering<'_> {
             return Ok(());
         }
         let world = self.header.pool(&joined.pool).cloned();
-        let world = world.ok_or_else(|| FactsError::NoPool {
+        let mut world = world.ok_or_else(|| FactsError::NoPool {
             scenario: self.header.name.clone(),
             pool: joined.pool.clone(),
             node: joined.node.clone(),
         })?;
+        world.agent_start_s = drawn(world.agent_start_s, world.agent_start_sigma, &joined.uid);
         let id = self.facts.nodes.len();
-        let arch = joined.shape.label("kubernetes.io/arch").map(str::to_owned);
-        self.platforms.push(arch);
         self.uids.push(joined.uid.clone());
         let named = self.facts.by_name.entry(joined.node.clone());
         named.or_default().push(id);
         self.facts.nodes.push(NodeFact {
             name: joined.node.clone(),
             pool: joined.pool.clone(),
+            arch: joined.shape.label("kubernetes.io/arch").map(str::to_owned),
             world,
             joined: at,
             ready: None,
@@ -352,7 +358,7 @@ impl Gathering<'_> {
 
     /// What a reference means on a node; an unknown architecture runs what there is.
     fn image(&mut self, name: &ImageRef, node: NodeId) -> Option<ImageId> {
-        let key = (name.clone(), self.platforms[node].clone());
+        let key = (name.clone(), self.facts.nodes[node].arch.clone());
         if let Some(known) = self.image_by_name.get(&key) {
             return *known;
         }
@@ -361,13 +367,62 @@ impl Gathering<'_> {
         let manifest = manifests
             .iter()
             .find(|m| wanted.as_ref().is_none_or(|wanted| m.platform == *wanted));
-        let id = manifest.map(|manifest| self.catalogue.add_image(name, manifest));
+        let id = manifest.map(|manifest| self.catalogue.image(name, manifest));
         self.image_by_name.insert(key, id);
         id
     }
+
+    /// Adds what no pod of the recording ran: an operator's list may name it.
+    fn complete_catalogue(&mut self) {
+        for (name, manifests) in &self.header.images {
+            for manifest in manifests {
+                self.catalogue.image(name, manifest);
+            }
+        }
+    }
+}
+
+/// What everybody knows of a delay whose median is `median_s`: the same node, the same delay, under
+/// every policy. The node's uid takes the place of a random number.
+fn drawn(median_s: f64, sigma: f64, uid: &str) -> f64 {
+    if sigma <= 0.0 {
+        return median_s;
+    }
+    // FNV-1a is stable over versions of the standard library, ChaCha8 mixes its poor low bits.
+    let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let seed = uid.bytes().fold(0xcbf2_9ce4_8422_2325, fold);
+    let share: f64 = ChaCha8Rng::seed_from_u64(seed).random();
+    // The ends are open: a share of 0 or 1 would be an endless delay.
+    let z = Normal::standard().inverse_cdf(share.clamp(1e-9, 1.0 - 1e-9));
+    median_s * (sigma * z).exp()
 }
 
 impl Catalogue {
+    /// The image of this name that a node can run.
+    #[must_use]
+    pub fn variant(&self, name: &ImageRef, arch: Option<&str>) -> Option<ImageId> {
+        let wanted = arch.map(Platform::linux);
+        let images = self.by_name.get(name)?;
+        let fits = |image: &&ImageId| {
+            let platform = &self.images[**image as usize].manifest.platform;
+            wanted.as_ref().is_none_or(|wanted| platform == wanted)
+        };
+        images.iter().find(fits).copied()
+    }
+
+    /// The image, added where it is not known yet.
+    fn image(&mut self, name: &ImageRef, manifest: &ImageManifest) -> ImageId {
+        let known = self.by_name.get(name).into_iter().flatten();
+        let platform =
+            |image: &&ImageId| self.images[**image as usize].manifest.platform == manifest.platform;
+        if let Some(&image) = known.clone().find(platform) {
+            return image;
+        }
+        let image = self.add_image(name, manifest);
+        self.by_name.entry(name.clone()).or_default().push(image);
+        image
+    }
+
     fn add_image(&mut self, name: &ImageRef, manifest: &ImageManifest) -> ImageId {
         let Self {
             layers, by_layer, ..

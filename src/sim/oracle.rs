@@ -21,7 +21,7 @@ const GOOD_ENOUGH_S: f64 = 0.01;
 /// Plays the scenario with the best schedules found.
 #[must_use]
 pub fn run(stage: Stage<'_>) -> Notes {
-    World::new(stage, Planner::Oracle(schedules(stage))).run()
+    World::new(stage, Planner::Listed(schedules(stage))).run()
 }
 
 /// The best schedule found for every node that has something to gain.
@@ -67,7 +67,7 @@ impl<'a> Search<'a> {
 
     /// `None` where nobody waits even without an agent.
     fn best(&self) -> Option<Schedule> {
-        if self.pods.is_empty() || self.wait_s(Planner::Nobody) < GOOD_ENOUGH_S {
+        if self.pods.is_empty() || self.wait_s(Planner::Cache) < GOOD_ENOUGH_S {
             return None;
         }
         let mut best: Option<Tried> = None;
@@ -124,7 +124,7 @@ impl<'a> Search<'a> {
     }
 
     fn wait_of(&self, schedule: &Schedule) -> f64 {
-        self.wait_s(Planner::Oracle([(0, schedule.clone())].into()))
+        self.wait_s(Planner::Listed([(0, schedule.clone())].into()))
     }
 
     fn wait_s(&self, planner: Planner) -> f64 {

@@ -8,24 +8,34 @@ use crate::domain::scenario::Header;
 use crate::domain::signal::Signal;
 use crate::engine::cluster::Cluster;
 use crate::forecast::model::{Model, Uses};
-use crate::sim::facts::{Facts, FactsError};
+use crate::sim::baseline::{Recent, operators_list, right_images};
+use crate::sim::facts::{Facts, FactsError, recorded_wait};
 use crate::sim::oracle;
+use crate::sim::perturb::{Trouble, perturbed};
 use crate::sim::score::Tally;
-use crate::sim::world::{Notes, Planner, Stage, World};
+use crate::sim::world::{Notes, Planner, Rules, Stage, World};
 
 /// A way to prepare nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Policy {
-    /// Nothing: the kubelet pulls when a pod asks.
+    /// Nothing: the kubelet pulls from the origin when a pod asks.
     Reactive,
+    /// The same through a pull-through cache in the cluster.
+    ReactiveCache,
+    /// A list that an operator wrote at the start, on all nodes.
+    Static,
     /// Images of DaemonSets that match the node.
     Daemonsets,
+    /// The distinct images that were started in the pool last.
+    LastN,
     /// Decayed counts of what ran on earlier nodes of the pool.
     Decayed,
     /// Images of pods that exist already: exact, late.
     PendingOnly,
     /// Everything that the engine knows.
     Forelay,
+    /// Which images each node will need, not when.
+    OracleImages,
     /// The best schedule known to somebody who knows the future.
     Oracle,
 }
@@ -42,8 +52,10 @@ pub struct Replay {
     pub header: Header,
     /// What really happened.
     pub facts: Facts,
-    /// What each policy made of it; reactive and oracle are always here.
+    /// What each policy made of it; reactive (with and without a cache) and oracle are always here.
     pub runs: BTreeMap<Policy, Run>,
+    /// Image waits in the recording itself, seconds; `None` where it tells of no pull.
+    pub recorded_wait_s: Option<f64>,
 }
 
 /// One policy's run.
@@ -59,12 +71,16 @@ pub struct Run {
 
 impl Policy {
     /// Every policy, from the least to the most that is known.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 10] = [
         Self::Reactive,
+        Self::ReactiveCache,
+        Self::Static,
         Self::Daemonsets,
+        Self::LastN,
         Self::Decayed,
         Self::PendingOnly,
         Self::Forelay,
+        Self::OracleImages,
         Self::Oracle,
     ];
 
@@ -73,39 +89,41 @@ impl Policy {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Reactive => "reactive",
+            Self::ReactiveCache => "reactive-cache",
+            Self::Static => "static",
             Self::Daemonsets => "daemonsets",
+            Self::LastN => "last-n",
             Self::Decayed => "decayed",
             Self::PendingOnly => "pending-only",
             Self::Forelay => "forelay",
+            Self::OracleImages => "oracle-images",
             Self::Oracle => "oracle",
         }
     }
 
-    /// What a policy's engine may use; `None` where no engine plans.
-    fn uses(self, all: &Uses) -> Option<Uses> {
-        let nothing = Uses {
-            daemonsets: false,
-            pods: false,
-            scalers: false,
-            rollouts: false,
-            announcements: false,
-            history: false,
-        };
+    /// What a policy's engine may use: nothing where no engine plans.
+    fn uses(self, all: &Uses) -> Uses {
+        let nothing = Uses::nothing();
         match self {
-            Self::Reactive | Self::Oracle => None,
-            Self::Daemonsets => Some(Uses {
+            Self::Daemonsets => Uses {
                 daemonsets: true,
                 ..nothing
-            }),
-            Self::Decayed => Some(Uses {
+            },
+            Self::Decayed => Uses {
                 history: true,
                 ..nothing
-            }),
-            Self::PendingOnly => Some(Uses {
+            },
+            Self::PendingOnly => Uses {
                 pods: true,
                 ..nothing
-            }),
-            Self::Forelay => Some(all.clone()),
+            },
+            Self::Forelay => all.clone(),
+            Self::Reactive
+            | Self::ReactiveCache
+            | Self::Static
+            | Self::LastN
+            | Self::OracleImages
+            | Self::Oracle => nothing,
         }
     }
 }
@@ -125,32 +143,66 @@ impl FromStr for Policy {
     }
 }
 
-/// Runs policies over one scenario; `began` hears of each before it runs. Reactive and the oracle run
-/// always: every gain is measured between them.
+/// Under which circumstances policies are compared.
+#[derive(Clone, Debug, Default)]
+pub struct Setting {
+    /// Parameters of prediction and planning.
+    pub model: Model,
+    /// Rules of the played world.
+    pub rules: Rules,
+    /// What happens to signals on their way to the engine.
+    pub trouble: Trouble,
+}
+
+/// Runs policies over one scenario; `began` hears of each before it runs. Reactive, reactive through
+/// the cache, and the oracle run always: gains are measured between the first and the last, harm
+/// against the first two.
 pub fn replay(
     header: &Header,
     signals: &[Signal],
     policies: &[Policy],
     model: &Model,
+    began: impl FnMut(Policy),
+) -> Result<Replay, FactsError> {
+    let setting = Setting {
+        model: model.clone(),
+        ..Setting::default()
+    };
+    replay_in(header, signals, policies, &setting, began)
+}
+
+/// As [`replay`], under other circumstances.
+pub fn replay_in(
+    header: &Header,
+    signals: &[Signal],
+    policies: &[Policy],
+    setting: &Setting,
     mut began: impl FnMut(Policy),
 ) -> Result<Replay, FactsError> {
     let facts = Facts::gather(header, signals)?;
     let stage = Stage {
         header,
         facts: &facts,
-        signals: &[],
+        signals,
+        rules: setting.rules,
     };
+    let heard = perturbed(signals, header.start, &setting.trouble);
     let mut runs = BTreeMap::new();
+    let always = [Policy::Reactive, Policy::ReactiveCache];
     let planned = Policy::ALL
         .into_iter()
-        .filter(|policy| *policy == Policy::Reactive || policies.contains(policy));
+        .filter(|policy| always.contains(policy) || policies.contains(policy));
     for policy in planned.filter(|policy| *policy != Policy::Oracle) {
         began(policy);
-        runs.insert(policy, one(stage, signals, policy, model));
+        let stage = Stage {
+            signals: &heard,
+            ..stage
+        };
+        runs.insert(policy, run(stage, policy, &setting.model));
     }
     began(Policy::Oracle);
     let own = oracle::run(stage);
-    let own = run(&facts, own);
+    let own = Run::of(&facts, own);
     // Whoever did better showed a better schedule: the best known is the oracle's by definition.
     let best = runs
         .values()
@@ -158,10 +210,12 @@ pub fn replay(
         .filter(|best| best.tally.wait_s() < own.tally.wait_s())
         .cloned();
     runs.insert(Policy::Oracle, best.unwrap_or(own));
+    let recorded_wait_s = recorded_wait(&facts, signals);
     Ok(Replay {
         header: header.clone(),
         facts,
         runs,
+        recorded_wait_s,
     })
 }
 
@@ -173,30 +227,42 @@ pub fn wait_s(
     model: &Model,
 ) -> Result<f64, FactsError> {
     let facts = Facts::gather(header, signals)?;
-    let stage = Stage {
-        header,
-        facts: &facts,
-        signals: &[],
-    };
-    Ok(one(stage, signals, policy, model).tally.wait_s())
+    let stage = Stage::new(header, &facts, signals);
+    Ok(run(stage, policy, model).tally.wait_s())
 }
 
-fn one(stage: Stage<'_>, signals: &[Signal], policy: Policy, model: &Model) -> Run {
-    let notes = match policy.uses(&model.uses) {
-        None => World::new(stage, Planner::Nobody).run(),
-        Some(uses) => {
+/// One policy's run over facts that were gathered before: what a tuner calls for every trial.
+#[must_use]
+pub fn run(stage: Stage<'_>, policy: Policy, model: &Model) -> Run {
+    let facts = stage.facts;
+    let deaf = Stage {
+        signals: &[],
+        ..stage
+    };
+    let notes = match policy {
+        Policy::Reactive => World::new(deaf, Planner::Nobody).run(),
+        Policy::ReactiveCache => World::new(deaf, Planner::Cache).run(),
+        Policy::Static => World::new(deaf, Planner::Listed(operators_list(facts))).run(),
+        Policy::LastN => World::new(deaf, Planner::LastN(Recent::new(facts))).run(),
+        Policy::OracleImages => World::new(deaf, Planner::Listed(right_images(facts))).run(),
+        Policy::Oracle => oracle::run(deaf),
+        Policy::Daemonsets | Policy::Decayed | Policy::PendingOnly | Policy::Forelay => {
             let model = Model {
-                uses,
+                uses: policy.uses(&model.uses),
                 ..model.clone()
             };
             let planner = Planner::Engine(Box::new(Cluster::new(model)));
-            World::new(Stage { signals, ..stage }, planner).run()
+            World::new(stage, planner).run()
         }
     };
-    run(stage.facts, notes)
+    Run::of(facts, notes)
 }
 
-fn run(facts: &Facts, notes: Notes) -> Run {
-    let tally = Tally::of(facts, &notes);
-    Run { notes, tally }
+// === impl Run ===
+
+impl Run {
+    fn of(facts: &Facts, notes: Notes) -> Self {
+        let tally = Tally::of(facts, &notes);
+        Self { notes, tally }
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::domain::outcome::PodOutcome;
-use crate::sim::facts::{Facts, LayerId, NodeId};
+use crate::sim::facts::{Facts, LayerId, NodeId, PodId};
 use crate::sim::world::{Mover, Notes};
 
 /// A layer counts as used when a pod with it is bound within this time of the node's joining.
@@ -28,8 +28,10 @@ pub struct Tally {
     pub wasted_bytes: f64,
     /// Bytes of layers that pods bound to the nodes needed and the nodes did not have.
     pub needed_bytes: f64,
-    /// Bytes from the origin into the cache.
+    /// Bytes from the origin: into the cache, or straight to nodes where there is none.
     pub origin_bytes: f64,
+    /// Bytes out of the cache.
+    pub cache_bytes: f64,
     /// Leads of planned images that were used, in seconds before the node's Ready.
     pub leads_s: Vec<f64>,
     /// Images on new nodes that pods used.
@@ -80,9 +82,9 @@ pub struct Score {
     pub wasted_bytes: u64,
     /// Bytes of layers that pods needed and nodes did not have.
     pub needed_bytes: u64,
-    /// Bytes from the origin into the cache.
+    /// Bytes from the origin: into the cache, or straight to nodes where there is none.
     pub origin_bytes: u64,
-    /// Bytes out of the cache: every byte for a node comes from it.
+    /// Bytes out of the cache.
     pub cache_bytes: u64,
     /// How early plans were right.
     pub lead_s: Leads,
@@ -102,6 +104,7 @@ impl Tally {
             wasted_bytes: wasted_bytes(facts, notes),
             needed_bytes: needed_bytes(facts),
             origin_bytes: notes.origin_bytes,
+            cache_bytes: notes.cache_bytes,
             leads_s: notes.leads.clone(),
             uses: notes.uses,
         }
@@ -121,6 +124,7 @@ impl Tally {
         self.wasted_bytes += other.wasted_bytes;
         self.needed_bytes += other.needed_bytes;
         self.origin_bytes += other.origin_bytes;
+        self.cache_bytes += other.cache_bytes;
         self.leads_s.extend(&other.leads_s);
         self.uses += other.uses;
     }
@@ -147,7 +151,7 @@ impl Tally {
             wasted_bytes: self.wasted_bytes.round() as u64,
             needed_bytes: self.needed_bytes.round() as u64,
             origin_bytes: self.origin_bytes.round() as u64,
-            cache_bytes: self.node_bytes.round() as u64,
+            cache_bytes: self.cache_bytes.round() as u64,
             lead_s: Leads {
                 p10: quantile(&self.leads_s, 0.1).map(rounded),
                 p50: quantile(&self.leads_s, 0.5).map(rounded),
@@ -192,15 +196,20 @@ fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6 + 0.0
 }
 
-/// Layers that pods use on a node in time for their bytes to count as used.
-#[must_use]
-pub fn used_layers(facts: &Facts, node: NodeId) -> BTreeSet<LayerId> {
+/// Pods that are bound to a node in time for what they use to count as used.
+pub fn used_pods(facts: &Facts, node: NodeId) -> impl Iterator<Item = PodId> + '_ {
     let fact = &facts.nodes[node];
     let gone = fact.removed.unwrap_or(facts.end);
     let until = gone.min(fact.joined.max(facts.start) + USE_WITHIN);
-    let in_time = |pod: &&usize| facts.pods[**pod].bound <= until;
-    let pods = fact.pods.iter().filter(in_time);
-    pods.flat_map(|pod| facts.layers_of(*pod)).collect()
+    let pods = fact.pods.iter().copied();
+    pods.filter(move |pod| facts.pods[*pod].bound <= until)
+}
+
+/// Layers that pods use on a node in time for their bytes to count as used.
+pub fn used_layers(facts: &Facts, node: NodeId) -> BTreeSet<LayerId> {
+    used_pods(facts, node)
+        .flat_map(|pod| facts.layers_of(pod))
+        .collect()
 }
 
 fn wasted_bytes(facts: &Facts, notes: &Notes) -> f64 {

@@ -18,11 +18,7 @@ use crate::sim::world::{Mover, Notes, Planner, Stage, World};
 
 fn play(header: &Header, signals: &[Signal], planner: Planner) -> (Facts, Notes) {
     let facts = Facts::gather(header, signals).unwrap();
-    let stage = Stage {
-        header,
-        facts: &facts,
-        signals,
-    };
+    let stage = Stage::new(header, &facts, signals);
     let notes = World::new(stage, planner).run();
     (facts, notes)
 }
@@ -142,7 +138,7 @@ fn list(images: &[u32]) -> Planner {
         concurrency: 4,
         yields: false,
     };
-    Planner::Oracle([(0, schedule)].into())
+    Planner::Listed([(0, schedule)].into())
 }
 
 #[test]
@@ -220,7 +216,7 @@ fn a_blob_comes_from_the_origin_once_for_all_nodes() {
         .pod("p", "a", 30.0, &[1])
         .pod("q", "b", 60.0, &[1])
         .done();
-    let (facts, notes) = play(&header, &signals, Planner::Nobody);
+    let (facts, notes) = play(&header, &signals, Planner::Cache);
     assert_eq!(Tally::of(&facts, &notes).origin_bytes, 1e9);
     // The first reader moves at the origin's rate. The second begins 30 s later, catches up at
     // its own, then both end with the last byte from the origin.

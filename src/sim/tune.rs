@@ -9,6 +9,8 @@ mod crew;
 pub mod journal;
 pub mod objective;
 pub mod search;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

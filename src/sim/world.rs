@@ -16,6 +16,7 @@ use crate::domain::workload::PodRef;
 use crate::engine::cluster::{Cluster, Effect};
 use crate::engine::node::Input;
 use crate::sim::agent::Schedule;
+use crate::sim::baseline::Recent;
 use crate::sim::cache::Cache;
 use crate::sim::clock::EventQueue;
 use crate::sim::facts::{Facts, LayerId, NodeId, PodId};
@@ -39,18 +40,25 @@ const START_DELAY: Duration = Duration::from_secs(1);
 /// One manifest's round trip over the node's link.
 const MANIFEST_DELAY: Duration = Duration::from_millis(5);
 
+/// Bytes per second where nothing limits them.
+const NO_LIMIT: f64 = 0.0;
+
 /// A controller that asks to be woken at once is woken after this.
 const WAKE_STEP: Duration = Duration::from_millis(10);
 
 /// Who tells agents what to fetch.
 #[derive(Debug)]
 pub enum Planner {
-    /// Nobody: the kubelet alone.
+    /// Nobody: the kubelet alone, straight from the origin.
     Nobody,
+    /// Nobody: the kubelet alone, through the cache.
+    Cache,
     /// The controller's engine.
     Engine(Box<Cluster>),
-    /// Somebody who knew the future.
-    Oracle(BTreeMap<NodeId, Schedule>),
+    /// A list per node that does not change: an operator's, or of somebody who knew the future.
+    Listed(BTreeMap<NodeId, Schedule>),
+    /// What was started in the pool last, when the agent comes up.
+    LastN(Recent),
 }
 
 /// What one run needs.
@@ -62,6 +70,39 @@ pub struct Stage<'a> {
     pub facts: &'a Facts,
     /// What a watcher saw, in order of `observedtime`; empty where no engine listens.
     pub signals: &'a [Signal],
+    /// Rules that hold for every policy.
+    pub rules: Rules,
+}
+
+/// Rules of the played world that are not the scenario's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Images that a kubelet pulls at once: 1 is `serializeImagePulls`, its default.
+    pub pulls: usize,
+    /// When the controller dies and another one takes over; `None` is never.
+    pub restart_at: Option<Timestamp>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            pulls: 1,
+            restart_at: None,
+        }
+    }
+}
+
+impl<'a> Stage<'a> {
+    /// Under the usual rules.
+    #[must_use]
+    pub fn new(header: &'a Header, facts: &'a Facts, signals: &'a [Signal]) -> Self {
+        Self {
+            header,
+            facts,
+            signals,
+            rules: Rules::default(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -90,6 +131,8 @@ pub struct World<'a> {
     now: Timestamp,
     queue: EventQueue<Event>,
     network: Network,
+    /// Whether nodes read from the origin, not from the cache.
+    direct: bool,
     cache: Cache,
     machines: Vec<Machine>,
     /// Nodes whose agents have something to think about.
@@ -112,12 +155,20 @@ impl<'a> World<'a> {
             origin,
         } = stage.header.shared;
         let links = facts.nodes.iter().map(|node| node.world.link.0);
+        // Without a cache every node reads from the origin: that is then what all nodes share.
+        let direct = matches!(planner, Planner::Nobody);
+        let (uplink, upstream) = if direct {
+            (origin.0, NO_LIMIT)
+        } else {
+            (cache_uplink.0, origin.0)
+        };
         let mut world = Self {
             stage,
             planner,
             now: facts.start,
             queue: EventQueue::default(),
-            network: Network::new(links, cache_uplink.0, origin.0),
+            network: Network::new(links, uplink, upstream),
+            direct,
             cache: Cache::default(),
             machines: facts.nodes.iter().map(Machine::new).collect(),
             touched: BTreeSet::new(),
@@ -150,8 +201,14 @@ impl<'a> World<'a> {
             }
         }
         self.look_before(Timestamp::MAX);
-        self.notes.origin_bytes = self.cache.origin_bytes();
         self.notes.sights = self.watch.sights;
+        let delivered: f64 = self.notes.spans.iter().map(|span| span.bytes).sum();
+        if self.direct {
+            self.notes.origin_bytes = delivered;
+        } else {
+            self.notes.origin_bytes = self.cache.origin_bytes();
+            self.notes.cache_bytes = delivered;
+        }
         self.notes
     }
 
@@ -162,9 +219,9 @@ impl<'a> World<'a> {
         let delay = Duration::from_secs_f64(fact.world.agent_start_s.max(0.0));
         let up = (fact.joined + delay).max(facts.start);
         let served = match &self.planner {
-            Planner::Nobody => false,
-            Planner::Engine(_) => true,
-            Planner::Oracle(schedules) => schedules.contains_key(&node),
+            Planner::Nobody | Planner::Cache => false,
+            Planner::Engine(_) | Planner::LastN(_) => true,
+            Planner::Listed(schedules) => schedules.contains_key(&node),
         };
         if served {
             self.queue.push(up, Event::AgentUp(node));
@@ -205,6 +262,7 @@ impl<'a> World<'a> {
         match done {
             Done::Upstream(layer) => {
                 let facts = self.stage.facts;
+                self.notes.cached.insert(layer, self.now);
                 self.cache
                     .arrived(facts.digest(layer), facts.bytes(layer), self.now);
             }
@@ -308,6 +366,10 @@ impl<'a> World<'a> {
             },
             node: facts.nodes[fact.node].name.clone(),
         };
+        if let Planner::LastN(recent) = &mut self.planner {
+            recent.started(facts, pod);
+            return;
+        }
         let started = Fact::PodStarted(started);
         self.tell_controller("/sim/kubelet", &fact.uid, started);
     }

@@ -43,6 +43,7 @@ impl Build {
             sandbox_s: 0.0,
             pull_overhead_s: OVERHEAD,
             agent_start_s: AGENT_START,
+            agent_start_sigma: 0.0,
         };
         let header = Header {
             kind: HeaderType::V1,

@@ -5,13 +5,12 @@ use aws_lc_rs::digest::{Context, SHA256};
 use crate::domain::scenario::Header;
 use crate::domain::signal::Signal;
 use crate::domain::time::Timestamp;
-use crate::engine::cluster::Cluster;
 use crate::forecast::model::{Model, Source};
 use crate::sim::facts::{Facts, FactsError};
-use crate::sim::policy::{Policy, replay};
-use crate::sim::score::{LEAST_WAIT_S, Tally};
+use crate::sim::policy::{Policy, replay, run};
+use crate::sim::score::LEAST_WAIT_S;
 use crate::sim::tune::objective::Run;
-use crate::sim::world::{Planner, Stage, World};
+use crate::sim::world::Stage;
 
 /// A scenario with everything that does not depend on the trial.
 #[derive(Debug)]
@@ -46,7 +45,7 @@ impl Course {
     ) -> Result<Self, FactsError> {
         let policies = [Policy::Decayed, Policy::PendingOnly, Policy::Forelay];
         let replay = replay(&header, &signals, &policies, start, |_| {})?;
-        let run = |policy| {
+        let of = |policy| {
             let run = replay.runs.get(&policy);
             run.map_or_else(Run::default, |run| Run::of(&run.tally))
         };
@@ -56,11 +55,11 @@ impl Course {
                 sha256: digest(&header, &signals),
             },
             end: header.end,
-            reactive: run(Policy::Reactive),
-            oracle: run(Policy::Oracle),
-            start: run(Policy::Forelay),
-            pending_only: run(Policy::PendingOnly),
-            decayed: run(Policy::Decayed),
+            reactive: of(Policy::Reactive),
+            oracle: of(Policy::Oracle),
+            start: of(Policy::Forelay),
+            pending_only: of(Policy::PendingOnly),
+            decayed: of(Policy::Decayed),
             facts: replay.facts,
             header,
             signals,
@@ -76,14 +75,8 @@ impl Course {
     /// What this model's engine makes of it.
     #[must_use]
     pub fn play(&self, model: &Model) -> Run {
-        let stage = Stage {
-            header: &self.header,
-            facts: &self.facts,
-            signals: &self.signals,
-        };
-        let planner = Planner::Engine(Box::new(Cluster::new(model.clone())));
-        let notes = World::new(stage, planner).run();
-        Run::of(&Tally::of(&self.facts, &notes))
+        let stage = Stage::new(&self.header, &self.facts, &self.signals);
+        Run::of(&run(stage, Policy::Forelay, model).tally)
     }
 }
 

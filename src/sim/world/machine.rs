@@ -40,7 +40,8 @@ pub struct Machine {
 #[derive(Clone, Copy, Debug)]
 struct Flow {
     mover: Mover,
-    reader: Reader,
+    /// `None` where it comes from the origin.
+    reader: Option<Reader>,
     since: Timestamp,
     from: f64,
 }
@@ -140,13 +141,17 @@ impl World<'_> {
             return;
         }
         let mut agent = match &self.planner {
-            Planner::Nobody => return,
+            Planner::Nobody | Planner::Cache => return,
             Planner::Engine(_) => Agent::planned(fact.world.disk),
-            Planner::Oracle(schedules) => match schedules.get(&node) {
+            Planner::LastN(recent) => Agent::Listed(recent.schedule(facts, node)),
+            Planner::Listed(schedules) => match schedules.get(&node) {
                 Some(schedule) => Agent::Listed(schedule.clone()),
                 None => return,
             },
         };
+        if let Agent::Listed(schedule) = &agent {
+            self.notes.listed(node, &schedule.images, facts, self.now);
+        }
         let machine = &mut self.machines[node];
         let digest = |layer: &LayerId| facts.digest(*layer).clone();
         let present = machine.disk.present.iter().map(digest).collect();
@@ -304,7 +309,7 @@ impl World<'_> {
                         self.now
                     };
                     self.notes.pods[pod] = Some(PodNote { ready, warm });
-                    if matches!(self.planner, Planner::Engine(_)) {
+                    if matches!(self.planner, Planner::Engine(_) | Planner::LastN(_)) {
                         self.queue.push(self.now + START_DELAY, Event::Started(pod));
                     }
                 }
@@ -323,8 +328,8 @@ impl World<'_> {
     fn open_flow(&mut self, node: NodeId, layer: LayerId, mover: Mover) {
         let facts = self.stage.facts;
         let (digest, size) = (facts.digest(layer), facts.bytes(layer));
-        let opened = self.cache.open(digest, size, self.now);
-        if opened.fetch {
+        let opened = (!self.direct).then(|| self.cache.open(digest, size, self.now));
+        if opened.is_some_and(|opened| opened.fetch) {
             self.network.start_upstream(layer, size, self.now);
         }
         let machine = &mut self.machines[node];
@@ -345,7 +350,7 @@ impl World<'_> {
             layer,
             Flow {
                 mover,
-                reader: opened.reader,
+                reader: opened.map(|opened| opened.reader),
                 since: self.now,
                 from,
             },
@@ -355,8 +360,10 @@ impl World<'_> {
     /// Ends a transfer that has come to `at` bytes; notes what it moved.
     fn close_flow(&mut self, node: NodeId, layer: LayerId, at: f64) -> Option<Flow> {
         let flow = self.machines[node].flows.remove(&layer)?;
-        let digest = self.stage.facts.digest(layer);
-        self.cache.close(digest, flow.reader, self.now);
+        if let Some(reader) = flow.reader {
+            let digest = self.stage.facts.digest(layer);
+            self.cache.close(digest, reader, self.now);
+        }
         self.notes.moved(Span {
             node,
             layer,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::domain::image::Digest;
 use crate::domain::plan::Plan;
 use crate::domain::time::Timestamp;
-use crate::sim::facts::{Facts, LayerId, NodeId, PodId};
+use crate::sim::facts::{Facts, ImageId, LayerId, NodeId, PodId};
 use crate::sim::world::Sight;
 
 /// Who brought bytes to a node.
@@ -50,8 +50,12 @@ pub struct Notes {
     pub pods: Vec<Option<PodNote>>,
     /// Every transfer to a node, in the order of their ends.
     pub spans: Vec<Span>,
-    /// Bytes from the origin into the cache.
+    /// Bytes from the origin: into the cache, or straight to nodes where there is none.
     pub origin_bytes: f64,
+    /// Bytes out of the cache.
+    pub cache_bytes: f64,
+    /// When each layer that the cache fetched was whole there.
+    pub cached: BTreeMap<LayerId, Timestamp>,
     /// Per image on a new node that a pod used and a plan named before it was used: seconds before the
     /// node's Ready at which it entered the plan.
     pub leads: Vec<f64>,
@@ -118,6 +122,20 @@ impl Notes {
             let pool = self.pool_named.get(&self.pools[node]);
             pool.into_iter().flatten().map(|(d, _)| d.clone()).collect()
         };
+        keep_since(&mut self.named[node], &wanted, now);
+    }
+
+    /// A node's agent follows a list from now on.
+    pub(super) fn listed(
+        &mut self,
+        node: NodeId,
+        images: &[ImageId],
+        facts: &Facts,
+        now: Timestamp,
+    ) {
+        let digest = |image: &ImageId| facts.image(*image).manifest.digest.clone();
+        let wanted: BTreeSet<Digest> = images.iter().map(digest).collect();
+        self.has_own[node] = true;
         keep_since(&mut self.named[node], &wanted, now);
     }
 
