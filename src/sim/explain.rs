@@ -269,12 +269,15 @@ impl Played {
 }
 
 /// Candidates that no plan of a target ever named, as they were last seen.
-fn never_planned<'a>(sights: impl Iterator<Item = &'a Explanation>) -> Vec<(Timestamp, &'a Verdict)> {
-    let mut last: BTreeMap<&ImageRef, Option<(Timestamp, &Verdict)>> =
-        BTreeMap::new();
+fn never_planned<'a>(
+    sights: impl Iterator<Item = &'a Explanation>,
+) -> Vec<(Timestamp, &'a Verdict)> {
+    let mut last: BTreeMap<&ImageRef, Option<(Timestamp, &Verdict)>> = BTreeMap::new();
     for sight in sights {
         for verdict in &sight.verdicts {
-            let slot = last.entry(&verdict.image).or_insert(Some((sight.made, verdict)));
+            let slot = last
+                .entry(&verdict.image)
+                .or_insert(Some((sight.made, verdict)));
             match verdict.fate {
                 Fate::Planned(_) => *slot = None,
                 _ if slot.is_some() => *slot = Some((sight.made, verdict)),

@@ -15,10 +15,14 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
+use crate::domain::scenario::Header;
+use crate::domain::signal::Signal;
 use crate::forecast::model::{Card, Marks, Model, ModelFile};
+use crate::sim::facts::FactsError;
 use crate::sim::tune::course::Course;
 use crate::sim::tune::journal::{Entry, Head, Journal, JournalError};
 use crate::sim::tune::objective::{Run, bound, marks};
@@ -108,9 +112,12 @@ pub enum TuneError {
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// A scenario on both sides.
-    #[error("scenario {0} is in training and in validation: what was tuned on cannot judge")]
-    Overlap(String),
+    /// The same content twice.
+    #[error("scenario {0} is given twice: what was tuned on cannot judge, nothing counts double")]
+    Twice(String),
+    /// A scenario cannot be replayed.
+    #[error(transparent)]
+    Facts(#[from] FactsError),
     /// All training scenarios are quiet.
     #[error("in no training scenario does a pod on a new node wait for an image: nothing to gain")]
     NothingToGain,
@@ -138,6 +145,28 @@ pub fn split<T>(sorted: Vec<T>) -> (Vec<T>, Vec<T>) {
         }
     }
     halves
+}
+
+/// Plays on all cores what trials are compared with; `told` hears the name of each that is ready.
+pub fn prepare(
+    scenarios: Vec<(Header, Vec<Signal>)>,
+    options: &Options,
+    stop: &AtomicBool,
+    told: impl Fn(&str) + Sync,
+) -> Result<Vec<Course>, TuneError> {
+    let scenarios: Vec<_> = scenarios
+        .into_iter()
+        .map(|one| Mutex::new(Some(one)))
+        .collect();
+    let courses = crew::map(&scenarios, options.threads, stop, |scenario| {
+        let mut scenario = scenario.lock().unwrap_or_else(PoisonError::into_inner);
+        let (header, signals) = scenario.take().expect("every item is worked on once");
+        let course = Course::prepare(header, signals, &options.start)?;
+        told(&course.source.name);
+        Ok::<Course, FactsError>(course)
+    });
+    let courses = courses.ok_or(TuneError::Stopped(0))?.into_iter();
+    Ok(courses.collect::<Result<Vec<_>, _>>()?)
 }
 
 /// Searches; `told` hears of every batch.
@@ -191,17 +220,10 @@ pub fn tune(
 }
 
 fn check(halves: &Halves) -> Result<(), TuneError> {
-    let seen: BTreeSet<&str> = halves
-        .training
-        .iter()
-        .map(|course| course.source.sha256.as_str())
-        .collect();
-    let twice = halves
-        .validation
-        .iter()
-        .find(|course| seen.contains(course.source.sha256.as_str()));
-    if let Some(course) = twice {
-        return Err(TuneError::Overlap(course.source.name.clone()));
+    let mut seen = BTreeSet::new();
+    let mut all = halves.training.iter().chain(&halves.validation);
+    if let Some(course) = all.find(|course| !seen.insert(&course.source.sha256)) {
+        return Err(TuneError::Twice(course.source.name.clone()));
     }
     if halves.training.iter().all(Course::is_quiet) {
         return Err(TuneError::NothingToGain);
@@ -244,7 +266,11 @@ impl Tuning<'_> {
         let courses = &self.halves.training;
         if first == 0 && asked.len() == 1 {
             let runs: Vec<Run> = courses.iter().map(|course| course.start).collect();
-            return Ok(vec![Entry::whole(0, asked[0].clone(), marks(courses, &runs))]);
+            return Ok(vec![Entry::whole(
+                0,
+                asked[0].clone(),
+                marks(courses, &runs),
+            )]);
         }
         let best = self.best().1;
         let models: Vec<Model> = asked.iter().map(|values| self.model(values)).collect();
@@ -255,9 +281,12 @@ impl Tuning<'_> {
                 .iter()
                 .flat_map(|trial| part.iter().map(|course| (*trial, course)))
                 .collect();
-            let played = crew::map(&tasks, self.options.threads, self.stop, |(trial, course)| {
-                course.play(&models[*trial])
-            });
+            let played = crew::map(
+                &tasks,
+                self.options.threads,
+                self.stop,
+                |(trial, course)| course.play(&models[*trial]),
+            );
             let played = played.ok_or(TuneError::Stopped(self.entries.len()))?;
             for ((trial, _), run) in tasks.iter().zip(played) {
                 runs[*trial].push(run);

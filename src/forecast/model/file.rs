@@ -225,7 +225,10 @@ mod tests {
             ("price = 3\n", &["price"]),
             ("version = 7\n", &["version 7", "version 1"]),
             ("version = \"new\"\n", &["new"]),
-            ("[chances]\nsure = 1.5\n", &["chances.sure is 1.5", "0 to 1"]),
+            (
+                "[chances]\nsure = 1.5\n",
+                &["chances.sure is 1.5", "0 to 1"],
+            ),
             ("[times]\nwindow_s = -3\n", &["times.window_s is -3"]),
             ("[price]\nkeep = nan\n", &["price.keep is no finite"]),
             ("[price]\nsecond_bytes = 0\n", &["price.second_bytes is 0"]),

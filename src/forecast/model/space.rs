@@ -140,10 +140,7 @@ impl fmt::Display for Fault {
         let (key, least, most) = (self.key, self.least, self.most);
         match self.value {
             Some(value) => write!(f, "{key} is {value}; allowed is {least} to {most}"),
-            None => write!(
-                f,
-                "{key} is no finite number; allowed is {least} to {most}"
-            ),
+            None => write!(f, "{key} is no finite number; allowed is {least} to {most}"),
         }
     }
 }
@@ -256,7 +253,10 @@ mod tests {
             assert!(search.from < search.to, "{key}");
             assert!(parameter.least <= search.from, "{key}");
             assert!(search.to <= parameter.most, "{key}");
-            assert!((search.from..=search.to).contains(&value), "{key} = {value}");
+            assert!(
+                (search.from..=search.to).contains(&value),
+                "{key} = {value}"
+            );
             assert!(search.scale == Scale::Linear || search.from > 0.0, "{key}");
         }
     }
@@ -283,7 +283,11 @@ mod tests {
     #[test]
     fn numbers_are_put_where_they_belong_and_counts_stay_whole() {
         let model = Model::untuned();
-        let numbers = [("history.nodes", 11.6), ("price.keep", 0.5), ("no.such", 1.0)];
+        let numbers = [
+            ("history.nodes", 11.6),
+            ("price.keep", 0.5),
+            ("no.such", 1.0),
+        ];
         let other = model.with_numbers(numbers);
         assert_eq!((other.history.nodes, other.price.keep), (12, 0.5));
         assert!(model.is_whole("history.nodes") && !model.is_whole("price.keep"));

@@ -119,7 +119,11 @@ impl NodeStory {
             totals: played.totals(node),
             sent: sent(played, node, &sights, &used),
             left_out: left_out(&sights, &used),
-            pods: fact.pods.iter().map(|pod| pod_story(played, *pod)).collect(),
+            pods: fact
+                .pods
+                .iter()
+                .map(|pod| pod_story(played, *pod))
+                .collect(),
             at: played.asked(&target),
         }
     }
@@ -162,7 +166,9 @@ fn pod_story(played: &Played, pod: PodId) -> PodStory {
         scored: played.facts.is_scored(pod),
         reactive_wait_s: played.wait_s(&played.reactive, pod),
         wait_s: played.wait_s(&played.forelay, pod),
-        images: images.map(|image| played.facts.image(*image).name.clone()).collect(),
+        images: images
+            .map(|image| played.facts.image(*image).name.clone())
+            .collect(),
     }
 }
 
@@ -215,30 +221,34 @@ fn sent(
     let facts = &played.facts;
     let useful = used_layers(facts, node);
     let mut credited: BTreeSet<LayerId> = BTreeSet::new();
-    let stories = named(sights).into_iter().map(|(image, by, first, strongest)| {
-        let layers: BTreeSet<LayerId> = layers(played, image)
-            .into_iter()
-            .filter(|layer| credited.insert(*layer))
-            .collect();
-        let spans = played.forelay.spans.iter().filter(|span| {
-            span.node == node && span.mover == Mover::Agent && layers.contains(&span.layer)
+    let stories = named(sights)
+        .into_iter()
+        .map(|(image, by, first, strongest)| {
+            let layers: BTreeSet<LayerId> = layers(played, image)
+                .into_iter()
+                .filter(|layer| credited.insert(*layer))
+                .collect();
+            let spans = played.forelay.spans.iter().filter(|span| {
+                span.node == node && span.mover == Mover::Agent && layers.contains(&span.layer)
+            });
+            let wasted = spans.clone().filter(|span| !useful.contains(&span.layer));
+            let wasted: f64 = wasted.map(|span| span.bytes).sum();
+            let bytes: f64 = spans.clone().map(|span| span.bytes).sum();
+            Sent {
+                image: image.clone(),
+                by,
+                lead_s: facts.nodes[node]
+                    .ready
+                    .map(|ready| ready.secs_since(first.at)),
+                first,
+                strongest,
+                from: spans.clone().map(|span| span.from).min(),
+                to: spans.map(|span| span.to).max(),
+                bytes: bytes.round() as u64,
+                wasted_bytes: wasted.round() as u64,
+                used_by: used.get(image).cloned().unwrap_or_default(),
+            }
         });
-        let wasted = spans.clone().filter(|span| !useful.contains(&span.layer));
-        let wasted: f64 = wasted.map(|span| span.bytes).sum();
-        let bytes: f64 = spans.clone().map(|span| span.bytes).sum();
-        Sent {
-            image: image.clone(),
-            by,
-            lead_s: facts.nodes[node].ready.map(|ready| ready.secs_since(first.at)),
-            first,
-            strongest,
-            from: spans.clone().map(|span| span.from).min(),
-            to: spans.map(|span| span.to).max(),
-            bytes: bytes.round() as u64,
-            wasted_bytes: wasted.round() as u64,
-            used_by: used.get(image).cloned().unwrap_or_default(),
-        }
-    });
     stories.collect()
 }
 

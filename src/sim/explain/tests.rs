@@ -38,19 +38,27 @@ fn a_node_is_told_what_it_was_sent_why_and_what_that_saved() {
     assert_eq!((first.bytes, first.wasted_bytes), (1000, 0));
     assert_eq!(first.used_by, ["default/pod-web-3"]);
     let why = &first.first;
-    assert!(why.threshold.is_some_and(|limit| why.chance >= limit), "{why:?}");
+    assert!(
+        why.threshold.is_some_and(|limit| why.chance >= limit),
+        "{why:?}"
+    );
     assert!(format!("{:?}", why.reasons).contains("History"), "{why:?}");
     // Reactive pulls both, one after the other; with image 1 there only the other is waited for.
     let totals = story.totals;
     assert!(totals.saved_s > 0.0 && totals.wait_s > 0.0, "{totals:?}");
     assert_eq!((totals.sent_bytes, totals.pulled_bytes), (1000, 1000));
-    let left = story.left_out.iter().find(|left| left.image == image_name(2));
+    let left = story
+        .left_out
+        .iter()
+        .find(|left| left.image == image_name(2));
     assert!(left.is_some_and(|left| left.used), "{:?}", story.left_out);
 }
 
 #[test]
 fn the_first_node_of_a_pool_that_nobody_knew_was_sent_nothing() {
-    let story = ask(&world(), None, &Model::untuned()).node("web-1").unwrap();
+    let story = ask(&world(), None, &Model::untuned())
+        .node("web-1")
+        .unwrap();
     assert_eq!(story.totals.sent_bytes, 0);
     assert_eq!(story.totals.saved_s, 0.0);
     assert!(story.left_out.iter().any(|left| left.used));
@@ -62,7 +70,11 @@ fn an_instant_shows_what_was_thought_then() {
     let story = question.node("web-3").unwrap();
     let then = story.at.expect("the node is there at that instant");
     assert_eq!(then.made, at(420.0));
-    assert!(then.verdicts.iter().any(|verdict| verdict.image == image_name(1)));
+    assert!(
+        then.verdicts
+            .iter()
+            .any(|verdict| verdict.image == image_name(1))
+    );
     let early = ask(&world(), Some(5.0), &Model::untuned()).node("web-3");
     assert!(early.unwrap().at.is_none());
     let late = ask(&world(), Some(5000.0), &Model::untuned()).node("web-3");
@@ -71,7 +83,9 @@ fn an_instant_shows_what_was_thought_then() {
 
 #[test]
 fn a_pool_is_told_its_nodes_and_what_was_thought_of_its_images() {
-    let story = ask(&world(), None, &Model::untuned()).pool("general").unwrap();
+    let story = ask(&world(), None, &Model::untuned())
+        .pool("general")
+        .unwrap();
     let names: Vec<_> = story.nodes.iter().map(|line| line.node.as_str()).collect();
     assert_eq!(names, ["web-1", "web-2", "web-3"]);
     let candidates = story.named.iter().map(|named| &named.image);

@@ -90,7 +90,9 @@ pub enum JournalError {
         reason: String,
     },
     /// Same head, other questions: a defect, or a changed file.
-    #[error("trial {0} of the journal tried other values than this search asks; `--fresh` starts over")]
+    #[error(
+        "trial {0} of the journal tried other values than this search asks; `--fresh` starts over"
+    )]
     Strayed(usize),
 }
 
@@ -118,16 +120,20 @@ impl Head {
         };
         let text = |number: u64| number.to_string();
         let (found, want) = (self, wanted);
-        pair("format", &text(found.journal.into()), &text(want.journal.into()))
-            .or_else(|| pair("written by", &found.by, &want.by))
-            .or_else(|| pair("seed", &text(found.seed), &text(want.seed)))
-            .or_else(|| pair("parameters, ranges and start", &found.space, &want.space))
-            .or_else(|| {
-                let (found, want) = (found.objective.into(), want.objective.into());
-                pair("objective", &text(found), &text(want))
-            })
-            .or_else(|| sources("training scenarios", &found.training, &want.training))
-            .or_else(|| sources("validation scenarios", &found.validation, &want.validation))
+        pair(
+            "format",
+            &text(found.journal.into()),
+            &text(want.journal.into()),
+        )
+        .or_else(|| pair("written by", &found.by, &want.by))
+        .or_else(|| pair("seed", &text(found.seed), &text(want.seed)))
+        .or_else(|| pair("parameters, ranges and start", &found.space, &want.space))
+        .or_else(|| {
+            let (found, want) = (found.objective.into(), want.objective.into());
+            pair("objective", &text(found), &text(want))
+        })
+        .or_else(|| sources("training scenarios", &found.training, &want.training))
+        .or_else(|| sources("validation scenarios", &found.validation, &want.validation))
     }
 }
 
@@ -174,11 +180,7 @@ impl Entry {
 impl Journal {
     /// Opens or begins a journal; the trials that it has, in order. What a crash left of a last line
     /// is cut off.
-    pub fn open(
-        path: &Path,
-        head: &Head,
-        fresh: bool,
-    ) -> Result<(Self, Vec<Entry>), JournalError> {
+    pub fn open(path: &Path, head: &Head, fresh: bool) -> Result<(Self, Vec<Entry>), JournalError> {
         let io = |source| JournalError::Io {
             path: path.to_owned(),
             source,

@@ -225,7 +225,10 @@ fn waste_harm_and_noise_cost_and_the_oracle_is_the_most_there_is() {
         ..courses[0].reactive
     };
     let harmed = objective(slow, quiet);
-    assert!(harmed < objective(courses[0].reactive, quiet) - 0.1, "{harmed}");
+    assert!(
+        harmed < objective(courses[0].reactive, quiet) - 0.1,
+        "{harmed}"
+    );
     let noisy = Run {
         bytes: quiet.bytes + 1e6,
         ..quiet
