@@ -14,6 +14,7 @@ pub mod controller;
 pub mod crds;
 pub mod demo;
 pub mod exit;
+pub mod explain;
 pub mod generate;
 pub mod import;
 mod kubernetes;
@@ -22,6 +23,7 @@ pub mod render;
 pub mod replay;
 mod serve;
 mod sources;
+pub mod tune;
 
 pub use exit::Exit;
 
@@ -63,6 +65,10 @@ pub enum Command {
     Demo(demo::Args),
     /// Score policies on recorded scenarios
     Replay(replay::Args),
+    /// Search model parameters on scenarios, judge them on others
+    Tune(tune::Args),
+    /// Say why a node or a pool was sent what it was sent
+    Explain(explain::Args),
     /// Hear the signals, predict, publish plans
     Controller(controller::Args),
     /// Bring this node the layers that its plan names
@@ -96,6 +102,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
     let context = Context::new(&cli.global, std::env::vars_os());
     match cli.command {
         Command::Replay(args) => replay::run(args, &context).await,
+        Command::Tune(args) => tune::run(args, &context).await,
+        Command::Explain(args) => explain::run(args, &context).await,
         Command::Demo(args) => demo::run(args, &context).await,
         Command::Controller(args) => controller::run(args, &context).await,
         Command::Agent(args) => agent::run(args, &context).await,

@@ -63,6 +63,8 @@ pub struct Controller {
     pub pool_labels: Vec<String>,
     /// Parameters of the engine: those of the model file, where one is named.
     pub model: Model,
+    /// That model file: it is read again when it changes.
+    pub model_file: Option<PathBuf>,
     /// Base URLs of caches, asked in order before the origin.
     pub caches: Vec<String>,
     /// Base URLs of registries that are not reached under their names.

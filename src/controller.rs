@@ -3,6 +3,7 @@
 pub mod desk;
 pub mod lease;
 pub mod metric;
+pub mod model;
 pub mod policy;
 pub mod publish;
 pub mod resolve;
@@ -25,6 +26,7 @@ use crate::api::PolicyMode;
 use crate::controller::driver::Driver;
 use crate::controller::lease::{Elector, LeaseOptions, Seat};
 use crate::controller::metric::Instruments;
+use crate::controller::model::{Followed, InForce};
 use crate::controller::policy::Policies;
 use crate::controller::publish::{PublishError, Publisher};
 use crate::domain::signal::Signal;
@@ -61,6 +63,8 @@ pub struct Options {
     pub revision_gap: Duration,
     /// Parameters of the engine.
     pub model: Model,
+    /// The file they are of, to be followed; without one they never change.
+    pub model_file: Option<Followed>,
     /// What counts for a pool that no policy is about.
     pub default_mode: PolicyMode,
     /// How objects of the API server are read.
@@ -126,7 +130,11 @@ pub async fn run(mut options: Options, shutdown: CancellationToken) -> Result<()
         observed,
     ));
 
-    let driver = Driver::new(options, seat, observations, policies);
+    let (renewed, models) = watch::channel(InForce::at_start(options.model.clone()));
+    if let Some(file) = options.model_file.take() {
+        parts.spawn(model::follow(file, options.instruments.clone(), renewed));
+    }
+    let driver = Driver::new(options, seat, observations, (policies, models));
     let outcome = tokio::select! {
         outcome = driver.run(shutdown) => outcome,
         _ = parts.join_next() => Err(ControllerError::Ended("a watch")),

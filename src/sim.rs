@@ -9,6 +9,7 @@ pub mod bootstrap;
 pub mod cache;
 pub mod calibrate;
 pub mod clock;
+pub mod explain;
 pub mod facts;
 pub mod kubelet;
 pub mod network;
@@ -17,6 +18,7 @@ pub mod perturb;
 pub mod policy;
 pub mod report;
 pub mod score;
+pub mod tune;
 pub mod world;
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ mod cluster;
 mod election;
 #[path = "controller/gate.rs"]
 mod gate;
+#[path = "controller/model.rs"]
+mod model;
 #[path = "controller/replica.rs"]
 mod replica;
 #[path = "controller/watching.rs"]
@@ -47,6 +49,7 @@ on_every_cluster! {
     a_node_that_joins_while_the_leader_is_killed_is_planned_for: whole::killed_leader;
     state_of_an_unknown_version_is_not_used: whole::unknown_state;
     observe_writes_nothing_and_off_withdraws: whole::modes;
+    a_bad_model_file_leaves_the_old_one_and_a_good_one_takes_over: model::followed;
 }
 
 /// Stories that need faults which only the embedded server can be given.

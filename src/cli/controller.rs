@@ -11,6 +11,7 @@ use crate::cli::{Context, Exit, kubernetes, serve};
 use crate::config;
 use crate::controller::lease::LeaseOptions;
 use crate::controller::metric::Instruments;
+use crate::controller::model::{self, Followed};
 use crate::controller::{self, Options};
 use crate::port::Clock;
 use crate::registry::{self, Registry};
@@ -54,6 +55,10 @@ pub async fn run(_: Args, context: &Context) -> anyhow::Result<Exit> {
         step_interval: controller.step_interval,
         revision_gap: Duration::from_secs(1),
         model: controller.model.clone(),
+        model_file: controller.model_file.clone().map(|path| Followed {
+            path,
+            interval: model::INTERVAL,
+        }),
         default_mode: PolicyMode::Observe,
         settings: Settings {
             pool_labels: controller.pool_labels.clone(),

@@ -17,6 +17,8 @@ pub enum Exit {
     Usage = 2,
     /// It ran, and what it was to show did not hold.
     Expectation = 3,
+    /// It was told to stop (Ctrl-C): 128 and SIGINT, as shells have it.
+    Interrupted = 130,
 }
 
 impl Exit {

@@ -92,7 +92,7 @@ fn replay_one(
     Ok(replay)
 }
 
-fn read_scenario(
+pub(super) fn read_scenario(
     path: &Path,
     lenient: bool,
     progress: &Progress,

@@ -74,6 +74,7 @@ pub(crate) fn controller(read: &mut Read) -> Controller {
         step_interval: raw.step_interval.0,
         pool_labels: pool_labels(read, "controller.pool_labels", raw.pool_labels.0),
         model,
+        model_file: raw.model,
         caches,
         origins: url_table(read, "controller.origins", raw.origins.0),
         lease_name: raw.lease.name,

@@ -91,7 +91,7 @@ pub struct RawController {
     pub step_interval: Span,
     /// Node labels that name a node's pool; the first one that a node carries wins.
     pub pool_labels: List,
-    /// Model file; the one built in when absent.
+    /// Model file, read again when it changes; the one built in when absent.
     #[schemars(example = &"/etc/forelay/model.toml")]
     pub model: Option<PathBuf>,
     /// Caches to ask what references mean, in order, before the origin.

@@ -11,6 +11,7 @@ use tracing::{info, trace, warn};
 use crate::api::PolicyMode;
 use crate::controller::desk::{Desk, Shown};
 use crate::controller::lease::Seat;
+use crate::controller::model::InForce;
 use crate::controller::policy::{Policies, report};
 use crate::controller::publish::{Found, PublishError, Publisher};
 use crate::controller::resolve::Resolving;
@@ -51,6 +52,7 @@ pub(super) struct Driver {
     publisher: Publisher,
     store: StateStore,
     policies: watch::Receiver<Policies>,
+    models: watch::Receiver<InForce>,
     observations: mpsc::Receiver<Observation>,
     external: Option<mpsc::Receiver<Signal>>,
     resolving: Resolving,
@@ -95,7 +97,7 @@ impl Driver {
         mut options: Options,
         seat: Seat,
         observations: mpsc::Receiver<Observation>,
-        policies: watch::Receiver<Policies>,
+        (policies, models): (watch::Receiver<Policies>, watch::Receiver<InForce>),
     ) -> Self {
         let now = options.clock.now();
         let client = options.client.clone();
@@ -112,6 +114,7 @@ impl Driver {
             ),
             seat,
             policies,
+            models,
             observations,
             external: options.signals.take(),
             resolving: Resolving::new(options.resolver.clone(), options.concurrency),
@@ -138,6 +141,10 @@ impl Driver {
         self.load_first().await;
         let mut seat = self.seat.clone();
         let mut policies = self.policies.clone();
+        let mut models = self.models.clone();
+        self.options
+            .instruments
+            .model_in_force(&self.models.borrow().digest);
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let wake = self.wake_at();
@@ -150,6 +157,7 @@ impl Driver {
                     Err(_) => return Err(ControllerError::Ended("a write")),
                 },
                 Ok(()) = policies.changed() => self.look_at_policies(),
+                Ok(()) = models.changed() => self.look_at_model(),
                 () = self.options.clock.sleep_until(wake) => self.on_time(),
                 answer = self.resolving.answer() => {
                     let now = self.options.clock.now();
@@ -321,6 +329,14 @@ impl Driver {
             told.send_if_modified(|old| std::mem::replace(old, queries.clone()) != queries);
         }
         self.report(policies, now);
+    }
+
+    /// What was learned stays; everything is planned anew.
+    fn look_at_model(&mut self) {
+        let InForce { model, digest } = self.models.borrow_and_update().clone();
+        self.options.instruments.model_in_force(&digest);
+        self.engine.set_model(model);
+        self.refresh(self.options.clock.now());
     }
 
     fn report(&mut self, policies: Policies, now: Timestamp) {

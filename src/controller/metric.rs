@@ -23,6 +23,8 @@ pub struct Instruments {
     made: Counters,
     published: Counters,
     refused: Counters,
+    models: Counters,
+    in_force: Gauges,
     /// Seconds of one engine step.
     pub step: Histogram,
     /// 1 while leading.
@@ -49,6 +51,8 @@ impl Instruments {
             made: metrics.counters(Name::MadePlans),
             published: metrics.counters(Name::PublishedPlans),
             refused: metrics.counters(Name::RefusedWrites),
+            models: metrics.counters(Name::LoadedModels),
+            in_force: metrics.gauges(Name::ModelInForce),
             step: metrics.histogram(Name::StepSeconds),
             leader: metrics.gauge(Name::Leader),
             epoch: metrics.gauge(Name::Epoch),
@@ -102,6 +106,31 @@ impl Instruments {
             PublishError::Unavailable(_) => "unavailable",
         };
         self.refused.of(reason).inc();
+    }
+
+    pub(super) fn model_taken(&self) {
+        self.models.of("taken").inc();
+    }
+
+    pub(super) fn model_refused(&self) {
+        self.models.of("refused").inc();
+    }
+
+    pub(super) fn model_in_force(&self, digest: &str) {
+        self.in_force.clear();
+        self.in_force.of(digest).set(1.0);
+    }
+
+    /// Whether the model whose file has this digest is in force.
+    #[must_use]
+    pub fn has_model(&self, digest: &str) -> bool {
+        self.in_force.of(digest).get() > 0.0
+    }
+
+    /// Model files that were refused.
+    #[must_use]
+    pub fn refused_models(&self) -> u64 {
+        self.models.of("refused").get()
     }
 
     /// Writes that the API server refused because a newer leader had written.

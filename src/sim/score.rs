@@ -292,7 +292,7 @@ pub fn used_pods(facts: &Facts, node: NodeId) -> impl Iterator<Item = PodId> + '
 }
 
 /// Layers that pods use on a node in time for their bytes to count as used.
-fn used_layers(facts: &Facts, node: NodeId) -> BTreeSet<LayerId> {
+pub fn used_layers(facts: &Facts, node: NodeId) -> BTreeSet<LayerId> {
     used_pods(facts, node)
         .flat_map(|pod| facts.layers_of(pod))
         .collect()

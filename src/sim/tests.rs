@@ -1,6 +1,6 @@
 //! Played worlds give the times that can be worked out by hand.
 
-mod build;
+pub mod build;
 
 use proptest::prelude::*;
 

@@ -2,6 +2,7 @@
 
 mod machine;
 mod notes;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -24,6 +25,7 @@ use crate::sim::world::machine::Machine;
 use crate::telemetry::log::json;
 
 pub use crate::sim::world::notes::{First, Mover, Notes, PodNote, Span, WINDOW, window_end};
+pub use crate::sim::world::watch::{Sight, Watch};
 
 /// From the controller's decision to the agent that reads it: two watches and a write.
 const PLAN_DELAY: Duration = Duration::from_millis(200);
@@ -140,6 +142,7 @@ pub struct World<'a> {
     by_pool: BTreeMap<&'a str, Vec<NodeId>>,
     heard: usize,
     notes: Notes,
+    watch: Watch,
 }
 
 // === impl World ===
@@ -175,6 +178,7 @@ impl<'a> World<'a> {
             by_pool: by_pool(facts),
             heard: 0,
             notes: Notes::new(facts),
+            watch: Watch::default(),
         };
         for node in 0..facts.nodes.len() {
             world.foresee(node);
@@ -186,6 +190,7 @@ impl<'a> World<'a> {
     #[must_use]
     pub fn run(mut self) -> Notes {
         while let Some(now) = self.next_at() {
+            self.look_before(now);
             self.now = now.max(self.now);
             for done in self.network.advance(self.now) {
                 self.network_done(done);
@@ -198,6 +203,8 @@ impl<'a> World<'a> {
                 self.step_agent(node);
             }
         }
+        self.look_before(Timestamp::MAX);
+        self.notes.sights = self.watch.sights;
         let delivered: f64 = self.notes.spans.iter().map(|span| span.bytes).sum();
         if self.direct {
             self.notes.origin_bytes = delivered;
@@ -321,6 +328,7 @@ impl<'a> World<'a> {
             match effect {
                 Effect::Publish(plan) => {
                     tracing::trace!(plan = %json(&plan), "made");
+                    self.look_at(&plan);
                     let target = plan.target.clone();
                     let event = Event::PlanArrives(target, Some(plan));
                     self.queue.push(self.now + PLAN_DELAY, event);

@@ -151,6 +151,13 @@ impl<M: Default + Clone> Labelled<M> {
         self.family
             .get_or_create_owned(&[(self.label, value.to_owned())])
     }
+
+    /// Takes all of them off the page: for what is one thing at a time.
+    pub fn clear(&self) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.clear();
+        self.family.clear();
+    }
 }
 
 /// The table of all metrics, for `docs/metrics.md`.

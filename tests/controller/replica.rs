@@ -86,6 +86,7 @@ impl Replica {
             step_interval: Duration::from_millis(200),
             revision_gap: Duration::from_millis(50),
             model: Model::default(),
+            model_file: None,
             default_mode: PolicyMode::On,
             settings: Settings::default(),
             autoscaler_namespace: "kube-system".into(),

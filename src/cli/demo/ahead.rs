@@ -255,6 +255,7 @@ fn controller_options(
         // Plans may follow each other as fast as in the recording's own time.
         revision_gap: Duration::from_secs_f64(0.5 / scale),
         model: shrunk(Model::default(), house.around.scale.bytes),
+        model_file: None,
         default_mode: PolicyMode::Observe,
         settings: Settings::default(),
         autoscaler_namespace: "kube-system".into(),

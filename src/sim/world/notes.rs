@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::domain::plan::Plan;
 use crate::domain::time::Timestamp;
 use crate::sim::facts::{Facts, ImageId, LayerId, NodeId, PodId};
+use crate::sim::world::Sight;
 
 /// A node's first minutes: the horizon of a plan's probabilities (the model's `window_s`).
 pub const WINDOW: Duration = Duration::from_mins(10);
@@ -79,6 +80,8 @@ pub struct Notes {
     pub firsts: Vec<First>,
     /// Per new node: probabilities of images that plans named, and that no pod has used yet.
     pub said: Vec<BTreeMap<ImageId, f64>>,
+    /// What the engine thought of the targets that were watched.
+    pub sights: Vec<Sight>,
     /// Since when the plan that counts for a node has named an image, without a break.
     named: Vec<BTreeMap<ImageId, Timestamp>>,
     pool_named: BTreeMap<String, BTreeMap<ImageId, Named>>,

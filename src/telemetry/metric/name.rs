@@ -76,6 +76,10 @@ names! {
         "1 while this replica publishes";
     Epoch: "epoch", None, None, false,
         "The epoch that this replica writes with";
+    LoadedModels: "loaded_models", None, Some("outcome"), true,
+        "Model files read after the start, by outcome (taken, refused)";
+    ModelInForce: "model_in_force", None, Some("digest"), false,
+        "1 for the model in force, by the first digits of its file's SHA-256";
     KnownObjects: "known_objects", None, Some("kind"), false,
         "Objects in the indexes, by kind";
     FetchedBytes: "fetched", Some("bytes"), Some("from"), true,

@@ -1,0 +1,293 @@
+//! One node: what was sent, why, when, and what it saved; what was not sent.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::domain::image::ImageRef;
+use crate::domain::plan::Target;
+use crate::domain::time::Timestamp;
+use crate::plan::explain::{Explanation, Fate, Verdict};
+use crate::sim::explain::{Played, Question, Totals, Why, never_planned};
+use crate::sim::facts::{ImageId, LayerId, NodeId, PodId};
+use crate::sim::score::used_layers;
+use crate::sim::world::Mover;
+
+/// The answer for one node.
+#[derive(Clone, Debug, Serialize)]
+pub struct NodeStory {
+    /// Of the scenario.
+    pub scenario: String,
+    /// First instant of the scenario.
+    pub start: Timestamp,
+    /// The node's name.
+    pub node: String,
+    /// Its pool.
+    pub pool: String,
+    /// The Node object exists.
+    pub joined: Timestamp,
+    /// It takes pods.
+    pub ready: Option<Timestamp>,
+    /// It is gone.
+    pub removed: Option<Timestamp>,
+    /// Whether it joined after the start: waits of other nodes are not scored.
+    pub new: bool,
+    /// Sums over everything below.
+    pub totals: Totals,
+    /// Images that a plan named for it, in the order of being named.
+    pub sent: Vec<Sent>,
+    /// Images that no plan named for it.
+    pub left_out: Vec<Left>,
+    /// Pods that were bound to it.
+    pub pods: Vec<PodStory>,
+    /// How things stood at the instant that was asked for.
+    pub at: Option<Explanation>,
+}
+
+/// An image that a plan named.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sent {
+    /// As pods name it.
+    pub image: ImageRef,
+    /// Whose plan named it first: `pool` or `node`.
+    pub by: &'static str,
+    /// Why, when it was first named.
+    pub first: Why,
+    /// The strongest case for it, later on.
+    pub strongest: Why,
+    /// Seconds from being named to the node's Ready; negative when named later.
+    pub lead_s: Option<f64>,
+    /// First byte that the agent asked for.
+    pub from: Option<Timestamp>,
+    /// Last byte.
+    pub to: Option<Timestamp>,
+    /// Bytes that the agent brought for it; a layer counts for the first image that has it.
+    pub bytes: u64,
+    /// Of these, bytes that no pod used.
+    pub wasted_bytes: u64,
+    /// Pods that used it.
+    pub used_by: Vec<String>,
+}
+
+/// An image that no plan named.
+#[derive(Clone, Debug, Serialize)]
+pub struct Left {
+    /// As pods name it.
+    pub image: ImageRef,
+    /// Whether a pod on the node used it.
+    pub used: bool,
+    /// What was last thought of it; missing where it was never a candidate.
+    pub why: Option<Why>,
+    /// What became of it then.
+    pub fate: Option<Fate>,
+}
+
+/// A pod on the node.
+#[derive(Clone, Debug, Serialize)]
+pub struct PodStory {
+    /// `namespace/name`
+    pub pod: String,
+    /// When it was bound.
+    pub bound: Timestamp,
+    /// Whether its wait counts.
+    pub scored: bool,
+    /// Image wait without Forelay, seconds.
+    pub reactive_wait_s: Option<f64>,
+    /// With Forelay.
+    pub wait_s: Option<f64>,
+    /// Images that it uses.
+    pub images: Vec<ImageRef>,
+}
+
+// === impl NodeStory ===
+
+impl NodeStory {
+    pub(super) fn new(question: &Question<'_>, played: &Played, node: NodeId) -> Self {
+        let fact = &played.facts.nodes[node];
+        let sights = Sights::of(played, node);
+        let used = images_used(played, node);
+        let target = Target::Node(fact.name.clone());
+        Self {
+            scenario: question.header.name.clone(),
+            start: question.header.start,
+            node: fact.name.clone(),
+            pool: fact.pool.clone(),
+            joined: fact.joined,
+            ready: fact.ready,
+            removed: fact.removed,
+            new: fact.new,
+            totals: played.totals(node),
+            sent: sent(played, node, &sights, &used),
+            left_out: left_out(&sights, &used),
+            pods: fact
+                .pods
+                .iter()
+                .map(|pod| pod_story(played, *pod))
+                .collect(),
+            at: played.asked(&target),
+        }
+    }
+}
+
+/// The looks that count for a node.
+struct Sights<'a> {
+    /// Its pool's, before it had a plan of its own.
+    pool: Vec<&'a Explanation>,
+    /// Its own.
+    own: Vec<&'a Explanation>,
+}
+
+impl<'a> Sights<'a> {
+    fn of(played: &'a Played, node: NodeId) -> Self {
+        let fact = &played.facts.nodes[node];
+        let looks = |target: &Target| -> Vec<&'a Explanation> {
+            let sights = played.forelay.sights.iter().filter(|sight| sight.published);
+            let seen = sights.map(|sight| &sight.explanation);
+            seen.filter(|seen| seen.target == *target).collect()
+        };
+        let mut own = looks(&Target::Node(fact.name.clone()));
+        own.retain(|seen| {
+            seen.made >= fact.joined && fact.removed.is_none_or(|removed| seen.made < removed)
+        });
+        let first = own.first().map_or(Timestamp::MAX, |seen| seen.made);
+        let until = fact.removed.unwrap_or(Timestamp::MAX).min(first);
+        let mut pool = looks(&Target::Pool(fact.pool.clone()));
+        pool.retain(|seen| seen.made < until);
+        Self { pool, own }
+    }
+}
+
+fn pod_story(played: &Played, pod: PodId) -> PodStory {
+    let fact = &played.facts.pods[pod];
+    let images = fact.images.iter().flatten();
+    PodStory {
+        pod: fact.name.clone(),
+        bound: fact.bound,
+        scored: played.facts.is_scored(pod),
+        reactive_wait_s: played.wait_s(&played.reactive, pod),
+        wait_s: played.wait_s(&played.forelay, pod),
+        images: images
+            .map(|image| played.facts.image(*image).name.clone())
+            .collect(),
+    }
+}
+
+/// Pods by image that they use on a node.
+fn images_used(played: &Played, node: NodeId) -> BTreeMap<ImageRef, Vec<String>> {
+    let mut used: BTreeMap<ImageRef, Vec<String>> = BTreeMap::new();
+    for &pod in &played.facts.nodes[node].pods {
+        let pod = &played.facts.pods[pod];
+        for image in pod.images.iter().flatten() {
+            let users = used.entry(played.facts.image(*image).name.clone());
+            users.or_default().push(pod.name.clone());
+        }
+    }
+    used
+}
+
+fn planned(seen: &Explanation) -> impl Iterator<Item = &Verdict> {
+    let verdicts = seen.verdicts.iter();
+    verdicts.filter(|verdict| matches!(verdict.fate, Fate::Planned(_)))
+}
+
+/// Images that were named, in the order of being named: whose plan, first and strongest case.
+fn named<'a>(sights: &Sights<'a>) -> Vec<(&'a ImageRef, &'static str, Why, Why)> {
+    let mut named: Vec<(&'a ImageRef, &'static str, Why, Why)> = Vec::new();
+    let looks = sights.pool.iter().map(|seen| ("pool", *seen));
+    for (by, seen) in looks.chain(sights.own.iter().map(|seen| ("node", *seen))) {
+        if by == "pool" {
+            // What the pool's plan dropped before the node came was never the node's.
+            let still: BTreeSet<&ImageRef> = planned(seen).map(|verdict| &verdict.image).collect();
+            named.retain(|(image, ..)| still.contains(*image));
+        }
+        for verdict in planned(seen) {
+            let why = Why::of(verdict, seen.made);
+            match named.iter_mut().find(|known| *known.0 == verdict.image) {
+                Some((.., strongest)) if why.chance > strongest.chance => *strongest = why,
+                Some(_) => {}
+                None => named.push((&verdict.image, by, why.clone(), why)),
+            }
+        }
+    }
+    named
+}
+
+fn sent(
+    played: &Played,
+    node: NodeId,
+    sights: &Sights<'_>,
+    used: &BTreeMap<ImageRef, Vec<String>>,
+) -> Vec<Sent> {
+    let facts = &played.facts;
+    let useful = used_layers(facts, node);
+    let mut credited: BTreeSet<LayerId> = BTreeSet::new();
+    let stories = named(sights)
+        .into_iter()
+        .map(|(image, by, first, strongest)| {
+            let layers: BTreeSet<LayerId> = layers(played, image)
+                .into_iter()
+                .filter(|layer| credited.insert(*layer))
+                .collect();
+            let spans = played.forelay.spans.iter().filter(|span| {
+                span.node == node && span.mover == Mover::Agent && layers.contains(&span.layer)
+            });
+            let wasted = spans.clone().filter(|span| !useful.contains(&span.layer));
+            let wasted: f64 = wasted.map(|span| span.bytes).sum();
+            let bytes: f64 = spans.clone().map(|span| span.bytes).sum();
+            Sent {
+                image: image.clone(),
+                by,
+                lead_s: facts.nodes[node]
+                    .ready
+                    .map(|ready| ready.secs_since(first.at)),
+                first,
+                strongest,
+                from: spans.clone().map(|span| span.from).min(),
+                to: spans.map(|span| span.to).max(),
+                bytes: bytes.round() as u64,
+                wasted_bytes: wasted.round() as u64,
+                used_by: used.get(image).cloned().unwrap_or_default(),
+            }
+        });
+    stories.collect()
+}
+
+/// Layers of an image on any platform that nodes of the scenario have.
+fn layers(played: &Played, image: &ImageRef) -> Vec<LayerId> {
+    let catalogue = &played.facts.catalogue;
+    let known = |id: ImageId| &catalogue.images[id as usize];
+    (0..catalogue.images.len() as ImageId)
+        .filter(|id| known(*id).name == *image)
+        .flat_map(|id| known(id).layers.iter().copied())
+        .collect()
+}
+
+fn left_out(sights: &Sights<'_>, used: &BTreeMap<ImageRef, Vec<String>>) -> Vec<Left> {
+    let named: BTreeSet<&ImageRef> = named(sights).into_iter().map(|(image, ..)| image).collect();
+    let mut left: Vec<Left> = never_planned(sights.pool.iter().chain(&sights.own).copied())
+        .into_iter()
+        .filter(|(_, verdict)| !named.contains(&verdict.image))
+        .map(|(at, verdict)| Left {
+            image: verdict.image.clone(),
+            used: used.contains_key(&verdict.image),
+            why: Some(Why::of(verdict, at)),
+            fate: Some(verdict.fate.clone()),
+        })
+        .collect();
+    let known: BTreeSet<ImageRef> = left.iter().map(|one| one.image.clone()).collect();
+    let unthought = used
+        .keys()
+        .filter(|image| !named.contains(image) && !known.contains(*image));
+    left.extend(unthought.map(|image| Left {
+        image: image.clone(),
+        used: true,
+        why: None,
+        fate: None,
+    }));
+    let chance = |one: &Left| one.why.as_ref().map_or(0.0, |why| why.chance);
+    left.sort_by(|a, b| {
+        let order = b.used.cmp(&a.used).then(chance(b).total_cmp(&chance(a)));
+        order.then_with(|| a.image.cmp(&b.image))
+    });
+    left
+}
