@@ -9,3 +9,4 @@ pub mod history;
 pub mod load;
 pub mod model;
 pub mod profile;
+pub mod scaler;

@@ -1,5 +1,8 @@
 //! Rolling-origin evaluation of load forecasts, with persistence as the opponent.
 
+pub mod arrival;
+pub mod scaler;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
