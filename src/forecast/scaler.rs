@@ -28,12 +28,14 @@ use std::time::Duration;
 
 use crate::domain::signal::ScaleLimit;
 use crate::domain::time::Timestamp;
+use crate::forecast::counts::Counts;
+pub use crate::forecast::counts::LEVELS;
 use crate::forecast::load::LoadForecast;
 use crate::forecast::scaler::pace::Pace;
 pub use crate::forecast::scaler::rules::{Behaviour, Policy};
 
-/// Levels at which replicas are computed.
-pub const LEVELS: [f64; 9] = [0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99];
+/// Replicas that a scaler will have asked for, at one instant.
+pub type Wish = Counts;
 
 /// Observations kept per scaler: the default stabilisation window of 300 s at one every 15 s, and a
 /// few more.
@@ -81,13 +83,6 @@ pub struct ScalerTrack {
 pub struct Growth {
     /// (seconds ahead, factors at [`LEVELS`]), seconds ascending.
     points: Vec<(f64, [f64; LEVELS.len()])>,
-}
-
-/// Replicas that a scaler will have asked for, at one instant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish {
-    /// At [`LEVELS`], never falling.
-    replicas: [u32; LEVELS.len()],
 }
 
 // === impl ScalerTrack ===
@@ -234,62 +229,5 @@ impl Growth {
             (from, low) = (*until, high);
         }
         low
-    }
-}
-
-// === impl Wish ===
-
-impl Wish {
-    fn certain(replicas: u32) -> Self {
-        Self {
-            replicas: [replicas; LEVELS.len()],
-        }
-    }
-
-    /// A path that scaled up early may rest within the tolerance where a lower one has just left it:
-    /// the running maximum makes quantiles of them again.
-    fn rising(mut replicas: [u32; LEVELS.len()]) -> Self {
-        let mut most = 0;
-        for count in &mut replicas {
-            most = most.max(*count);
-            *count = most;
-        }
-        Self { replicas }
-    }
-
-    /// Replicas that are not exceeded with probability `p` (0 to 1): those of the next level that is
-    /// kept, beyond the last one's the last one's.
-    #[must_use]
-    pub fn quantile(&self, p: f64) -> u32 {
-        // 1e-9: 0.9 computed is 0.9.
-        let at = LEVELS.iter().position(|level| *level >= p - 1e-9);
-        self.replicas[at.unwrap_or(LEVELS.len() - 1)]
-    }
-
-    /// Probability (0 to 1) of at least so many, never rising in `replicas`: half-way between the
-    /// levels where it is passed.
-    #[must_use]
-    pub fn at_least(&self, replicas: u32) -> f64 {
-        match self.replicas.iter().position(|count| *count >= replicas) {
-            // Nothing is certain that a model says.
-            Some(0) => 1.0 - LEVELS[0] / 2.0,
-            Some(at) => 1.0 - f64::midpoint(LEVELS[at - 1], LEVELS[at]),
-            None => (1.0 - LEVELS[LEVELS.len() - 1]) / 2.0,
-        }
-    }
-
-    /// Mean of the replicas.
-    #[must_use]
-    pub fn mean(&self) -> f64 {
-        let mut from = 0.0;
-        let mut mean = 0.0;
-        for (at, count) in self.replicas.iter().enumerate() {
-            let until = LEVELS
-                .get(at + 1)
-                .map_or(1.0, |next| f64::midpoint(LEVELS[at], *next));
-            mean += f64::from(*count) * (until - from);
-            from = until;
-        }
-        mean
     }
 }

@@ -124,15 +124,6 @@ fn a_wild_load_has_a_wide_wish_and_a_calm_one_a_narrow() {
     );
 }
 
-#[test]
-fn probabilities_and_the_mean_agree_with_the_quantiles() {
-    let wish = Wish::rising([1, 1, 1, 2, 2, 3, 4, 9, 9]);
-    assert!(wish.at_least(1) > 0.99 && wish.at_least(10) < 0.01);
-    assert!((wish.at_least(2) - 0.825).abs() < 1e-9);
-    assert!((wish.at_least(9) - 0.075).abs() < 1e-9);
-    assert!((2.0..3.2).contains(&wish.mean()), "{}", wish.mean());
-}
-
 proptest! {
     #[test]
     fn whatever_is_seen_wishes_rise_with_the_level_and_keep_to_the_bounds(
