@@ -3,6 +3,7 @@
 pub mod arrival;
 pub mod backtest;
 pub mod calendar;
+pub mod calibrate;
 pub mod combine;
 pub mod counts;
 pub mod demand;
