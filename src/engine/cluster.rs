@@ -16,6 +16,7 @@ use crate::forecast::demand::Group;
 use crate::forecast::model::Model;
 use crate::plan::policy::Policy;
 
+use ahead::{Series, Surpluses};
 use images::Images;
 use intern::Templates;
 use nodes::{Node, Request};
@@ -23,6 +24,7 @@ use pods::{Crowd, Load, Place, Pod, Waiting, WaitingKey};
 use pools::Pool;
 use workloads::{Announcement, ScalerState, WorkloadState};
 
+mod ahead;
 mod clues;
 mod demand;
 mod images;
@@ -73,6 +75,10 @@ pub struct Cluster {
     scalers: BTreeMap<WorkloadRef, ScalerState>,
     /// Scalers by what they scale.
     targets: BTreeMap<WorkloadRef, BTreeSet<WorkloadRef>>,
+    /// Load of workloads.
+    series: BTreeMap<WorkloadRef, Series>,
+    /// Pods that scalers will ask for.
+    surpluses: Surpluses,
     announcements: BTreeMap<String, Announcement>,
     plans: BTreeMap<Target, Plan>,
     /// Who would plan an image if its meaning were known.
@@ -214,6 +220,8 @@ impl Cluster {
             rolling: BTreeSet::new(),
             scalers: BTreeMap::new(),
             targets: BTreeMap::new(),
+            series: BTreeMap::new(),
+            surpluses: BTreeMap::new(),
             announcements: BTreeMap::new(),
             plans: BTreeMap::new(),
             unresolved: BTreeMap::new(),
@@ -258,12 +266,11 @@ impl Cluster {
             Fact::CapacityAnnounced(fact) => self.capacity_announced(fact, at),
             Fact::ImageResolved(fact) => self.image_resolved(fact, at),
             Fact::ImagePulled(fact) => self.image_present(&fact.node, &fact.image),
-            // Load forecasts fill the cache, never a node (design section 6), and what an agent
-            // moved says nothing about what will be needed.
-            Fact::LoadSampled(_)
-            | Fact::TransferFinished(_)
-            | Fact::PlanPublished(_)
-            | Fact::PrefetchFinished(_) => UNUSED,
+            Fact::LoadSampled(fact) => self.load_sampled(fact, at),
+            // What an agent moved says nothing about what will be needed.
+            Fact::TransferFinished(_) | Fact::PlanPublished(_) | Fact::PrefetchFinished(_) => {
+                UNUSED
+            }
         }
     }
 

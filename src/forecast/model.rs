@@ -72,6 +72,8 @@ pub struct Times {
     pub expiry_s: f64,
     /// Images that nothing names any more are forgotten after this.
     pub forget_s: f64,
+    /// How far ahead a scaler's wishes are foreseen.
+    pub ahead_s: f64,
 }
 
 /// Probabilities by source of knowledge, 0 to 1.
@@ -86,6 +88,8 @@ pub struct Chances {
     pub gated: f64,
     /// A pod that a scaler's wish, or a workload's replica count, is ahead of comes to exist.
     pub wished: f64,
+    /// A pod that a scaler is foreseen to ask for comes to exist, where the forecast is sure.
+    pub ahead: f64,
     /// A pod of the new template comes to exist within the window, for each that is missing.
     pub rollout: f64,
     /// Announced capacity is filled within the window.
@@ -228,6 +232,7 @@ impl Default for Times {
             request_s: 900.0,
             expiry_s: 600.0,
             forget_s: 3600.0,
+            ahead_s: 120.0,
         }
     }
 }
@@ -247,6 +252,7 @@ impl Default for Chances {
             nominated: 0.95,
             gated: 0.3,
             wished: 0.7,
+            ahead: 0.8,
             rollout: 0.7,
             announced: 0.9,
             scheduled: 0.95,

@@ -226,6 +226,10 @@ impl Cluster {
             if group.count * 8.0 < nodes || matches!(group.reason, Reason::Rollout(_)) {
                 continue;
             }
+            // What is only foreseen is no reason to touch a node that serves.
+            if !fresh && group.priority == Priority::Background {
+                continue;
+            }
             // What a calendar starts again and again has come to an old node long since.
             if !fresh && matches!(group.reason, Reason::Schedule(_)) {
                 continue;

@@ -49,6 +49,9 @@ impl Cluster {
             self.add_waiting(&mut groups);
         }
         self.add_wanting(&mut groups);
+        if self.model.uses.scalers {
+            self.add_ahead(&mut groups);
+        }
         if self.model.uses.announcements {
             self.add_announced(&mut groups, now);
             self.add_scheduled(&mut groups, now);

@@ -10,6 +10,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::workload::WorkloadRef;
 use crate::forecast::calendar::Calendar;
 use crate::forecast::demand::Template;
+use crate::forecast::scaler::ScalerTrack;
 
 use super::pods::Pod;
 use super::{Applied, Cluster, Family, KNOWN, STALE};
@@ -36,6 +37,7 @@ pub struct WorkloadState {
 #[derive(Debug)]
 pub struct ScalerState {
     pub scaler: Scaler,
+    pub track: ScalerTrack,
     seen: Timestamp,
     generation: u32,
 }
@@ -159,8 +161,11 @@ impl Cluster {
                 return KNOWN;
             }
         }
+        let track = self.scalers.get_mut(&fact.scaler);
+        let track = track.map(|known| std::mem::take(&mut known.track));
         let state = ScalerState {
             scaler: fact.clone(),
+            track: track.unwrap_or_default(),
             seen: at,
             generation,
         };
@@ -174,7 +179,11 @@ impl Cluster {
         {
             self.leave_target(&old.scaler.target, &fact.scaler);
         }
+        self.track(fact, at);
         self.refresh_wish(&fact.target);
+        if self.model.uses.scalers {
+            self.look_ahead(&fact.target);
+        }
         Applied::Changed
     }
 
@@ -364,6 +373,8 @@ impl Cluster {
         }
         self.wanting.remove(workload);
         self.rolling.remove(workload);
+        self.surpluses.remove(workload);
+        self.series.remove(workload);
         self.mark_calendar(workload);
         self.marks.demand = true;
         self.mark_template_change(workload);
