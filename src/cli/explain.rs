@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use crate::cli::exit::Usage;
 use crate::cli::render::{self, Output, OutputArgs, Progress};
-use crate::cli::replay::read_scenario;
+use crate::cli::replay::input::{Loaded, load};
 use crate::cli::{Context, Exit};
 use crate::config;
 use crate::config::unit::Span;
@@ -61,7 +61,9 @@ fn explain(args: &Args, progress: &Progress) -> anyhow::Result<Exit> {
             .map_err(|error| Usage(format!("--model {}: {error}", path.display())))?,
         None => Model::default(),
     };
-    let (header, signals) = read_scenario(&args.scenario, false, progress)?;
+    let Loaded {
+        header, signals, ..
+    } = load(&args.scenario, false, progress)?;
     let at = args.at.as_deref().map(|text| instant(text, header.start));
     let question = Question {
         header: &header,

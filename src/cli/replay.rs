@@ -1,6 +1,13 @@
 //! `forelay replay`: scores policies on recorded scenarios.
 
-use std::path::{Path, PathBuf};
+pub(super) mod input;
+
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -8,22 +15,24 @@ use crate::cli::exit::Usage;
 use crate::cli::render::{self, Output, OutputArgs, Progress};
 use crate::cli::{Context, Exit};
 use crate::config;
+use crate::config::unit::Span;
 use crate::domain::quantity::ByteSize;
-use crate::domain::scenario::Header;
-use crate::domain::signal::Signal;
 use crate::forecast::model::Model;
-use crate::sim::policy::{Policy, Replay, replay};
+use crate::sim::perturb::Trouble;
+use crate::sim::policy::{Policy, Replay, Setting, replay_in};
 use crate::sim::report::{Report, Rows, page};
 use crate::sim::score::Score;
-use crate::source::scenario::{ScenarioReader, Strictness};
+
+use input::{Loaded, load, refuse_repeats};
 
 /// Arguments of `forelay replay`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Scenario files: JSON Lines, plain, gzip or zstd
+    /// Scenario files: JSON Lines, plain, gzip or zstd; `-` is standard input
     #[arg(required = true, value_name = "SCENARIO")]
     pub scenarios: Vec<PathBuf>,
-    /// Policies to show, by comma: reactive, daemonsets, decayed, pending-only, forelay, oracle
+    /// Policies to show, by comma: reactive, reactive-cache, static, daemonsets, last-n, decayed,
+    /// pending-only, forelay, oracle-images, oracle
     #[arg(
         long = "policy",
         value_name = "POLICY",
@@ -43,6 +52,45 @@ pub struct Args {
     /// Skip lines that are no signal, count them, go on
     #[arg(long)]
     pub lenient: bool,
+    /// Also run forelay at an eighth to eight times the price of a second
+    #[arg(long)]
+    pub frontier: bool,
+    /// Also run with kubelets that pull five images at once
+    #[arg(long)]
+    pub sensitivity: bool,
+    /// Images that a kubelet pulls at once; 1 is its default
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub parallel_pulls: u16,
+    /// What goes wrong on the way to the engine.
+    #[command(flatten)]
+    pub trouble: TroubleArgs,
+}
+
+/// Switches that make the signals worse than they were recorded.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Robustness")]
+pub struct TroubleArgs {
+    /// Part of Events, Kafka messages and load samples that is lost
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    pub drop: f64,
+    /// A tenth of these messages is so late, and every watch of objects stalls so long, a tenth of the time
+    #[arg(long, value_name = "TIME")]
+    pub delay: Option<Span>,
+    /// Part of these messages that comes twice
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    pub duplicate: f64,
+    /// Part of these messages that changes places with the next
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    pub reorder: f64,
+    /// Kill the controller so long after the start; 15 s later another one loads what was saved
+    #[arg(long, value_name = "TIME")]
+    pub restart_at: Option<Span>,
+    /// Nothing is remembered of earlier nodes
+    #[arg(long)]
+    pub no_history: bool,
+    /// Of the choice what is lost, doubled, late, reordered
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
 }
 
 /// Replays every file under every policy.
@@ -53,16 +101,8 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
 }
 
 fn replay_all(args: &Args, progress: &Progress) -> anyhow::Result<Exit> {
-    let model = match &args.model {
-        Some(path) => config::model::read(path)
-            .map_err(|error| Usage(format!("--model {}: {error}", path.display())))?,
-        None => Model::default(),
-    };
-    let mut replays = Vec::new();
-    for path in &args.scenarios {
-        let (header, signals) = read_scenario(path, args.lenient, progress)?;
-        replays.push(replay_one(&header, &signals, args, &model, progress)?);
-    }
+    let setting = setting(args)?;
+    let replays = replay_files(args, &setting, progress)?;
     progress.clear();
     let report = Report::new(&replays, &args.policies);
     if let Some(path) = &args.report {
@@ -76,41 +116,107 @@ fn replay_all(args: &Args, progress: &Progress) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-fn replay_one(
-    header: &Header,
-    signals: &[Signal],
-    args: &Args,
-    model: &Model,
-    progress: &Progress,
-) -> anyhow::Result<Replay> {
-    let bar = progress.bar(&header.name, Policy::ALL.len() as u64);
-    let replay = replay(header, signals, &args.policies, model, |policy| {
-        bar.set_position(policy as u64);
-        bar.set_message(policy.name());
-    })?;
-    bar.finish_and_clear();
-    Ok(replay)
+fn setting(args: &Args) -> anyhow::Result<Setting> {
+    let mut model = match &args.model {
+        Some(path) => config::model::read(path)
+            .map_err(|error| Usage(format!("--model {}: {error}", path.display())))?,
+        None => Model::default(),
+    };
+    let trouble = &args.trouble;
+    if trouble.no_history {
+        model.uses.history = false;
+    }
+    let span = |span: Option<Span>| span.map(|Span(span)| span);
+    Ok(Setting {
+        model,
+        pulls: usize::from(args.parallel_pulls),
+        restart_after: span(trouble.restart_at),
+        trouble: Trouble {
+            drop: trouble.drop,
+            duplicate: trouble.duplicate,
+            reorder: trouble.reorder,
+            delay: span(trouble.delay).unwrap_or(Duration::ZERO),
+            seed: trouble.seed,
+        },
+        frontier: args.frontier,
+        sensitivity: args.sensitivity,
+    })
 }
 
-pub(super) fn read_scenario(
-    path: &Path,
-    lenient: bool,
-    progress: &Progress,
-) -> anyhow::Result<(Header, Vec<Signal>)> {
-    let strictness = if lenient {
-        Strictness::Lenient
-    } else {
-        Strictness::Strict
-    };
-    let (header, mut reader) = ScenarioReader::open(path, strictness)?;
-    let signals = reader.by_ref().collect::<Result<Vec<_>, _>>()?;
-    for (reason, count) in reader.skipped() {
-        progress.line(&format!(
-            "{}: {count} lines skipped: {reason}",
-            path.display()
-        ));
+/// A part of something, 0 to 1.
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
+        _ => Err("a share between 0 and 1, such as 0.1".into()),
     }
-    Ok((header, signals))
+}
+
+/// All files, over all cores; results in the order of the arguments.
+fn replay_files(
+    args: &Args,
+    setting: &Setting,
+    progress: &Progress,
+) -> anyhow::Result<Vec<Replay>> {
+    refuse_repeats(&args.scenarios)?;
+    let files = args.scenarios.len();
+    let bar = progress.bar("scenarios", files as u64);
+    let next = AtomicUsize::new(0);
+    let done: Mutex<Vec<(usize, anyhow::Result<(Loaded, Replay)>)>> = Mutex::default();
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(path) = args.scenarios.get(number) else {
+                return;
+            };
+            let result = load(path, args.lenient, progress).and_then(|mut loaded| {
+                let replay = replay_one(&mut loaded, args, setting, progress)?;
+                Ok((loaded, replay))
+            });
+            if result.is_err() {
+                // The first error ends the command: nothing more is begun.
+                next.store(files, Ordering::Relaxed);
+            }
+            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+            done.push((number, result));
+            bar.inc(1);
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..cores.min(files) {
+            scope.spawn(work);
+        }
+    });
+    bar.finish_and_clear();
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(number, _)| *number);
+    let done = done.into_iter().map(|(_, result)| result);
+    let (loaded, replays): (Vec<Loaded>, Vec<Replay>) =
+        done.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+    input::refuse_copies(&loaded)?;
+    Ok(replays)
+}
+
+fn replay_one(
+    loaded: &mut Loaded,
+    args: &Args,
+    setting: &Setting,
+    progress: &Progress,
+) -> anyhow::Result<Replay> {
+    let signals = std::mem::take(&mut loaded.signals);
+    let bar = progress.bar(&loaded.header.name, Policy::ALL.len() as u64);
+    let replay = replay_in(
+        &loaded.header,
+        &signals,
+        &args.policies,
+        setting,
+        |policy| {
+            bar.set_position(policy as u64);
+            bar.set_message(policy.name());
+        },
+    )?;
+    bar.finish_and_clear();
+    Ok(replay)
 }
 
 fn text(report: &Report) -> String {
@@ -120,6 +226,16 @@ fn text(report: &Report) -> String {
     }
     if report.scenarios.len() > 1 {
         parts.push(format!("all scenarios\n{}", table(&report.pooled.policies)));
+    }
+    if let Some(over) = report.pooled.over_pending
+        && let Some(gain) = over.gain
+    {
+        let interval = over.interval.map_or_else(String::new, |[low, high]| {
+            format!(", 95 % between {low:+.3} and {high:+.3}")
+        });
+        parts.push(format!(
+            "forelay over pending-only: {gain:+.3} of gain{interval}\n"
+        ));
     }
     parts.push(
         "wait: seconds from bound and Ready to the last image, pods on nodes that joined\n\

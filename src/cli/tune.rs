@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::cli::exit::Usage;
 use crate::cli::render::{self, Output, OutputArgs, Progress};
-use crate::cli::replay::read_scenario;
+use crate::cli::replay::input::load;
 use crate::cli::{Context, Exit};
 use crate::config;
 use crate::domain::scenario::Header;
@@ -173,7 +173,7 @@ fn searched(
     let read = |paths: &[PathBuf]| -> anyhow::Result<Vec<(Header, Vec<Signal>)>> {
         let scenarios = paths
             .iter()
-            .map(|path| read_scenario(path, false, progress));
+            .map(|path| load(path, false, progress).map(|one| (one.header, one.signals)));
         let mut scenarios = scenarios.collect::<anyhow::Result<Vec<_>>>()?;
         scenarios.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
         Ok(scenarios)

@@ -132,6 +132,9 @@ impl Schedule {
         }
         let disk = view.disk;
         let mut free = self.concurrency.saturating_sub(disk.arriving.len());
+        if free == 0 {
+            return Vec::new();
+        }
         let mut begun = Vec::new();
         let under_way = view.brought.iter().chain(&disk.arriving);
         let taken: f64 = under_way.map(|layer| view.facts.bytes(*layer)).sum();

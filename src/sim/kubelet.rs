@@ -1,7 +1,7 @@
-//! The kubelet with its container runtime: one image pull after the other, layers as a flow shop.
+//! The kubelet with its container runtime: a queue of image pulls, layers as a flow shop.
 //!
-//! Kubelet: `serializeImagePulls` is on by default, pulls are served in the order of asking, a pod's
-//! images are handled one after the other. containerd: three layers of an image in transfer at once
+//! Kubelet: `serializeImagePulls` is on by default (else so many pulls at once as it is told), pulls are
+//! served in the order of asking, a pod's images are handled one after the other. containerd: three layers of an image in transfer at once
 //! (`max_concurrent_downloads`), each unpacked after its last byte, in order, by one core.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -37,7 +37,12 @@ pub struct Here<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     /// A pull begins: its fixed overhead runs.
-    Begin(ImageId),
+    Begin {
+        /// for whom: it has no other at the same time
+        pod: PodId,
+        /// of what
+        image: ImageId,
+    },
     /// Bring this layer.
     Fetch(LayerId),
     /// Unpack this layer: it takes its size at one core's rate.
@@ -54,10 +59,12 @@ pub enum Act {
 }
 
 /// One node's kubelet.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Kubelet {
     queue: VecDeque<Request>,
-    pull: Option<Pull>,
+    pulls: Vec<Pull>,
+    /// Pulls at once.
+    limit: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +91,7 @@ enum Stage {
     Waiting,
     /// The kubelet brings it.
     Fetching,
-    /// The agent brings it: the pull waits for it, in one of its slots.
+    /// The agent or another pull brings it: the pull waits for it, in one of its slots.
     Joined,
     /// All bytes are there.
     Fetched,
@@ -97,11 +104,21 @@ enum Stage {
 // === impl Kubelet ===
 
 impl Kubelet {
+    /// One that pulls so many images at once (`maxParallelImagePulls`); 1 is `serializeImagePulls`.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            pulls: Vec::new(),
+            limit: limit.max(1),
+        }
+    }
+
     /// A pod is bound here. Its images must exist.
     pub fn bound(&mut self, pod: PodId, here: Here<'_>) -> Vec<Act> {
         let mut acts = Vec::new();
         self.go_on(pod, 0, here, &mut acts);
-        self.next_pull(&mut acts);
+        self.next_pulls(&mut acts);
         acts
     }
 
@@ -110,10 +127,11 @@ impl Kubelet {
         self.queue.retain(|request| request.pod != pod);
     }
 
-    /// The overhead of the pull that began is over.
-    pub fn overhead_over(&mut self, here: Here<'_>) -> Vec<Act> {
+    /// The overhead of the pull that began for this pod is over.
+    pub fn overhead_over(&mut self, pod: PodId, here: Here<'_>) -> Vec<Act> {
         let mut acts = Vec::new();
-        if let Some(pull) = &mut self.pull {
+        let mut pulls = self.pulls.iter_mut();
+        if let Some(pull) = pulls.find(|pull| pull.request.pod == pod && !pull.begun) {
             let image = here.facts.image(pull.request.image);
             let stage = |layer: &LayerId| {
                 if here.disk.present.contains(layer) {
@@ -131,38 +149,41 @@ impl Kubelet {
 
     /// The last byte of a layer that `Fetch` asked for is there.
     pub fn fetched(&mut self, layer: LayerId, here: Here<'_>) -> Vec<Act> {
-        self.moves(layer, Stage::Fetching, Stage::Fetched, here)
+        self.moves(layer, &[(Stage::Fetching, Stage::Fetched)], here)
     }
 
     /// A layer that `Unpack` named is unpacked, and counted as present by the caller.
     pub fn unpacked(&mut self, layer: LayerId, here: Here<'_>) -> Vec<Act> {
-        self.moves(layer, Stage::Unpacking, Stage::Usable, here)
+        let moves = [
+            (Stage::Unpacking, Stage::Usable),
+            (Stage::Joined, Stage::Usable),
+        ];
+        self.moves(layer, &moves, here)
     }
 
     /// The agent has brought a layer, and it is counted as present.
     pub fn agent_brought(&mut self, layer: LayerId, here: Here<'_>) -> Vec<Act> {
-        self.moves(layer, Stage::Joined, Stage::Usable, here)
+        self.moves(layer, &[(Stage::Joined, Stage::Usable)], here)
     }
 
     /// The agent has stopped bringing a layer: a pull that waits for it brings it itself.
     pub fn agent_stopped(&mut self, layer: LayerId, here: Here<'_>) -> Vec<Act> {
-        self.moves(layer, Stage::Joined, Stage::Waiting, here)
+        self.moves(layer, &[(Stage::Joined, Stage::Waiting)], here)
     }
 
-    /// The image of the pull that is under way.
-    #[must_use]
-    pub fn pulling(&self) -> Option<ImageId> {
-        self.pull.as_ref().map(|pull| pull.request.image)
+    /// The images of the pulls that are under way.
+    pub fn pulling(&self) -> impl Iterator<Item = ImageId> + '_ {
+        self.pulls.iter().map(|pull| pull.request.image)
     }
 
-    fn moves(&mut self, layer: LayerId, from: Stage, to: Stage, here: Here<'_>) -> Vec<Act> {
+    fn moves(&mut self, layer: LayerId, moves: &[(Stage, Stage)], here: Here<'_>) -> Vec<Act> {
         let mut acts = Vec::new();
-        if let Some(pull) = &mut self.pull {
+        for pull in &mut self.pulls {
             let found = pull.layers.iter_mut().find(|(id, _)| *id == layer);
             if let Some((_, stage)) = found
-                && *stage == from
+                && let Some((_, to)) = moves.iter().find(|(from, _)| from == stage)
             {
-                *stage = to;
+                *stage = *to;
             }
         }
         self.run(here, &mut acts);
@@ -187,12 +208,13 @@ impl Kubelet {
         }
     }
 
-    fn next_pull(&mut self, acts: &mut Vec<Act>) {
-        if self.pull.is_none()
+    fn next_pulls(&mut self, acts: &mut Vec<Act>) {
+        while self.pulls.len() < self.limit
             && let Some(request) = self.queue.pop_front()
         {
-            acts.push(Act::Begin(request.image));
-            self.pull = Some(Pull {
+            let Request { pod, image, .. } = request;
+            acts.push(Act::Begin { pod, image });
+            self.pulls.push(Pull {
                 request,
                 layers: Vec::new(),
                 begun: false,
@@ -201,26 +223,37 @@ impl Kubelet {
         }
     }
 
-    /// Starts what can start; ends the pull when nothing is left of it.
+    /// Starts what can start; ends the pulls of which nothing is left.
     fn run(&mut self, here: Here<'_>, acts: &mut Vec<Act>) {
-        let Some(pull) = self.pull.as_mut().filter(|pull| pull.begun) else {
-            return;
-        };
-        pull.fetch_more(here.disk, acts);
-        pull.unpack_more(acts);
-        if pull.unpacked < pull.layers.len() {
-            return;
+        // Layers that one of the pulls has in hand: containerd lets the others wait for it.
+        let mut held: BTreeSet<LayerId> = self.pulls.iter().flat_map(Pull::holds).collect();
+        let mut over = Vec::new();
+        for pull in self.pulls.iter_mut().filter(|pull| pull.begun) {
+            pull.fetch_more(here.disk, &mut held, acts);
+            pull.unpack_more(acts);
+            if pull.unpacked >= pull.layers.len() {
+                over.push(pull.request);
+            }
         }
-        let request = pull.request;
-        self.pull = None;
-        acts.push(Act::End(request.image));
-        self.go_on(request.pod, request.at + 1, here, acts);
-        self.next_pull(acts);
+        for request in over {
+            self.pulls.retain(|pull| pull.request.pod != request.pod);
+            acts.push(Act::End(request.image));
+            self.go_on(request.pod, request.at + 1, here, acts);
+            self.next_pulls(acts);
+        }
     }
 }
 
 impl Pull {
-    fn fetch_more(&mut self, disk: &Disk, acts: &mut Vec<Act>) {
+    /// Layers that this pull is bringing or unpacking.
+    fn holds(&self) -> impl Iterator<Item = LayerId> + '_ {
+        let busy =
+            |stage: Stage| matches!(stage, Stage::Fetching | Stage::Fetched | Stage::Unpacking);
+        let held = self.layers.iter().filter(move |(_, stage)| busy(*stage));
+        held.map(|(layer, _)| *layer)
+    }
+
+    fn fetch_more(&mut self, disk: &Disk, held: &mut BTreeSet<LayerId>, acts: &mut Vec<Act>) {
         let busy = |stage: Stage| matches!(stage, Stage::Fetching | Stage::Joined);
         let mut slots = self.layers.iter().filter(|(_, stage)| busy(*stage)).count();
         for (layer, stage) in &mut self.layers {
@@ -235,7 +268,7 @@ impl Pull {
                 continue;
             }
             slots += 1;
-            if disk.arriving.contains(layer) {
+            if disk.arriving.contains(layer) || !held.insert(*layer) {
                 *stage = Stage::Joined;
             } else {
                 *stage = Stage::Fetching;

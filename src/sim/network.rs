@@ -10,7 +10,7 @@ mod share;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::time::Timestamp;
-use crate::sim::network::share::{level_for, water_fill};
+use crate::sim::network::share::{Demand, level_for, water_fill};
 
 /// A reader this close behind an arriving blob moves at the blob's own rate: a microsecond, the
 /// clock's step, at 4 GB/s.
@@ -59,6 +59,8 @@ pub struct Network {
     wished: f64,
     origin: Origin,
     dirty: BTreeSet<LinkId>,
+    /// Links with flows.
+    busy: BTreeSet<LinkId>,
     due: BTreeSet<(Timestamp, LinkId)>,
 }
 
@@ -122,6 +124,7 @@ impl Network {
                 rate: 0.0,
             },
             dirty: BTreeSet::new(),
+            busy: BTreeSet::new(),
             due: BTreeSet::new(),
         }
     }
@@ -267,6 +270,11 @@ impl Network {
         }
         let dirty = std::mem::take(&mut self.dirty);
         for &link in &dirty {
+            if self.links[link].flows.is_empty() {
+                self.busy.remove(&link);
+            } else {
+                self.busy.insert(link);
+            }
             self.settle(link, now);
             let caps = self.caps(link, NO_LIMIT, now);
             let rates = water_fill(&caps, self.links[link].capacity);
@@ -284,23 +292,19 @@ impl Network {
 
     /// One level for all flows so that the uplink is just full.
     fn share_uplink(&mut self, now: Timestamp) {
-        let busy: Vec<LinkId> = (0..self.links.len())
-            .filter(|link| !self.links[*link].flows.is_empty())
-            .collect();
+        let busy: Vec<LinkId> = self.busy.iter().copied().collect();
         for &link in &busy {
             self.settle(link, now);
         }
-        let total = |level: f64| -> f64 {
-            busy.iter()
-                .flat_map(|&link| {
-                    water_fill(&self.caps(link, level, now), self.links[link].capacity)
-                })
-                .sum()
-        };
-        let level = level_for(self.uplink, total);
-        for &link in &busy {
-            let caps = self.caps(link, level, now);
-            let rates = water_fill(&caps, self.links[link].capacity);
+        let demands = busy.iter().map(|&link| Demand {
+            caps: self.caps(link, NO_LIMIT, now),
+            capacity: self.links[link].capacity,
+        });
+        let demands: Vec<Demand> = demands.collect();
+        let level = level_for(self.uplink, &demands);
+        for (&link, demand) in busy.iter().zip(&demands) {
+            let caps: Vec<f64> = demand.caps.iter().map(|cap| cap.min(level)).collect();
+            let rates = water_fill(&caps, demand.capacity);
             self.set_rates(link, &rates, now);
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::domain::scenario::Header;
 use crate::domain::signal::Signal;
@@ -56,6 +57,12 @@ pub struct Replay {
     pub runs: BTreeMap<Policy, Run>,
     /// Image waits in the recording itself, seconds; `None` where it tells of no pull.
     pub recorded_wait_s: Option<f64>,
+    /// Images that a kubelet pulled at once.
+    pub pulls: usize,
+    /// Forelay at each of [`PRICES`]; empty unless asked for.
+    pub frontier: Vec<Tally>,
+    /// Policies with kubelets that pull in parallel; empty unless asked for.
+    pub parallel: BTreeMap<Policy, Tally>,
 }
 
 /// One policy's run.
@@ -148,11 +155,31 @@ impl FromStr for Policy {
 pub struct Setting {
     /// Parameters of prediction and planning.
     pub model: Model,
-    /// Rules of the played world.
-    pub rules: Rules,
+    /// Images that a kubelet pulls at once; 0 and 1 are one after the other.
+    pub pulls: usize,
+    /// The controller dies so long after the start, and another one takes over.
+    pub restart_after: Option<Duration>,
     /// What happens to signals on their way to the engine.
     pub trouble: Trouble,
+    /// Whether forelay is also run at other prices of a second.
+    pub frontier: bool,
+    /// Whether some policies are also run with kubelets that pull in parallel.
+    pub sensitivity: bool,
 }
+
+/// Prices of a second on the frontier, as multiples of the model's.
+pub const PRICES: [f64; 7] = [0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0];
+
+/// Images that kubelets pull at once in the sensitivity rows.
+pub const PARALLEL_PULLS: usize = 5;
+
+/// Policies of the sensitivity rows.
+const SENSITIVE: [Policy; 4] = [
+    Policy::Reactive,
+    Policy::PendingOnly,
+    Policy::Forelay,
+    Policy::Oracle,
+];
 
 /// Runs policies over one scenario; `began` hears of each before it runs. Reactive, reactive through
 /// the cache, and the oracle run always: gains are measured between the first and the last, harm
@@ -180,44 +207,84 @@ pub fn replay_in(
     mut began: impl FnMut(Policy),
 ) -> Result<Replay, FactsError> {
     let facts = Facts::gather(header, signals)?;
+    let heard = perturbed(signals, header.start, &setting.trouble);
     let stage = Stage {
         header,
         facts: &facts,
-        signals,
-        rules: setting.rules,
+        signals: &heard,
+        rules: Rules {
+            pulls: setting.pulls.max(1),
+            restart_at: setting.restart_after.map(|after| header.start + after),
+            deduplicates: setting.trouble.duplicate > 0.0,
+        },
     };
-    let heard = perturbed(signals, header.start, &setting.trouble);
+    let always = [Policy::Reactive, Policy::ReactiveCache, Policy::Oracle];
+    let wanted = |policy: &Policy| always.contains(policy) || policies.contains(policy);
+    let planned: Vec<Policy> = Policy::ALL.into_iter().filter(wanted).collect();
     let mut runs = BTreeMap::new();
-    let always = [Policy::Reactive, Policy::ReactiveCache];
-    let planned = Policy::ALL
-        .into_iter()
-        .filter(|policy| always.contains(policy) || policies.contains(policy));
-    for policy in planned.filter(|policy| *policy != Policy::Oracle) {
+    for policy in planned {
         began(policy);
-        let stage = Stage {
-            signals: &heard,
-            ..stage
-        };
         runs.insert(policy, run(stage, policy, &setting.model));
     }
-    began(Policy::Oracle);
-    let own = oracle::run(stage);
-    let own = Run::of(&facts, own);
-    // Whoever did better showed a better schedule: the best known is the oracle's by definition.
-    let best = runs
-        .values()
-        .min_by(|a, b| a.tally.wait_s().total_cmp(&b.tally.wait_s()))
-        .filter(|best| best.tally.wait_s() < own.tally.wait_s())
-        .cloned();
-    runs.insert(Policy::Oracle, best.unwrap_or(own));
+    take_best(&mut runs);
     note_harm(&facts, &mut runs);
     let recorded_wait_s = recorded_wait(&facts, signals);
+    let frontier = if setting.frontier {
+        frontier(stage, &setting.model)
+    } else {
+        Vec::new()
+    };
+    let parallel = if setting.sensitivity {
+        parallel(stage, &setting.model)
+    } else {
+        BTreeMap::new()
+    };
+    let pulls = stage.rules.pulls;
     Ok(Replay {
         header: header.clone(),
         facts,
         runs,
         recorded_wait_s,
+        pulls,
+        frontier,
+        parallel,
     })
+}
+
+/// Whoever did better than the oracle showed a better schedule: the best known is the oracle's by
+/// definition.
+fn take_best(runs: &mut BTreeMap<Policy, Run>) {
+    let best = runs
+        .iter()
+        .min_by(|a, b| a.1.tally.wait_s().total_cmp(&b.1.tally.wait_s()))
+        .map(|(policy, _)| *policy);
+    let oracle_s = runs.get(&Policy::Oracle).map(|run| run.tally.wait_s());
+    if let (Some(best), Some(oracle_s)) = (best, oracle_s)
+        && runs[&best].tally.wait_s() < oracle_s
+    {
+        runs.insert(Policy::Oracle, runs[&best].clone());
+    }
+}
+
+/// Forelay at other prices of a second: what each saves, and what it wastes.
+fn frontier(stage: Stage<'_>, model: &Model) -> Vec<Tally> {
+    let at = |factor: f64| {
+        let mut model = model.clone();
+        model.price.second_bytes *= factor;
+        run(stage, Policy::Forelay, &model).tally
+    };
+    PRICES.into_iter().map(at).collect()
+}
+
+/// Some policies with kubelets that pull in parallel.
+fn parallel(stage: Stage<'_>, model: &Model) -> BTreeMap<Policy, Tally> {
+    let mut stage = stage;
+    stage.rules.pulls = PARALLEL_PULLS;
+    let runs = SENSITIVE.map(|policy| (policy, run(stage, policy, model)));
+    let mut runs = BTreeMap::from(runs);
+    take_best(&mut runs);
+    let tallies = runs.into_iter();
+    tallies.map(|(policy, run)| (policy, run.tally)).collect()
 }
 
 /// Compares each run with those of reactive and reactive-cache.

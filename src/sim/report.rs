@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Serialize, Serializer};
 
 use crate::sim::bootstrap::{Resamples, Sums};
-use crate::sim::policy::{Policy, Replay};
+use crate::sim::policy::{PARALLEL_PULLS, PRICES, Policy, Replay};
 use crate::sim::score::{Score, Tally, rounded};
 
 pub use html::page;
@@ -23,6 +23,35 @@ pub struct Report {
     pub scenarios: Vec<ScenarioReport>,
     /// All of them together.
     pub pooled: Pooled,
+    /// Forelay at several prices of a second, over all scenarios; only when asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub frontier: Vec<Point>,
+    /// The same world with kubelets that pull one image after the other, and several at once; only when
+    /// asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sensitivity: Vec<Variant>,
+}
+
+/// One point of the frontier of waste against saved seconds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Point {
+    /// The price of a second as a multiple of the model's.
+    pub price: f64,
+    /// Bytes delivered and never used / bytes needed.
+    pub waste_node: Option<f64>,
+    /// Seconds that pods wait less than under reactive.
+    pub saved_s: f64,
+    /// Gain.
+    pub gain: Option<f64>,
+}
+
+/// Pooled scores in a world with other kubelets.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Variant {
+    /// Images that a kubelet pulls at once.
+    pub parallel_pulls: usize,
+    /// Score by policy; gains between this world's own reactive and oracle.
+    pub policies: Rows,
 }
 
 /// One scenario.
@@ -84,11 +113,12 @@ impl Report {
                 recorded_wait_s: replay.recorded_wait_s.map(rounded),
             });
         }
-        let pooled = pooled.iter().map(|(policy, tally)| (*policy, tally));
-        let pooled = rows(&pooled.collect(), shown);
+        let by_policy: BTreeMap<Policy, &Tally> = pooled.iter().map(|(p, t)| (*p, t)).collect();
         Self {
             scenarios,
-            pooled: with_intervals(pooled, replays),
+            pooled: with_intervals(rows(&by_policy, shown), replays),
+            frontier: frontier(replays, &by_policy),
+            sensitivity: sensitivity(replays, &by_policy),
         }
     }
 }
@@ -96,6 +126,47 @@ impl Report {
 fn tallies(replay: &Replay) -> BTreeMap<Policy, &Tally> {
     let runs = replay.runs.iter();
     runs.map(|(policy, run)| (*policy, &run.tally)).collect()
+}
+
+fn frontier(replays: &[Replay], pooled: &BTreeMap<Policy, &Tally>) -> Vec<Point> {
+    let wait_s = |policy: Policy| pooled.get(&policy).map_or(0.0, |tally| tally.wait_s());
+    let (reactive_s, oracle_s) = (wait_s(Policy::Reactive), wait_s(Policy::Oracle));
+    let point = |(at, price): (usize, f64)| {
+        let mut tally: Option<Tally> = None;
+        for one in replays.iter().filter_map(|replay| replay.frontier.get(at)) {
+            tally.get_or_insert_default().add(one);
+        }
+        let tally = tally?;
+        let score = tally.score(reactive_s, oracle_s);
+        Some(Point {
+            price,
+            waste_node: score.waste_node,
+            saved_s: rounded(reactive_s - tally.wait_s()),
+            gain: score.gain,
+        })
+    };
+    PRICES.into_iter().enumerate().filter_map(point).collect()
+}
+
+fn sensitivity(replays: &[Replay], serial: &BTreeMap<Policy, &Tally>) -> Vec<Variant> {
+    let mut parallel: BTreeMap<Policy, Tally> = BTreeMap::new();
+    for (policy, tally) in replays.iter().flat_map(|replay| &replay.parallel) {
+        parallel.entry(*policy).or_default().add(tally);
+    }
+    if parallel.is_empty() {
+        return Vec::new();
+    }
+    let shown: Vec<Policy> = parallel.keys().copied().collect();
+    let parallel = parallel.iter().map(|(p, t)| (*p, t)).collect();
+    let pulls = replays.iter().map(|replay| replay.pulls).max();
+    let variant = |parallel_pulls, tallies| Variant {
+        parallel_pulls,
+        policies: rows(tallies, &shown),
+    };
+    vec![
+        variant(pulls.unwrap_or(1), serial),
+        variant(PARALLEL_PULLS, &parallel),
+    ]
 }
 
 fn with_intervals(mut rows: Rows, replays: &[Replay]) -> Pooled {

@@ -1,6 +1,7 @@
 //! Played worlds give the times that can be worked out by hand.
 
 pub mod build;
+mod policies;
 
 use proptest::prelude::*;
 
@@ -16,7 +17,7 @@ use crate::sim::score::{Tally, quantile};
 use crate::sim::tests::build::{AGENT_START, Build, LINK, OVERHEAD, UNPACK, at, image_name, secs};
 use crate::sim::world::{Mover, Notes, Planner, Stage, World};
 
-fn play(header: &Header, signals: &[Signal], planner: Planner) -> (Facts, Notes) {
+pub fn play(header: &Header, signals: &[Signal], planner: Planner) -> (Facts, Notes) {
     let facts = Facts::gather(header, signals).unwrap();
     let stage = Stage::new(header, &facts, signals);
     let notes = World::new(stage, planner).run();
@@ -34,7 +35,7 @@ fn reactive(build: Build) -> Vec<f64> {
         .collect()
 }
 
-fn close(left: f64, right: f64) {
+pub fn close(left: f64, right: f64) {
     assert!((left - right).abs() < 1e-4, "{left} is not {right}");
 }
 
@@ -132,7 +133,7 @@ fn nodes_that_exist_at_the_start_hold_their_pods_images_and_are_not_scored() {
     assert_eq!(tally.needed_bytes, 500.0);
 }
 
-fn list(images: &[u32]) -> Planner {
+pub fn list(images: &[u32]) -> Planner {
     let schedule = Schedule {
         images: images.to_vec(),
         concurrency: 4,

@@ -2,6 +2,7 @@
 
 mod machine;
 mod notes;
+mod takeover;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ use crate::sim::clock::EventQueue;
 use crate::sim::facts::{Facts, LayerId, NodeId, PodId};
 use crate::sim::network::{Done, Network};
 use crate::sim::world::machine::Machine;
+use crate::sim::world::takeover::Ears;
 use crate::telemetry::log::json;
 
 pub use crate::sim::world::notes::{First, Mover, Notes, PodNote, Span, WINDOW, window_end};
@@ -81,6 +83,8 @@ pub struct Rules {
     pub pulls: usize,
     /// When the controller dies and another one takes over; `None` is never.
     pub restart_at: Option<Timestamp>,
+    /// Whether signals come twice: the second is then refused, as the intake of production does.
+    pub deduplicates: bool,
 }
 
 impl Default for Rules {
@@ -88,6 +92,7 @@ impl Default for Rules {
         Self {
             pulls: 1,
             restart_at: None,
+            deduplicates: false,
         }
     }
 }
@@ -114,13 +119,18 @@ enum Event {
     NodeGone(NodeId),
     AgentUp(NodeId),
     AgentWake(NodeId),
-    OverheadOver(NodeId),
+    /// Of the pull that is for this pod.
+    OverheadOver(PodId),
     Unpacked(NodeId, LayerId),
     Manifest(NodeId, crate::domain::image::Digest),
     PlanArrives(Target, Option<Plan>),
     Resolved(ImageRef),
     /// A watcher hears that a pod started, in this world.
     Started(PodId),
+    /// The controller dies.
+    Dies,
+    /// Another one takes over.
+    TakesOver,
 }
 
 /// The state of one run.
@@ -141,6 +151,7 @@ pub struct World<'a> {
     /// Nodes by pool, in the order of joining.
     by_pool: BTreeMap<&'a str, Vec<NodeId>>,
     heard: usize,
+    ears: Ears<'a>,
     notes: Notes,
     watch: Watch,
 }
@@ -172,17 +183,23 @@ impl<'a> World<'a> {
             network: Network::new(links, uplink, upstream),
             direct,
             cache: Cache::default(),
-            machines: facts.nodes.iter().map(Machine::new).collect(),
+            machines: facts
+                .nodes
+                .iter()
+                .map(|node| Machine::new(node, stage.rules.pulls))
+                .collect(),
             touched: BTreeSet::new(),
             pool_plans: BTreeMap::new(),
             by_pool: by_pool(facts),
             heard: 0,
+            ears: Ears::new(stage.rules.deduplicates, stage.rules.restart_at.is_some()),
             notes: Notes::new(facts),
             watch: Watch::default(),
         };
         for node in 0..facts.nodes.len() {
             world.foresee(node);
         }
+        world.foresee_restart(stage.rules.restart_at);
         world
     }
 
@@ -249,7 +266,7 @@ impl<'a> World<'a> {
         let signal = self.stage.signals.get(self.heard).map(|s| s.observedtime);
         let wake = match &self.planner {
             // After the recording's end nobody tells the controller anything any more.
-            Planner::Engine(cluster) if signal.is_some() => {
+            Planner::Engine(cluster) if signal.is_some() && !self.ears.is_deaf() => {
                 cluster.wake_at().map(|at| at.max(self.now + WAKE_STEP))
             }
             _ => None,
@@ -286,12 +303,14 @@ impl<'a> World<'a> {
             Event::AgentWake(node) => {
                 self.touched.insert(node);
             }
-            Event::OverheadOver(node) => self.overhead_over(node),
+            Event::OverheadOver(pod) => self.overhead_over(pod),
             Event::Unpacked(node, layer) => self.layer_unpacked(node, layer),
             Event::Manifest(node, digest) => self.manifest_came(node, &digest),
             Event::PlanArrives(target, plan) => self.plan_arrives(&target, plan),
             Event::Resolved(image) => self.resolved(image),
             Event::Started(pod) => self.pod_started(pod),
+            Event::Dies => self.controller_dies(),
+            Event::TakesOver => self.controller_takes_over(),
         }
     }
 
@@ -309,7 +328,12 @@ impl<'a> World<'a> {
         };
         let news = &signals[from..self.heard];
         for signal in news.iter().filter(|signal| !signal.truth) {
-            cluster.apply(signal);
+            if self.ears.take(signal) {
+                cluster.apply(signal);
+            }
+        }
+        if self.ears.is_deaf() {
+            return;
         }
         // After the recording's end its clock stands still for the controller: plans that it renewed
         // for ever would keep agents awake for ever.
@@ -379,8 +403,12 @@ impl<'a> World<'a> {
 
     fn tell_controller(&mut self, source: &str, id: &str, fact: Fact) {
         if let Planner::Engine(cluster) = &mut self.planner {
-            cluster.apply(&Signal::new(source, id, self.now, fact));
-            self.step_controller();
+            let signal = Signal::new(source, id, self.now, fact);
+            self.ears.note(&signal);
+            if !self.ears.is_deaf() {
+                cluster.apply(&signal);
+                self.step_controller();
+            }
         }
     }
 

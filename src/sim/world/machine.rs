@@ -47,13 +47,13 @@ struct Flow {
 }
 
 impl Machine {
-    pub fn new(fact: &NodeFact) -> Self {
+    pub fn new(fact: &NodeFact, pulls: usize) -> Self {
         let disk = Disk {
             present: fact.holds.clone(),
             ..Disk::default()
         };
         Self {
-            kubelet: Kubelet::default(),
+            kubelet: Kubelet::new(pulls),
             plan: None,
             disk,
             used: BTreeSet::new(),
@@ -89,8 +89,9 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn overhead_over(&mut self, node: NodeId) {
-        self.ask_kubelet(node, Kubelet::overhead_over);
+    pub(super) fn overhead_over(&mut self, pod: PodId) {
+        let node = self.stage.facts.pods[pod].node;
+        self.ask_kubelet(node, |kubelet, here| kubelet.overhead_over(pod, here));
     }
 
     pub(super) fn layer_unpacked(&mut self, node: NodeId, layer: LayerId) {
@@ -209,7 +210,7 @@ impl World<'_> {
         let view = View {
             facts,
             disk: &machine.disk,
-            kubelet_pulls: machine.kubelet.pulling().is_some(),
+            kubelet_pulls: machine.kubelet.pulling().next().is_some(),
             brought: &machine.brought,
             room: facts.nodes[node].world.disk.0 as f64,
         };
@@ -284,11 +285,11 @@ impl World<'_> {
         self.touched.insert(node);
         for act in acts {
             match act {
-                Act::Begin(image) => {
+                Act::Begin { pod, image } => {
                     self.pull_is(node, image, true);
                     let overhead = facts.nodes[node].world.pull_overhead_s.max(0.0);
                     let over = self.now + Duration::from_secs_f64(overhead);
-                    self.queue.push(over, Event::OverheadOver(node));
+                    self.queue.push(over, Event::OverheadOver(pod));
                 }
                 Act::Fetch(layer) => {
                     self.machines[node].disk.foreground.insert(layer);
@@ -303,7 +304,12 @@ impl World<'_> {
                     let done = self.now + Duration::from_secs_f64(secs);
                     self.queue.push(done, Event::Unpacked(node, layer));
                 }
-                Act::End(image) => self.pull_is(node, image, false),
+                Act::End(image) => {
+                    let others = self.machines[node].kubelet.pulling();
+                    if !others.into_iter().any(|other| other == image) {
+                        self.pull_is(node, image, false);
+                    }
+                }
                 Act::Ready { pod, warm } => {
                     // A pod that finds everything has waited for its sandbox, for no image.
                     let ready = if warm {
