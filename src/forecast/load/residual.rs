@@ -2,20 +2,20 @@
 
 use crate::forecast::load::LEVELS;
 
-/// Half-lives in samples of the quick and the slow mean of absolute errors.
-const QUICK: f64 = 20.0;
-const SLOW: f64 = 720.0;
+/// Half-life in samples of the slow mean of absolute errors: a day of minutes.
+const SLOW: f64 = 1440.0;
 
 /// Part of the quick mean in the scale (geometric): volatility comes in clusters, and a quiet
 /// stretch ends without notice.
-const QUICK_PART: f64 = 0.7;
+const QUICK_PART: f64 = 0.6;
 
 /// Smallest scale, relative to nothing: errors of exactly zero must not make quantiles explode.
 const SCALE_MIN: f64 = 1e-9;
 
 /// Typical absolute error just now.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Scale {
+    keep: f64,
     means: Option<(f64, f64)>,
 }
 
@@ -47,16 +47,30 @@ pub(super) struct Residuals {
 // === impl Scale ===
 
 impl Scale {
+    /// The quick mean's weight of what is old, after each sample.
+    pub(super) fn new(half_life: f64) -> Self {
+        Self {
+            keep: 0.5_f64.powf(1.0 / half_life),
+            means: None,
+        }
+    }
+
     pub(super) fn now(&self) -> Option<f64> {
         let (quick, slow) = self.means?;
-        Some((quick.powf(QUICK_PART) * slow.powf(1.0 - QUICK_PART)).max(SCALE_MIN))
+        let log = QUICK_PART * quick.ln() + (1.0 - QUICK_PART) * slow.ln();
+        Some(log.exp().max(SCALE_MIN))
+    }
+
+    /// The slow mean alone: a unit that hardly changes.
+    pub(super) fn slow(&self) -> Option<f64> {
+        self.means.map(|(_, slow)| slow.max(SCALE_MIN))
     }
 
     pub(super) fn observe(&mut self, error: f64) {
         let (quick, slow) = self.means.unwrap_or((error, error));
-        let follow =
-            |mean: f64, half: f64| mean + (error - mean) * (1.0 - 0.5_f64.powf(1.0 / half));
-        self.means = Some((follow(quick, QUICK), follow(slow, SLOW)));
+        let slow_keep = 1.0 - std::f64::consts::LN_2 / SLOW;
+        let follow = |mean: f64, keep: f64| mean + (error - mean) * (1.0 - keep);
+        self.means = Some((follow(quick, self.keep), follow(slow, slow_keep)));
     }
 }
 
