@@ -18,6 +18,8 @@ mod panel;
 mod residual;
 #[cfg(test)]
 mod tests;
+mod units;
+mod weeks;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -27,6 +29,7 @@ use crate::forecast::load::burst::Burst;
 use crate::forecast::load::grid::{Grid, Taken};
 use crate::forecast::load::mixture::{MEMBERS, Mixture};
 use crate::forecast::load::panel::{Panel, Said, Stand};
+use crate::forecast::load::units::Units;
 
 /// How a series is read.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +62,7 @@ pub struct LoadForecaster {
     settings: LoadSettings,
     grid: Grid,
     burst: Burst,
+    units: Units,
     signed: bool,
     horizons: Vec<Horizon>,
 }
@@ -127,6 +131,7 @@ impl LoadForecaster {
         Self {
             grid: Grid::new(settings.step, settings.period, longest),
             burst: Burst::default(),
+            units: Units::default(),
             signed: false,
             horizons: horizons.collect(),
             settings,
@@ -144,6 +149,13 @@ impl LoadForecaster {
             Taken::Old | Taken::Same => return,
         };
         self.signed |= value < 0.0;
+        if let Some(factor) = self.units.observe(value) {
+            self.grid.rescale(factor);
+            self.burst.end();
+            for horizon in &mut self.horizons {
+                horizon.rescale(factor);
+            }
+        }
         let jumped = self.burst.is_on();
         for horizon in &mut self.horizons {
             if let Some(error) = horizon.settle(slot, value)
@@ -182,6 +194,12 @@ impl LoadForecaster {
             quantiles: horizon.panel.together(&horizon.panel.say(&stand)),
             signed: self.signed,
         })
+    }
+
+    /// The season that the series shows, of a day and a week; none before it was seen twice.
+    #[must_use]
+    pub fn season(&self) -> Option<Duration> {
+        self.grid.season()
     }
 
     /// The last sample's instant, on the grid.
@@ -226,6 +244,13 @@ impl Horizon {
             stand,
             said,
         });
+    }
+
+    /// What was said in the old unit is not scored; what was learned holds in the new one.
+    fn rescale(&mut self, factor: f64) {
+        self.open.clear();
+        self.mixture.rescale(factor);
+        self.panel.rescale(factor);
     }
 
     /// What was said before a burst tells nothing of who is good after it.

@@ -1,7 +1,8 @@
 //! Weights of the members by their decayed pinball loss.
 
-/// Persistence, yesterday's change, the mean of the two, yesterday's value, two exponential means.
-pub(super) const MEMBERS: usize = 6;
+/// Persistence, yesterday's change, the mean of the two, yesterday's value, two exponential means, last
+/// week's change.
+pub(super) const MEMBERS: usize = 7;
 
 /// Half-lives in samples of the quick and the slow sum of losses, whose geometric mean ranks: half a
 /// day of minutes knows who is good on the whole, half an hour notices who has stopped to be. On 14
@@ -40,6 +41,12 @@ impl Mixture {
     pub(super) fn middle(&self, members: &[f64; MEMBERS]) -> f64 {
         let weights = self.weights();
         weights.iter().zip(members).map(|(w, m)| w * m).sum()
+    }
+
+    /// Losses so far, in another unit.
+    pub(super) fn rescale(&mut self, factor: f64) {
+        self.quick = [0.0; MEMBERS];
+        self.slow = self.slow.map(|loss| loss * factor);
     }
 
     /// What is known of the members counts a quarter from now on, and the last half hour nothing.

@@ -143,6 +143,15 @@ impl Panel {
         Some(errors[3] / scales[3])
     }
 
+    /// Units and losses so far, in another unit of the series.
+    pub(super) fn rescale(&mut self, factor: f64) {
+        let constant = self.constant.iter_mut().chain(&mut self.following);
+        constant.for_each(|scale| scale.rescale(factor));
+        for losses in &mut self.losses {
+            *losses = losses.map(|loss| loss * factor);
+        }
+    }
+
     /// What was seen counts half from now on.
     pub(super) fn shorten_memory(&mut self) {
         self.residuals

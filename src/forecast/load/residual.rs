@@ -66,6 +66,12 @@ impl Scale {
         self.means.map(|(_, slow)| slow.max(SCALE_MIN))
     }
 
+    pub(super) fn rescale(&mut self, factor: f64) {
+        self.means = self
+            .means
+            .map(|(quick, slow)| (quick * factor, slow * factor));
+    }
+
     pub(super) fn observe(&mut self, error: f64) {
         let (quick, slow) = self.means.unwrap_or((error, error));
         let slow_keep = 1.0 - std::f64::consts::LN_2 / SLOW;
