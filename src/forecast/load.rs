@@ -1,15 +1,18 @@
 //! One load series, minutes ahead: an online mixture of simple forecasts with honest intervals.
 //!
-//! Members are persistence, yesterday's change, the mean of the two, yesterday's value, and two
-//! exponential means: on 26 real series nothing heavier beat them at 5 to 15 minutes (prediction
-//! section 2). Each horizon has weights of its own ([`mixture`]). Quantiles come from several experts,
-//! which count past errors in different units and are weighed level by level ([`panel`],
-//! [`residual`]). A burst ([`burst`]) shortens memory and widens intervals. State is bounded by one
-//! period of samples; a sample costs microseconds.
+//! Members are persistence, yesterday's change, the mean of the two, yesterday's value, two exponential
+//! means and last week's change: on 26 real series nothing heavier beat them at 5 to 15 minutes
+//! (prediction section 2). Each horizon has weights of its own ([`mixture`]). Quantiles come from
+//! several experts, which count past errors in different units and are weighed level by level
+//! ([`panel`], [`residual`]). A burst ([`burst`]) shortens memory and widens intervals; a change of
+//! unit is taken over ([`units`]); a week is kept in quarters of an hour ([`weeks`]).
+//!
+//! With the default settings a series takes 31 KB, a sample 8 microseconds and a forecast 2 (two slow
+//! cores, optimised): 1,000 series are 31 MB. Nothing grows.
 //!
 //! Pinball loss relative to persistence with residual quantiles, p90 and p99, 5 to 15 minutes ahead,
 //! geometric mean: 0.79 on the 48 series that were tuned on (crane, microsoft, cluster-pool; minutes
-//! and five minutes), 0.85 on the six carried ones of NAB, on which nothing was chosen.
+//! and five minutes), 0.86 on those of NAB, on which nothing was chosen.
 
 mod burst;
 mod grid;

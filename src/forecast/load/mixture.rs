@@ -7,8 +7,8 @@ pub(super) const MEMBERS: usize = 7;
 /// Half-lives in samples of the quick and the slow sum of losses, whose geometric mean ranks: half a
 /// day of minutes knows who is good on the whole, half an hour notices who has stopped to be. On 14
 /// real series both together lose 1.2 % less than the slow one alone.
-const QUICK: f64 = 30.0;
-const SLOW: f64 = 720.0;
+const QUICK_KEEP: f64 = 0.977_160; // 0.5^(1/30)
+const SLOW_KEEP: f64 = 0.999_038; // 0.5^(1/720)
 
 /// How hard a member is punished for being worse than the best: with 8, one that loses 10 % more
 /// has 45 % of the best one's weight, one that loses twice as much nearly nothing.
@@ -28,13 +28,12 @@ pub(super) struct Mixture {
 
 impl Mixture {
     pub(super) fn observe(&mut self, members: &[f64; MEMBERS], outcome: f64) {
-        let keep = |half_life: f64| 0.5_f64.powf(1.0 / half_life);
-        self.seen = self.seen * keep(SLOW) + 1.0;
+        self.seen = self.seen * SLOW_KEEP + 1.0;
         for (at, member) in members.iter().enumerate() {
             // Pinball loss at p50 is half of the absolute error.
             let loss = 0.5 * (outcome - member).abs();
-            self.quick[at] = self.quick[at] * keep(QUICK) + loss;
-            self.slow[at] = self.slow[at] * keep(SLOW) + loss;
+            self.quick[at] = self.quick[at] * QUICK_KEEP + loss;
+            self.slow[at] = self.slow[at] * SLOW_KEEP + loss;
         }
     }
 

@@ -17,8 +17,9 @@ pub(super) const EXPERTS: usize = 5;
 /// Half-lives in samples of the units that follow the last errors.
 const FOLLOW: [f64; 2] = [8.0, 40.0];
 
-/// Half-life in samples of the losses: a day of minutes, because outer levels speak rarely.
-const HALF_LIFE: f64 = 1440.0;
+/// What is left of losses after one more sample: half after a day of minutes (0.5^(1/1440)), because
+/// outer levels speak rarely.
+const KEEP: f64 = 0.999_519;
 
 /// How hard an expert is punished for being worse than the best: one that loses 2 % more has a third
 /// of its weight. Losses of outer levels differ by less than those of middles do.
@@ -124,8 +125,7 @@ impl Panel {
             self.level.observe(errors[1].abs() / size);
         }
         let scales = stand.scales?;
-        let keep = 0.5_f64.powf(1.0 / HALF_LIFE);
-        self.seen = self.seen * keep + 1.0;
+        self.seen = self.seen * KEEP + 1.0;
         for at in 0..EXPERTS {
             let bounds = said[at].map(f64::from);
             self.residuals[at].observe(errors[at] / scales[at], outcome, &bounds);
@@ -137,7 +137,7 @@ impl Panel {
                     (p - 1.0) * miss
                 };
                 let sum = &mut self.losses[at][level];
-                *sum = *sum * keep + loss;
+                *sum = *sum * KEEP + loss;
             }
         }
         Some(errors[3] / scales[3])

@@ -1,5 +1,7 @@
 //! How far off forecasts are: a scale that follows the series, quantiles in its units.
 
+use std::sync::LazyLock;
+
 use crate::forecast::load::LEVELS;
 
 /// Half-life in samples of the slow mean of absolute errors: a day of minutes.
@@ -24,8 +26,8 @@ const BINS: usize = 41;
 const FIRST: f64 = 0.02;
 const GROWTH: f64 = 1.18;
 
-/// Half of an error is forgotten after so many samples.
-const HALF_LIFE: f64 = 1000.0;
+/// Weight of an error relative to the one before it: half is forgotten after 1,000 samples (2^0.001).
+const GROWING: f32 = 1.000_693_4;
 
 /// Imagined errors at the start, spread as of a Laplace distribution with mean size 1.
 const PRIOR: f64 = 20.0;
@@ -38,6 +40,8 @@ const ADAPT: f64 = 0.02;
 #[derive(Clone, Debug)]
 pub(super) struct Residuals {
     weights: [f32; 2 * BINS + 1],
+    /// Their sum.
+    total: f32,
     /// Weight of the next error: grows instead of all others shrinking.
     next: f32,
     /// The level that is asked of the histogram so that the wished one comes true.
@@ -96,6 +100,7 @@ impl Default for Residuals {
         }
         Self {
             weights,
+            total: PRIOR as f32,
             next: 1.0,
             asked: LEVELS,
         }
@@ -105,13 +110,15 @@ impl Default for Residuals {
 impl Residuals {
     /// Takes an error, in scales, and how its outcome lay to the bounds that were given.
     pub(super) fn observe(&mut self, error: f64, outcome: f64, bounds: &[f64; LEVELS.len()]) {
-        self.next *= 2.0_f32.powf(1.0 / HALF_LIFE as f32);
+        self.next *= GROWING;
         self.weights[bin(error)] += self.next;
+        self.total += self.next;
         if self.next > 1e6 {
             let shrink = 1.0 / self.next;
             for weight in &mut self.weights {
                 *weight *= shrink;
             }
+            self.total = self.weights.iter().sum();
             self.next = 1.0;
         }
         for ((asked, level), bound) in self.asked.iter_mut().zip(LEVELS).zip(bounds) {
@@ -124,19 +131,18 @@ impl Residuals {
 
     /// Error quantiles at [`LEVELS`], in scales, never falling.
     pub(super) fn quantiles(&self) -> [f64; LEVELS.len()] {
-        let total: f32 = self.weights.iter().sum();
         let mut quantiles = [0.0; LEVELS.len()];
         let (mut bin, mut below) = (0, 0.0_f32);
         let mut floor = f64::NEG_INFINITY;
         for (quantile, asked) in quantiles.iter_mut().zip(self.asked) {
-            let wanted = asked as f32 * total;
+            let wanted = asked as f32 * self.total;
             while bin < 2 * BINS && below + self.weights[bin] < wanted {
                 below += self.weights[bin];
                 bin += 1;
             }
             let share =
                 ((wanted - below) / self.weights[bin].max(f32::MIN_POSITIVE)).clamp(0.0, 1.0);
-            let (low, high) = (edge(bin), edge(bin + 1));
+            let (low, high) = (EDGES[bin], EDGES[bin + 1]);
             floor = floor.max(low + (high - low) * f64::from(share));
             *quantile = floor;
         }
@@ -162,6 +168,9 @@ fn bin(error: f64) -> usize {
         BINS - step
     }
 }
+
+/// Edges of all bins: asked for hundreds of times per sample.
+static EDGES: LazyLock<[f64; 2 * BINS + 2]> = LazyLock::new(|| std::array::from_fn(edge));
 
 /// Lower edge of a bin; bin `BINS` lies around zero.
 fn edge(bin: usize) -> f64 {
