@@ -60,9 +60,9 @@ fn quantiles_lose_less_than_those_of_persistence_and_intervals_hold_what_they_sa
         "geometric mean {ratio:.3}, mean coverage {:.3}",
         mean(&coverage)
     );
-    // 0.89 when this was written; the goal is 0.88. Minute series with a daily shape, on which the
-    // members were chosen, lose far less: this is the hard end.
-    assert!(ratio <= 0.92, "{ratio}");
+    // 0.86 when this was written; the goal is 0.88. Minute series with a daily shape lose far less: this
+    // is the hard end.
+    assert!(ratio <= 0.88, "{ratio}");
     assert!(
         (0.87..=0.93).contains(&mean(&coverage)),
         "{}",

@@ -10,7 +10,7 @@
 //! measured ones of GKE: 1.01 and 0.99 over 600 waits, 0.99 and 0.98 over the first twelve, 0.90 where
 //! the pool changes every 40 nodes, 0.99 where long waits are cut short. What they do not have at all
 //! is a tail, and so an answer for those that are late: [`Arrivals::remaining`], [`Arrivals::by`].
-//! A note costs a few microseconds, a question a tenth of one; a pool keeps under 4 KiB.
+//! A note costs about ten microseconds, a question a tenth of one; a pool keeps under 4 KiB.
 
 mod table;
 #[cfg(test)]

@@ -1,18 +1,28 @@
 //! One load series, minutes ahead: an online mixture of simple forecasts with honest intervals.
 //!
-//! Members are persistence, yesterday's change, the mean of the two, yesterday's value, and two
-//! exponential means: on 26 real series nothing heavier beat them at 5 to 15 minutes (prediction
-//! section 2). Each horizon has
-//! weights of its own ([`mixture`]), and quantiles from its own past errors, in units of how much the
-//! series moves just now ([`residual`]). A burst ([`burst`]) shortens memory and widens intervals.
-//! State is bounded by one period of samples; a sample costs microseconds.
+//! Members are persistence, yesterday's change, the mean of the two, yesterday's value, two exponential
+//! means and last week's change: on 26 real series nothing heavier beat them at 5 to 15 minutes
+//! (prediction section 2). Each horizon has weights of its own ([`mixture`]). Quantiles come from
+//! several experts, which count past errors in different units and are weighed level by level
+//! ([`panel`], [`residual`]). A burst ([`burst`]) shortens memory and widens intervals; a change of
+//! unit is taken over ([`units`]); a week is kept in quarters of an hour ([`weeks`]).
+//!
+//! With the default settings a series takes 31 KB, a sample 8 microseconds and a forecast 2 (two slow
+//! cores, optimised): 1,000 series are 31 MB. Nothing grows.
+//!
+//! Pinball loss relative to persistence with residual quantiles, p90 and p99, 5 to 15 minutes ahead,
+//! geometric mean: 0.79 on the 48 series that were tuned on (crane, microsoft, cluster-pool; minutes
+//! and five minutes), 0.86 on those of NAB, on which nothing was chosen.
 
 mod burst;
 mod grid;
 mod mixture;
+mod panel;
 mod residual;
 #[cfg(test)]
 mod tests;
+mod units;
+mod weeks;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,7 +31,8 @@ use crate::domain::time::Timestamp;
 use crate::forecast::load::burst::Burst;
 use crate::forecast::load::grid::{Grid, Taken};
 use crate::forecast::load::mixture::{MEMBERS, Mixture};
-use crate::forecast::load::residual::{Residuals, Scale};
+use crate::forecast::load::panel::{Panel, Said, Stand};
+use crate::forecast::load::units::Units;
 
 /// How a series is read.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,9 +50,8 @@ pub struct LoadSettings {
 pub struct LoadForecast {
     /// The mixture's point forecast.
     pub middle: f64,
-    scale: f64,
-    /// Error quantiles in units of `scale`, ascending, at [`LEVELS`].
-    errors: [f64; LEVELS.len()],
+    /// Quantiles, ascending, at [`LEVELS`].
+    quantiles: [f64; LEVELS.len()],
     /// Whether the series was ever below zero; if not, no quantile is.
     signed: bool,
 }
@@ -55,6 +65,7 @@ pub struct LoadForecaster {
     settings: LoadSettings,
     grid: Grid,
     burst: Burst,
+    units: Units,
     signed: bool,
     horizons: Vec<Horizon>,
 }
@@ -64,8 +75,7 @@ pub struct LoadForecaster {
 struct Horizon {
     steps: usize,
     mixture: Mixture,
-    scale: Scale,
-    residuals: Residuals,
+    panel: Panel,
     /// Forecasts whose instant has not come, oldest first; at most `steps` of them.
     open: VecDeque<Open>,
 }
@@ -75,10 +85,8 @@ struct Horizon {
 struct Open {
     slot: i64,
     members: [f64; MEMBERS],
-    middle: f64,
-    /// None before the first outcome: errors have no unit yet.
-    scale: Option<f64>,
-    bounds: [f64; LEVELS.len()],
+    stand: Stand,
+    said: Said,
 }
 
 impl Default for LoadSettings {
@@ -100,18 +108,17 @@ impl LoadForecast {
     #[must_use]
     pub fn quantile(&self, p: f64) -> f64 {
         let above = LEVELS.iter().position(|level| *level >= p);
-        let error = match above {
-            Some(0) => self.errors[0],
-            None => self.errors[LEVELS.len() - 1],
+        let value = match above {
+            Some(0) => self.quantiles[0],
+            None => self.quantiles[LEVELS.len() - 1],
             Some(at) => {
                 let (low, high) = (LEVELS[at - 1], LEVELS[at]);
                 let share = (p - low) / (high - low);
-                let error = self.errors[at - 1] + (self.errors[at] - self.errors[at - 1]) * share;
+                let (from, until) = (self.quantiles[at - 1], self.quantiles[at]);
                 // Rounding must not lift it above the level itself.
-                error.min(self.errors[at])
+                (from + (until - from) * share).min(until)
             }
         };
-        let value = self.middle + self.scale * error;
         if self.signed { value } else { value.max(0.0) }
     }
 }
@@ -127,6 +134,7 @@ impl LoadForecaster {
         Self {
             grid: Grid::new(settings.step, settings.period, longest),
             burst: Burst::default(),
+            units: Units::default(),
             signed: false,
             horizons: horizons.collect(),
             settings,
@@ -144,6 +152,13 @@ impl LoadForecaster {
             Taken::Old | Taken::Same => return,
         };
         self.signed |= value < 0.0;
+        if let Some(factor) = self.units.observe(value) {
+            self.grid.rescale(factor);
+            self.burst.end();
+            for horizon in &mut self.horizons {
+                horizon.rescale(factor);
+            }
+        }
         let jumped = self.burst.is_on();
         for horizon in &mut self.horizons {
             if let Some(error) = horizon.settle(slot, value)
@@ -172,12 +187,22 @@ impl LoadForecaster {
             .find(|horizon| horizon.steps >= steps)
             .or(self.horizons.last())?;
         let members = self.grid.members(horizon.steps)?;
+        let middle = horizon.mixture.middle(&members);
+        let stand = horizon
+            .panel
+            .stand(members[0], middle, self.burst.widening());
+        stand.scales?;
         Some(LoadForecast {
-            middle: horizon.mixture.middle(&members),
-            scale: horizon.scale.now()? * self.burst.widening(),
-            errors: horizon.residuals.quantiles(),
+            middle,
+            quantiles: horizon.panel.together(&horizon.panel.say(&stand)),
             signed: self.signed,
         })
+    }
+
+    /// The season that the series shows, of a day and a week; none before it was seen twice.
+    #[must_use]
+    pub fn season(&self) -> Option<Duration> {
+        self.grid.season()
     }
 
     /// The last sample's instant, on the grid.
@@ -194,8 +219,7 @@ impl Horizon {
         Self {
             steps,
             mixture: Mixture::default(),
-            scale: Scale::default(),
-            residuals: Residuals::default(),
+            panel: Panel::default(),
             open: VecDeque::with_capacity(steps),
         }
     }
@@ -206,12 +230,8 @@ impl Horizon {
             self.open.pop_front();
         }
         let open = self.open.pop_front_if(|open| open.slot == slot)?;
-        let error = value - open.middle;
-        self.scale.observe(error.abs());
         self.mixture.observe(&open.members, value);
-        let relative = error / open.scale?;
-        self.residuals.observe(relative, value, &open.bounds);
-        Some(relative)
+        self.panel.observe(&open.stand, &open.said, value)
     }
 
     fn open(&mut self, grid: &Grid, slot: i64, widening: f64) {
@@ -219,22 +239,27 @@ impl Horizon {
             return;
         };
         let middle = self.mixture.middle(&members);
-        let scale = self.scale.now().map(|scale| scale * widening);
-        let errors = self.residuals.quantiles();
-        let bounds = errors.map(|z| middle + scale.unwrap_or(0.0) * z);
+        let stand = self.panel.stand(members[0], middle, widening);
+        let said = self.panel.say(&stand);
         self.open.push_back(Open {
             slot: slot + self.steps as i64,
             members,
-            middle,
-            scale,
-            bounds,
+            stand,
+            said,
         });
+    }
+
+    /// What was said in the old unit is not scored; what was learned holds in the new one.
+    fn rescale(&mut self, factor: f64) {
+        self.open.clear();
+        self.mixture.rescale(factor);
+        self.panel.rescale(factor);
     }
 
     /// What was said before a burst tells nothing of who is good after it.
     fn shorten_memory(&mut self) {
         self.open.clear();
         self.mixture.shorten_memory();
-        self.residuals.shorten_memory();
+        self.panel.shorten_memory();
     }
 }

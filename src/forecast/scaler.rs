@@ -135,12 +135,13 @@ impl ScalerTrack {
         let steps = steps.min(STEPS_MAX);
         let mut replicas = [last.desired; LEVELS.len()];
         for (at, replicas) in replicas.iter_mut().enumerate() {
+            let z = pace::deviations(LEVELS[at]);
             let mut game = rules::Game::new(last, &self.wanted, behaviour, self.window);
             for step in 1..=steps {
                 let seconds = step as f64 * sync_s;
                 let factor = match growth {
                     Some(growth) => growth.factor(seconds, at),
-                    None => self.pace.factor(step, LEVELS[at]),
+                    None => self.pace.factor(step, z),
                 };
                 game.sync(last.at + behaviour.sync * step as u32, load * factor);
             }

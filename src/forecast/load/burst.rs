@@ -30,6 +30,11 @@ impl Burst {
         }
     }
 
+    /// The jump that raised the alarm was none of the load's.
+    pub(super) fn end(&mut self) {
+        *self = Self::default();
+    }
+
     pub(super) fn is_on(&self) -> bool {
         self.left > 0
     }

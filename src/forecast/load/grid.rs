@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::domain::time::Timestamp;
 use crate::forecast::load::mixture::MEMBERS;
+use crate::forecast::load::weeks::Weeks;
 
 /// The last period's samples, one slot per step, in a ring.
 #[derive(Clone, Debug)]
@@ -11,6 +12,7 @@ pub(super) struct Grid {
     step_us: i64,
     period: usize,
     ring: Vec<f32>,
+    weeks: Weeks,
     last: Option<i64>,
     /// Exponential means with [`SMOOTH`] as half-lives.
     means: [f64; SMOOTH.len()],
@@ -46,6 +48,7 @@ impl Grid {
             step_us,
             period,
             ring: vec![0.0; period + longest + 1],
+            weeks: Weeks::default(),
             last: None,
             means: [0.0; SMOOTH.len()],
             filled: 0,
@@ -54,6 +57,7 @@ impl Grid {
 
     pub(super) fn take(&mut self, at: Timestamp, value: f64) -> Taken {
         let slot = at.as_micros().div_euclid(self.step_us);
+        self.weeks.take(at.as_micros(), value);
         let value = value as f32;
         let Some(last) = self.last else {
             self.means = [f64::from(value); SMOOTH.len()];
@@ -94,21 +98,48 @@ impl Grid {
         let last = self.last.filter(|_| self.filled > 1)?;
         let now = f64::from(self.at(last));
         let [quick, slow] = self.means;
+        let now_us = last.saturating_mul(self.step_us);
+        let ahead_us = (steps as i64).saturating_mul(self.step_us);
+        let week = self.weeks.change(now_us, ahead_us);
         if self.filled <= self.period || steps > self.period {
-            return Some([now, now, now, now, quick, slow]);
+            let weekly = week.map_or(now, |change| now + change);
+            return Some([now, now, now, now, quick, slow, weekly]);
         }
         let before = last - self.period as i64;
         let then = f64::from(self.at(before));
         let later = f64::from(self.at(before + steps as i64));
         let changed = now + later - then;
+        let half = f64::midpoint(now, changed);
         Some([
             now,
             changed,
-            f64::midpoint(now, changed),
+            half,
             later,
             quick,
             slow,
+            week.map_or(half, |change| f64::midpoint(half, now + change)),
         ])
+    }
+
+    /// What is remembered, in another unit.
+    pub(super) fn rescale(&mut self, factor: f64) {
+        let fresh = self.last.map(|last| self.at(last));
+        for value in &mut self.ring {
+            *value *= factor as f32;
+        }
+        self.means = self.means.map(|mean| mean * factor);
+        self.weeks.rescale(factor);
+        // The newest is told in the new unit already.
+        if let (Some(last), Some(fresh)) = (self.last, fresh) {
+            let at = self.place(last);
+            self.ring[at] = fresh;
+            self.means = [f64::from(fresh); SMOOTH.len()];
+        }
+    }
+
+    /// The season that shows, of a day and a week.
+    pub(super) fn season(&self) -> Option<Duration> {
+        self.weeks.season()
     }
 
     fn put(&mut self, slot: i64, value: f32) {

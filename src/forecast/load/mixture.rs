@@ -1,13 +1,14 @@
 //! Weights of the members by their decayed pinball loss.
 
-/// Persistence, yesterday's change, the mean of the two, yesterday's value, two exponential means.
-pub(super) const MEMBERS: usize = 6;
+/// Persistence, yesterday's change, the mean of the two, yesterday's value, two exponential means, last
+/// week's change.
+pub(super) const MEMBERS: usize = 7;
 
 /// Half-lives in samples of the quick and the slow sum of losses, whose geometric mean ranks: half a
 /// day of minutes knows who is good on the whole, half an hour notices who has stopped to be. On 14
 /// real series both together lose 1.2 % less than the slow one alone.
-const QUICK: f64 = 30.0;
-const SLOW: f64 = 720.0;
+const QUICK_KEEP: f64 = 0.977_160; // 0.5^(1/30)
+const SLOW_KEEP: f64 = 0.999_038; // 0.5^(1/720)
 
 /// How hard a member is punished for being worse than the best: with 8, one that loses 10 % more
 /// has 45 % of the best one's weight, one that loses twice as much nearly nothing.
@@ -27,19 +28,24 @@ pub(super) struct Mixture {
 
 impl Mixture {
     pub(super) fn observe(&mut self, members: &[f64; MEMBERS], outcome: f64) {
-        let keep = |half_life: f64| 0.5_f64.powf(1.0 / half_life);
-        self.seen = self.seen * keep(SLOW) + 1.0;
+        self.seen = self.seen * SLOW_KEEP + 1.0;
         for (at, member) in members.iter().enumerate() {
             // Pinball loss at p50 is half of the absolute error.
             let loss = 0.5 * (outcome - member).abs();
-            self.quick[at] = self.quick[at] * keep(QUICK) + loss;
-            self.slow[at] = self.slow[at] * keep(SLOW) + loss;
+            self.quick[at] = self.quick[at] * QUICK_KEEP + loss;
+            self.slow[at] = self.slow[at] * SLOW_KEEP + loss;
         }
     }
 
     pub(super) fn middle(&self, members: &[f64; MEMBERS]) -> f64 {
         let weights = self.weights();
         weights.iter().zip(members).map(|(w, m)| w * m).sum()
+    }
+
+    /// Losses so far, in another unit.
+    pub(super) fn rescale(&mut self, factor: f64) {
+        self.quick = [0.0; MEMBERS];
+        self.slow = self.slow.map(|loss| loss * factor);
     }
 
     /// What is known of the members counts a quarter from now on, and the last half hour nothing.

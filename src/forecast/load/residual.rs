@@ -1,21 +1,23 @@
 //! How far off forecasts are: a scale that follows the series, quantiles in its units.
 
+use std::sync::LazyLock;
+
 use crate::forecast::load::LEVELS;
 
-/// Half-lives in samples of the quick and the slow mean of absolute errors.
-const QUICK: f64 = 20.0;
-const SLOW: f64 = 720.0;
+/// Half-life in samples of the slow mean of absolute errors: a day of minutes.
+const SLOW: f64 = 1440.0;
 
 /// Part of the quick mean in the scale (geometric): volatility comes in clusters, and a quiet
 /// stretch ends without notice.
-const QUICK_PART: f64 = 0.7;
+const QUICK_PART: f64 = 0.6;
 
 /// Smallest scale, relative to nothing: errors of exactly zero must not make quantiles explode.
 const SCALE_MIN: f64 = 1e-9;
 
 /// Typical absolute error just now.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Scale {
+    keep: f64,
     means: Option<(f64, f64)>,
 }
 
@@ -24,8 +26,8 @@ const BINS: usize = 41;
 const FIRST: f64 = 0.02;
 const GROWTH: f64 = 1.18;
 
-/// Half of an error is forgotten after so many samples.
-const HALF_LIFE: f64 = 1000.0;
+/// Weight of an error relative to the one before it: half is forgotten after 1,000 samples (2^0.001).
+const GROWING: f32 = 1.000_693_4;
 
 /// Imagined errors at the start, spread as of a Laplace distribution with mean size 1.
 const PRIOR: f64 = 20.0;
@@ -38,6 +40,8 @@ const ADAPT: f64 = 0.02;
 #[derive(Clone, Debug)]
 pub(super) struct Residuals {
     weights: [f32; 2 * BINS + 1],
+    /// Their sum.
+    total: f32,
     /// Weight of the next error: grows instead of all others shrinking.
     next: f32,
     /// The level that is asked of the histogram so that the wished one comes true.
@@ -47,16 +51,36 @@ pub(super) struct Residuals {
 // === impl Scale ===
 
 impl Scale {
+    /// The quick mean's weight of what is old, after each sample.
+    pub(super) fn new(half_life: f64) -> Self {
+        Self {
+            keep: 0.5_f64.powf(1.0 / half_life),
+            means: None,
+        }
+    }
+
     pub(super) fn now(&self) -> Option<f64> {
         let (quick, slow) = self.means?;
-        Some((quick.powf(QUICK_PART) * slow.powf(1.0 - QUICK_PART)).max(SCALE_MIN))
+        let log = QUICK_PART * quick.ln() + (1.0 - QUICK_PART) * slow.ln();
+        Some(log.exp().max(SCALE_MIN))
+    }
+
+    /// The slow mean alone: a unit that hardly changes.
+    pub(super) fn slow(&self) -> Option<f64> {
+        self.means.map(|(_, slow)| slow.max(SCALE_MIN))
+    }
+
+    pub(super) fn rescale(&mut self, factor: f64) {
+        self.means = self
+            .means
+            .map(|(quick, slow)| (quick * factor, slow * factor));
     }
 
     pub(super) fn observe(&mut self, error: f64) {
         let (quick, slow) = self.means.unwrap_or((error, error));
-        let follow =
-            |mean: f64, half: f64| mean + (error - mean) * (1.0 - 0.5_f64.powf(1.0 / half));
-        self.means = Some((follow(quick, QUICK), follow(slow, SLOW)));
+        let slow_keep = 1.0 - std::f64::consts::LN_2 / SLOW;
+        let follow = |mean: f64, keep: f64| mean + (error - mean) * (1.0 - keep);
+        self.means = Some((follow(quick, self.keep), follow(slow, slow_keep)));
     }
 }
 
@@ -76,6 +100,7 @@ impl Default for Residuals {
         }
         Self {
             weights,
+            total: PRIOR as f32,
             next: 1.0,
             asked: LEVELS,
         }
@@ -85,13 +110,15 @@ impl Default for Residuals {
 impl Residuals {
     /// Takes an error, in scales, and how its outcome lay to the bounds that were given.
     pub(super) fn observe(&mut self, error: f64, outcome: f64, bounds: &[f64; LEVELS.len()]) {
-        self.next *= 2.0_f32.powf(1.0 / HALF_LIFE as f32);
+        self.next *= GROWING;
         self.weights[bin(error)] += self.next;
+        self.total += self.next;
         if self.next > 1e6 {
             let shrink = 1.0 / self.next;
             for weight in &mut self.weights {
                 *weight *= shrink;
             }
+            self.total = self.weights.iter().sum();
             self.next = 1.0;
         }
         for ((asked, level), bound) in self.asked.iter_mut().zip(LEVELS).zip(bounds) {
@@ -104,19 +131,18 @@ impl Residuals {
 
     /// Error quantiles at [`LEVELS`], in scales, never falling.
     pub(super) fn quantiles(&self) -> [f64; LEVELS.len()] {
-        let total: f32 = self.weights.iter().sum();
         let mut quantiles = [0.0; LEVELS.len()];
         let (mut bin, mut below) = (0, 0.0_f32);
         let mut floor = f64::NEG_INFINITY;
         for (quantile, asked) in quantiles.iter_mut().zip(self.asked) {
-            let wanted = asked as f32 * total;
+            let wanted = asked as f32 * self.total;
             while bin < 2 * BINS && below + self.weights[bin] < wanted {
                 below += self.weights[bin];
                 bin += 1;
             }
             let share =
                 ((wanted - below) / self.weights[bin].max(f32::MIN_POSITIVE)).clamp(0.0, 1.0);
-            let (low, high) = (edge(bin), edge(bin + 1));
+            let (low, high) = (EDGES[bin], EDGES[bin + 1]);
             floor = floor.max(low + (high - low) * f64::from(share));
             *quantile = floor;
         }
@@ -142,6 +168,9 @@ fn bin(error: f64) -> usize {
         BINS - step
     }
 }
+
+/// Edges of all bins: asked for hundreds of times per sample.
+static EDGES: LazyLock<[f64; 2 * BINS + 2]> = LazyLock::new(|| std::array::from_fn(edge));
 
 /// Lower edge of a bin; bin `BINS` lies around zero.
 fn edge(bin: usize) -> f64 {

@@ -90,18 +90,61 @@ fn a_burst_widens_what_is_said() {
 }
 
 #[test]
-fn a_change_of_unit_is_digested_within_the_hour() {
+fn a_change_of_unit_is_taken_over_after_three_samples() {
     let value = |minute: usize| {
         let unit = if minute < 3000 { 1.0 } else { 1e-3 };
         (daily(minute) + noise(minute)) * unit
     };
-    let forecast = after(3060, value).forecast(MINUTE * 5).unwrap();
-    let truth = value(3064);
+    // Three samples tell the unit, five more fill the horizon again.
+    let forecast = after(3008, value).forecast(MINUTE * 5).unwrap();
+    let truth = value(3012);
     assert!(
-        (forecast.middle / truth - 1.0).abs() < 0.05,
-        "{} {truth}",
-        forecast.middle
+        (forecast.middle / truth - 1.0).abs() < 0.02,
+        "{forecast:?} {truth}"
     );
+    let width = forecast.quantile(0.95) - forecast.quantile(0.05);
+    assert!(width < 0.2 * truth, "{width} {truth}");
+}
+
+#[test]
+fn a_service_that_wakes_up_is_no_change_of_unit() {
+    let value = |minute: usize| {
+        if minute < 3000 {
+            0.01
+        } else {
+            10.0 + 9.0 * noise(minute)
+        }
+    };
+    let forecaster = after(3020, value);
+    let forecast = forecaster.forecast(MINUTE * 5).unwrap();
+    assert!((5.0..15.0).contains(&forecast.middle), "{forecast:?}");
+}
+
+#[test]
+fn a_counter_that_begins_again_is_followed_within_the_quarter_of_an_hour() {
+    let value = |minute: usize| if minute < 3000 { minute } else { minute - 3000 } as f64 * 100.0;
+    let forecast = after(3016, value).forecast(MINUTE * 5).unwrap();
+    let truth = value(3020);
+    assert!(
+        (forecast.middle - truth).abs() <= 600.0,
+        "{forecast:?} {truth}"
+    );
+    assert!(forecast.quantile(0.99) < value(2999), "{forecast:?}");
+}
+
+#[test]
+fn a_week_is_seen_where_there_is_one_and_mondays_are_foreseen() {
+    // Weekends have a tenth of the load; the epoch was a Thursday.
+    let value = |minute: usize| {
+        let weekend = matches!((minute / 1440 + 4) % 7, 0 | 6);
+        daily(minute) * if weekend { 0.1 } else { 1.0 } + noise(minute)
+    };
+    let forecaster = after(16 * 1440, value);
+    assert_eq!(forecaster.season(), Some(Duration::from_hours(7 * 24)));
+    let days = after(4 * 1440, daily);
+    assert_eq!(days.season(), Some(Duration::from_hours(24)));
+    assert_eq!(after(4 * 1440, noise).season(), None);
+    assert_eq!(after(1000, daily).season(), None);
 }
 
 #[test]

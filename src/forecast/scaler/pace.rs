@@ -39,6 +39,11 @@ pub(super) struct Pace {
     long: (f64, f64),
 }
 
+/// Standard deviations of a normal distribution at a probability.
+pub(super) fn deviations(p: f64) -> f64 {
+    Normal::standard().inverse_cdf(p.clamp(1e-4, 1.0 - 1e-4))
+}
+
 impl Pace {
     /// Takes a load above or at zero, in pods' targets.
     pub(super) fn observe(&mut self, at: Timestamp, load: f64, sync: Duration) {
@@ -68,12 +73,11 @@ impl Pace {
         self.logs.push_back(log);
     }
 
-    /// The load so many syncs ahead relative to now, at a probability.
-    pub(super) fn factor(&self, syncs: usize, p: f64) -> f64 {
+    /// The load so many syncs ahead relative to now, so many standard deviations up.
+    pub(super) fn factor(&self, syncs: usize, z: f64) -> f64 {
         let (short, power) = self.growth();
         let steps = syncs as f64;
         let trend = self.trend * DAMP * (1.0 - DAMP.powf(steps)) / (1.0 - DAMP);
-        let z = Normal::standard().inverse_cdf(p.clamp(1e-4, 1.0 - 1e-4));
         let spread = (short * steps.powf(power)).sqrt();
         (trend + spread * z).clamp(-7.0, 7.0).exp()
     }
