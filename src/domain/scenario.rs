@@ -65,6 +65,9 @@ pub struct PoolWorld {
     pub pull_overhead_s: f64,
     /// Seconds from the Node object to a running agent (a DaemonSet pod has to start too).
     pub agent_start_s: f64,
+    /// Spread of `agent_start_s`, the sigma of a log-normal; 0 is no spread.
+    #[serde(default)]
+    pub agent_start_sigma: f64,
 }
 
 /// Rates that nodes share.

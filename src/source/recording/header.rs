@@ -97,6 +97,7 @@ fn pools(signals: &[Signal], link: Bandwidth) -> BTreeMap<String, PoolWorld> {
         sandbox_s: 0.7, // mean over 109 pods of EKS and GKE: Scheduled to Pulling, whole seconds
         pull_overhead_s: 0.4, // mean of 186 zero-byte pulls in the recordings: 0.389 s
         agent_start_s: 5.0, // DaemonSet pods in the recordings start 3.5 to 5 s after the Node
+        agent_start_sigma: 0.0,
     };
     let smallest = |sizes: &BTreeSet<ByteSize>| sizes.first().copied();
     let common = disks.values().filter_map(smallest).min().unwrap_or(DISK);

@@ -172,6 +172,7 @@ fn a_world_that_cannot_be_names_the_member() {
         sandbox_s: 0.7,
         pull_overhead_s: 0.4,
         agent_start_s: 5.0,
+        agent_start_sigma: 0.0,
     };
     let told = |change: fn(&mut PoolWorld)| {
         let mut header = header();
