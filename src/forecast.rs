@@ -3,9 +3,13 @@
 pub mod arrival;
 pub mod backtest;
 pub mod calendar;
+pub mod calibrate;
 pub mod combine;
+pub mod counts;
 pub mod demand;
 pub mod history;
 pub mod load;
 pub mod model;
+pub mod packing;
 pub mod profile;
+pub mod scaler;

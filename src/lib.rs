@@ -9,7 +9,7 @@
 //! | L2 | [`plan`] | what to send where, in which order, within which budget |
 //! | L3 | [`engine`], [`port`] | sans-IO machines; the traits through which the outside is seen |
 //! | L4 | `source`, `registry`, `store`, `runtime`, `api`, [`config`], [`telemetry`] | adapters, each to one outside thing |
-//! | L5 | `controller`, `agent`, `cache`, `sim`, `embedded` | drivers of the engines: processes, replay, played peers |
+//! | L5 | `controller`, `agent`, `cache`, `sim`, `compose`, `embedded` | drivers of the engines: processes, replay, played peers, a played cluster |
 //! | L6 | [`cli`] | the command line, the only place that knows everybody |
 //!
 //! Start reading at [`domain::signal`], then [`engine::cluster`].
@@ -18,6 +18,7 @@ pub mod agent;
 pub mod api;
 pub mod cache;
 pub mod cli;
+pub mod compose;
 pub mod config;
 pub mod controller;
 pub mod domain;

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod baseline;
+pub mod bootstrap;
 pub mod cache;
 pub mod calibrate;
 pub mod clock;

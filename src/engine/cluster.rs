@@ -68,11 +68,15 @@ pub struct Cluster {
     calendars: BTreeSet<WorkloadRef>,
     /// Workloads that lack pods, or run pods of an older template.
     wanting: BTreeSet<WorkloadRef>,
+    /// Of those and of the DaemonSets, the ones that run pods of an older template.
+    rolling: BTreeSet<WorkloadRef>,
     scalers: BTreeMap<WorkloadRef, ScalerState>,
     /// Scalers by what they scale.
     targets: BTreeMap<WorkloadRef, BTreeSet<WorkloadRef>>,
     announcements: BTreeMap<String, Announcement>,
     plans: BTreeMap<Target, Plan>,
+    /// Who would plan an image if its meaning were known.
+    unresolved: BTreeMap<ImageRef, BTreeSet<Target>>,
     /// Last computed demand.
     groups: Arc<Vec<Group>>,
     marks: Marks,
@@ -207,10 +211,12 @@ impl Cluster {
             daemonsets: BTreeSet::new(),
             calendars: BTreeSet::new(),
             wanting: BTreeSet::new(),
+            rolling: BTreeSet::new(),
             scalers: BTreeMap::new(),
             targets: BTreeMap::new(),
             announcements: BTreeMap::new(),
             plans: BTreeMap::new(),
+            unresolved: BTreeMap::new(),
             groups: Arc::default(),
             marks: Marks::default(),
             generations: HashMap::new(),
@@ -299,6 +305,9 @@ impl Cluster {
     pub fn set_model(&mut self, model: Model) {
         if self.model != model {
             self.model = model;
+            for pool in self.pools.values_mut() {
+                pool.history.invalidate();
+            }
             self.mark_everything();
         }
     }
@@ -341,6 +350,21 @@ impl Cluster {
 
     fn generation(&self, family: Family) -> u32 {
         self.generations.get(&family).copied().unwrap_or(0)
+    }
+
+    fn mark_target(&mut self, target: &Target) {
+        match target {
+            Target::Pool(name) => {
+                if let Some((name, _)) = self.pools.get_key_value(name.as_str()) {
+                    self.marks.pools.insert(Arc::clone(name));
+                }
+            }
+            Target::Node(name) => {
+                if let Some((name, _)) = self.nodes.get_key_value(name.as_str()) {
+                    self.marks.nodes.insert(Arc::clone(name));
+                }
+            }
+        }
     }
 
     fn mark_everything(&mut self) {

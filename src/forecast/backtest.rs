@@ -1,5 +1,9 @@
 //! Rolling-origin evaluation of load forecasts, with persistence as the opponent.
 
+pub mod arrival;
+pub mod calibration;
+pub mod scaler;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 

@@ -1,17 +1,19 @@
 //! Several reasons for one image, made into one probability.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::domain::image::ImageRef;
 use crate::domain::plan::{Priority, Reason};
+use crate::domain::workload::WorkloadRef;
 
 /// One reason to expect a pod on the target, with the images that the pod would need.
 #[derive(Clone, Debug)]
 pub struct Clue {
     /// What the pod needs, in the order the kubelet needs it.
-    pub images: Vec<ImageRef>,
-    /// Clues of one cause are views of the same pods (its owner's name, where known).
-    pub cause: String,
+    pub images: Arc<[ImageRef]>,
+    /// Clues of one cause are views of the same pods.
+    pub cause: Cause,
     /// Probability that at least one such pod lands here.
     pub chance: f64,
     /// Expected number of such pods here.
@@ -20,6 +22,17 @@ pub struct Clue {
     pub reason: Reason,
     /// Whether somebody waits.
     pub priority: Priority,
+}
+
+/// Whose pods a clue speaks of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// Pods of one owner. After a rollout the new template's pods replace the old one's.
+    Workload(Arc<WorkloadRef>),
+    /// Pods of nobody, by the fingerprint of their template.
+    Template(u64),
+    /// Pods of owners that come only once, by their image.
+    Image(ImageRef),
 }
 
 /// One image with everything that speaks for it.
@@ -47,7 +60,7 @@ const LIKELY: f64 = 0.5;
 pub fn wishes(clues: &[Clue]) -> BTreeMap<ImageRef, Wish> {
     let mut by_image: BTreeMap<&ImageRef, Vec<&Clue>> = BTreeMap::new();
     for clue in clues.iter().filter(|clue| clue.chance > 0.0) {
-        for image in &clue.images {
+        for image in clue.images.iter() {
             by_image.entry(image).or_default().push(clue);
         }
     }
@@ -58,7 +71,7 @@ pub fn wishes(clues: &[Clue]) -> BTreeMap<ImageRef, Wish> {
 }
 
 fn wish(image: &ImageRef, clues: &[&Clue]) -> Wish {
-    let mut causes: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+    let mut causes: BTreeMap<&Cause, (f64, f64)> = BTreeMap::new();
     for clue in clues {
         let (chance, pods) = causes.entry(&clue.cause).or_default();
         *chance = chance.max(clue.chance);
@@ -108,8 +121,8 @@ mod tests {
 
     fn clue(cause: &str, chance: f64, priority: Priority) -> Clue {
         Clue {
-            images: vec!["nginx".parse().unwrap()],
-            cause: cause.into(),
+            images: vec!["nginx".parse().unwrap()].into(),
+            cause: Cause::Image(cause.parse().unwrap()),
             chance,
             pods: 1.0,
             reason: Reason::History(cause.into()),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use statrs::function::gamma::ln_gamma;
 
+use crate::domain::image::ImageRef;
 use crate::domain::node::{NodeShape, Resources};
 use crate::domain::plan::{Priority, Reason};
 use crate::domain::workload::{PodNeeds, WorkloadRef};
@@ -21,6 +22,8 @@ pub struct Template {
     pub print: u64,
     /// What one pod needs.
     pub needs: PodNeeds,
+    /// Its images, each once, in the order the kubelet needs them.
+    pub images: Arc<[ImageRef]>,
 }
 
 /// Pods of one kind that look for a node.
@@ -63,6 +66,22 @@ pub struct Landing {
 // === impl Template ===
 
 impl Template {
+    /// A template of these needs under this fingerprint.
+    #[must_use]
+    pub fn new(print: u64, needs: PodNeeds) -> Self {
+        let mut images: Vec<ImageRef> = Vec::with_capacity(needs.images.len());
+        for use_ in &needs.images {
+            if !images.contains(&use_.image) {
+                images.push(use_.image.clone());
+            }
+        }
+        Self {
+            print,
+            needs,
+            images: images.into(),
+        }
+    }
+
     /// The fingerprint of `needs`: equal needs have equal prints in every process of one build.
     #[must_use]
     pub fn print_of(needs: &PodNeeds) -> u64 {

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::domain::image::ImageRef;
 use crate::domain::time::Timestamp;
@@ -50,10 +52,16 @@ pub struct Chance {
 ///
 /// A set of records instead of running sums: the same facts give the same probabilities in
 /// whatever order, and however often, they are heard.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct History {
     records: Vec<Record>,
+    /// Last computed probabilities, until when they hold.
+    computed: Option<(Timestamp, Arc<BTreeMap<Key, Chance>>)>,
 }
+
+/// Probabilities that still grow with a node's age are computed anew after so many seconds: 1/60 of
+/// the time in which they grow.
+const GROWTH_STEP_S: u64 = 1;
 
 // === impl Key ===
 
@@ -98,6 +106,7 @@ impl History {
 
     /// Remembers a node, or what it is known by now; beyond `most` nodes the oldest is forgotten.
     pub fn note_node(&mut self, record: Record, most: usize) {
+        self.computed = None;
         self.records
             .retain(|known| known.node != record.node || known.since == record.since);
         let place = self.records.binary_search_by(|known| order(known, &record));
@@ -116,18 +125,62 @@ impl History {
         let Some(record) = self.records.iter_mut().find(|record| record.node == node) else {
             return false;
         };
-        let news = late && record.late.insert(key.clone());
-        record.used.insert(key) || news
+        let mut news = late && record.late.insert(key.clone());
+        news |= record.used.insert(key);
+        if news {
+            self.computed = None;
+        }
+        news
     }
 
     /// Forgets the oldest node; false when there was none.
     pub fn drop_oldest(&mut self) -> bool {
+        self.computed = None;
         self.records.pop().is_some()
     }
 
     /// Forgets a node (it never became what it was noted as).
     pub fn forget(&mut self, node: &str) {
+        self.computed = None;
         self.records.retain(|record| record.node != node);
+    }
+
+    /// Computes [`Self::chances`] where the last ones no longer hold.
+    pub fn refresh(&mut self, model: &HistoryModel, times: &Times, now: Timestamp) {
+        if self
+            .computed
+            .as_ref()
+            .is_some_and(|(until, _)| now < *until)
+        {
+            return;
+        }
+        let newest = self.records.iter().map(|record| record.since).max();
+        let grown = newest.is_none_or(|at| now.secs_since(at) >= grown_s(times));
+        let until = if grown {
+            Timestamp::MAX
+        } else {
+            now + Duration::from_secs(GROWTH_STEP_S)
+        };
+        self.computed = Some((until, Arc::new(self.chances(model, times, now))));
+    }
+
+    /// What [`Self::refresh`] computed last; computed now where that does not hold.
+    #[must_use]
+    pub fn current(
+        &self,
+        model: &HistoryModel,
+        times: &Times,
+        now: Timestamp,
+    ) -> Arc<BTreeMap<Key, Chance>> {
+        match &self.computed {
+            Some((until, chances)) if now < *until => Arc::clone(chances),
+            _ => Arc::new(self.chances(model, times, now)),
+        }
+    }
+
+    /// Forgets what was computed: the model is another.
+    pub fn invalidate(&mut self) {
+        self.computed = None;
     }
 
     /// P(key runs on a new node within the window), Laplace-smoothed:
@@ -146,7 +199,7 @@ impl History {
         let mut used: BTreeMap<&Key, (f64, f64, f64)> = BTreeMap::new();
         let mut exposed = 0.0;
         let mut weight = 1.0;
-        let grown_s = (times.window_s / 10.0).max(1.0);
+        let grown_s = grown_s(times);
         for record in &self.records {
             let own = weight * if record.resident { model.resident } else { 1.0 };
             let grown = (now.secs_since(record.since) / grown_s).clamp(0.0, 1.0);
@@ -171,6 +224,19 @@ impl History {
             })
             .collect()
     }
+}
+
+impl PartialEq for History {
+    fn eq(&self, other: &Self) -> bool {
+        self.records == other.records
+    }
+}
+
+impl Eq for History {}
+
+/// Seconds in which a node grows to its whole weight.
+fn grown_s(times: &Times) -> f64 {
+    (times.window_s / 10.0).max(1.0)
 }
 
 fn order(a: &Record, b: &Record) -> std::cmp::Ordering {

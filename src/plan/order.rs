@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::domain::image::ImageRef;
 use crate::domain::plan::Priority;
-use crate::forecast::combine::Clue;
+use crate::forecast::combine::{Cause, Clue};
 
 /// An image that is to be ordered.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -99,11 +99,9 @@ impl<'a> Open<'a> {
 
 /// Clues of pods with the same images are one job; within one cause the largest counts.
 fn merged_jobs(clues: &[Clue]) -> Vec<(&[ImageRef], f64)> {
-    let mut weights: BTreeMap<(&[ImageRef], &str), f64> = BTreeMap::new();
+    let mut weights: BTreeMap<(&[ImageRef], &Cause), f64> = BTreeMap::new();
     for clue in clues {
-        let weight = weights
-            .entry((clue.images.as_slice(), clue.cause.as_str()))
-            .or_default();
+        let weight = weights.entry((&*clue.images, &clue.cause)).or_default();
         *weight = weight.max(clue.pods.max(clue.chance));
     }
     let mut jobs: BTreeMap<&[ImageRef], f64> = BTreeMap::new();
@@ -121,7 +119,7 @@ mod tests {
     fn clue(images: &[&str], pods: f64) -> Clue {
         Clue {
             images: images.iter().map(|i| i.parse().unwrap()).collect(),
-            cause: images.join("+"),
+            cause: Cause::Image(images.join("-").parse().unwrap()),
             chance: 1.0,
             pods,
             reason: Reason::PendingPod(images.join("+")),

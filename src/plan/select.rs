@@ -1,6 +1,6 @@
 //! A plan out of clues: what is worth its bytes, within the budget, in order.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::domain::image::{Digest, ImageManifest, ImageRef};
 use crate::domain::plan::{Plan, PlanEntry, Priority, Reason, Target};
@@ -44,7 +44,7 @@ pub struct Brief<'a> {
     /// When a pod is expected to need the images.
     pub deadline: Option<Timestamp>,
     /// Images that are there already.
-    pub present: Vec<&'a ImageRef>,
+    pub present: Option<&'a BTreeSet<ImageRef>>,
     /// The plan in force, for entries that stay a little longer than they would be taken.
     pub previous: Option<&'a Plan>,
 }
@@ -90,7 +90,7 @@ pub fn select<'a>(
         .map(|(image, wish)| {
             let one = if off || !policy.allows(&image) {
                 considered_as(wish, Fate::Policy)
-            } else if brief.present.contains(&&image) {
+            } else if brief.present.is_some_and(|there| there.contains(&image)) {
                 considered_as(wish, Fate::Present)
             } else {
                 weigh(model, brief, wish, meaning(&image))
@@ -98,7 +98,7 @@ pub fn select<'a>(
             (image, one)
         })
         .collect();
-    let items = considered
+    let items: BTreeMap<ImageRef, Item> = considered
         .iter()
         .filter(|(_, one)| matches!(one.fate, Fate::Planned(_)))
         .filter_map(|(image, one)| {
@@ -109,14 +109,20 @@ pub fn select<'a>(
             Some((image.clone(), item))
         })
         .collect();
+    // Most looks at a node find that it has everything: they end here.
+    if items.is_empty() {
+        return finish(brief, Vec::new(), considered);
+    }
     let in_order = order(clues, &items, model.price.overhead_s * model.price.rate);
-    let present_layers = brief
-        .present
-        .iter()
-        .filter_map(|image| match meaning(image) {
-            Meaning::Known(manifest) => Some(manifest),
-            _ => None,
-        });
+    let present_layers =
+        brief
+            .present
+            .into_iter()
+            .flatten()
+            .filter_map(|image| match meaning(image) {
+                Meaning::Known(manifest) => Some(manifest),
+                _ => None,
+            });
     let entries = admit(model, brief, &in_order, &mut considered, present_layers);
     finish(brief, entries, considered)
 }

@@ -85,6 +85,8 @@ pub struct ImageFact {
     pub manifest: ImageManifest,
     /// Its layers, each once, base first.
     pub layers: Vec<LayerId>,
+    /// The first image with this manifest, under whatever name: plans name manifests.
+    pub same: ImageId,
 }
 
 /// One node.
@@ -127,6 +129,9 @@ pub struct PodFact {
     pub images: Option<Vec<ImageId>>,
     /// Whether it started in the recording.
     pub started: bool,
+    /// Seconds from its last image, by the recording's own pulls, to its start; `None` where the
+    /// recording tells of no pull, or no start.
+    pub app_start_s: Option<f64>,
     /// When it was deleted.
     pub removed: Option<Timestamp>,
     /// Bound before the scenario starts: its images are there already.
@@ -147,6 +152,7 @@ impl Facts {
             },
             catalogue: Catalogue::default(),
             pod_by_uid: HashMap::new(),
+            started: BTreeMap::new(),
             image_by_name: HashMap::new(),
             uids: Vec::new(),
         };
@@ -154,6 +160,7 @@ impl Facts {
             gathering.take(signal)?;
         }
         gathering.complete_catalogue();
+        gathering.app_starts(signals);
         let mut facts = gathering.facts;
         facts.catalogue = Arc::new(gathering.catalogue);
         for (id, pod) in facts.pods.iter().enumerate() {
@@ -237,6 +244,7 @@ struct Gathering<'a> {
     facts: Facts,
     catalogue: Catalogue,
     pod_by_uid: HashMap<String, PodId>,
+    started: BTreeMap<PodId, Timestamp>,
     image_by_name: HashMap<(ImageRef, Option<String>), Option<ImageId>>,
     /// The Node object's uid by node: a name may come back.
     uids: Vec<String>,
@@ -261,6 +269,7 @@ impl Gathering<'_> {
             Fact::PodStarted(started) => {
                 if let Some(&pod) = self.pod_by_uid.get(&started.pod.uid) {
                     self.facts.pods[pod].started = true;
+                    self.started.entry(pod).or_insert(at);
                 }
             }
             Fact::PodRemoved(gone) => {
@@ -346,6 +355,7 @@ impl Gathering<'_> {
             bound: at,
             images,
             started: false,
+            app_start_s: None,
             removed: None,
             resident,
         });
@@ -370,6 +380,19 @@ impl Gathering<'_> {
         let id = manifest.map(|manifest| self.catalogue.image(name, manifest));
         self.image_by_name.insert(key, id);
         id
+    }
+
+    fn app_starts(&mut self, signals: &[Signal]) {
+        let last_pull = last_pulls(signals);
+        if last_pull.is_empty() {
+            return;
+        }
+        for (&pod, &at) in &self.started {
+            let pulled = last_pull.get(self.facts.pods[pod].uid.as_str());
+            let from = self.facts.waits_from(pod);
+            let from = pulled.map_or(from, |pulled| from.max(*pulled));
+            self.facts.pods[pod].app_start_s = Some(at.secs_since(from).max(0.0));
+        }
     }
 
     /// Adds what no pod of the recording ran: an operator's list may name it.
@@ -439,11 +462,12 @@ impl Catalogue {
         }
         let id = self.images.len() as ImageId;
         let digest = manifest.digest.clone();
-        self.by_manifest.entry(digest).or_insert(id);
+        let same = *self.by_manifest.entry(digest).or_insert(id);
         self.images.push(ImageFact {
             name: name.clone(),
             manifest: manifest.clone(),
             layers: own,
+            same,
         });
         id
     }
@@ -467,15 +491,7 @@ pub fn happened(signal: &Signal) -> Timestamp {
 /// A pod of which no pull was told had everything: it waited for nothing.
 #[must_use]
 pub fn recorded_wait(facts: &Facts, signals: &[Signal]) -> Option<f64> {
-    let mut last_pull: BTreeMap<&str, Timestamp> = BTreeMap::new();
-    for signal in signals {
-        if let Fact::ImagePulled(pulled) = &signal.fact
-            && !pulled.present
-        {
-            let at = last_pull.entry(&pulled.pod.uid).or_insert(Timestamp::ZERO);
-            *at = happened(signal).max(*at);
-        }
-    }
+    let last_pull = last_pulls(signals);
     if last_pull.is_empty() {
         return None;
     }
@@ -485,4 +501,18 @@ pub fn recorded_wait(facts: &Facts, signals: &[Signal]) -> Option<f64> {
         Some(at.secs_since(facts.waits_from(pod)).max(0.0))
     });
     Some(waits.sum())
+}
+
+/// By the pod's uid: when its last pull that moved something ended.
+fn last_pulls(signals: &[Signal]) -> HashMap<&str, Timestamp> {
+    let mut last_pull: HashMap<&str, Timestamp> = HashMap::new();
+    for signal in signals {
+        if let Fact::ImagePulled(pulled) = &signal.fact
+            && !pulled.present
+        {
+            let at = last_pull.entry(&pulled.pod.uid).or_insert(Timestamp::ZERO);
+            *at = happened(signal).max(*at);
+        }
+    }
+    last_pull
 }

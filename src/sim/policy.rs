@@ -12,7 +12,7 @@ use crate::sim::baseline::{Recent, operators_list, right_images};
 use crate::sim::facts::{Facts, FactsError, recorded_wait};
 use crate::sim::oracle;
 use crate::sim::perturb::{Trouble, perturbed};
-use crate::sim::score::Tally;
+use crate::sim::score::{Harm, Tally};
 use crate::sim::world::{Notes, Planner, Rules, Stage, World};
 
 /// A way to prepare nodes.
@@ -210,6 +210,7 @@ pub fn replay_in(
         .filter(|best| best.tally.wait_s() < own.tally.wait_s())
         .cloned();
     runs.insert(Policy::Oracle, best.unwrap_or(own));
+    note_harm(&facts, &mut runs);
     let recorded_wait_s = recorded_wait(&facts, signals);
     Ok(Replay {
         header: header.clone(),
@@ -217,6 +218,21 @@ pub fn replay_in(
         runs,
         recorded_wait_s,
     })
+}
+
+/// Compares each run with those of reactive and reactive-cache.
+fn note_harm(facts: &Facts, runs: &mut BTreeMap<Policy, Run>) {
+    let of = |policy: Policy| runs.get(&policy).map(|run| &run.notes);
+    let (Some(reactive), Some(cache)) = (of(Policy::Reactive), of(Policy::ReactiveCache)) else {
+        return;
+    };
+    let harms = runs
+        .values()
+        .map(|run| Harm::of(facts, &run.notes, reactive, cache));
+    let harms: Vec<Harm> = harms.collect();
+    for (run, harm) in runs.values_mut().zip(harms) {
+        run.tally.harm = harm;
+    }
 }
 
 /// Seconds that all scored pods wait under one policy (not the oracle's), without the others' runs.

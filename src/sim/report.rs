@@ -7,10 +7,14 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
+use crate::sim::bootstrap::{Resamples, Sums};
 use crate::sim::policy::{Policy, Replay};
-use crate::sim::score::{Score, Tally};
+use crate::sim::score::{Score, Tally, rounded};
 
 pub use html::page;
+
+/// Of the bootstrap: the same replays, the same intervals.
+const SEED: u64 = 1;
 
 /// What `forelay replay --output json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -28,6 +32,9 @@ pub struct ScenarioReport {
     pub name: String,
     /// Score by policy.
     pub policies: Rows,
+    /// Image waits of the recording itself, seconds, beside the modelled ones of `reactive`; null where
+    /// it tells of no pull.
+    pub recorded_wait_s: Option<f64>,
 }
 
 /// All scenarios together: sums of sums, quantiles over all pods.
@@ -35,6 +42,18 @@ pub struct ScenarioReport {
 pub struct Pooled {
     /// Score by policy.
     pub policies: Rows,
+    /// Forelay's gain less that of pending-only, the honest opponent; null where one of them is not
+    /// shown.
+    pub over_pending: Option<Difference>,
+}
+
+/// Difference of two gains.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Difference {
+    /// Of the pooled gains; null where they are.
+    pub gain: Option<f64>,
+    /// 95 % paired bootstrap interval over scenarios; null for fewer than three.
+    pub interval: Option<[f64; 2]>,
 }
 
 /// Scores in the order of [`Policy::ALL`]; written as one object.
@@ -52,27 +71,73 @@ impl Report {
     /// whether or not these are shown.
     #[must_use]
     pub fn new(replays: &[Replay], shown: &[Policy]) -> Self {
-        let mut pooled: BTreeMap<Policy, Tally> = BTreeMap::new();
         let mut scenarios = Vec::new();
+        let mut pooled: BTreeMap<Policy, Tally> = BTreeMap::new();
         for replay in replays {
-            let tallies = replay
-                .runs
-                .iter()
-                .map(|(policy, run)| (*policy, &run.tally));
-            let tallies: BTreeMap<Policy, &Tally> = tallies.collect();
+            let tallies = tallies(replay);
             for (policy, tally) in &tallies {
                 pooled.entry(*policy).or_default().add(tally);
             }
             scenarios.push(ScenarioReport {
                 name: replay.header.name.clone(),
                 policies: rows(&tallies, shown),
+                recorded_wait_s: replay.recorded_wait_s.map(rounded),
             });
         }
         let pooled = pooled.iter().map(|(policy, tally)| (*policy, tally));
-        let pooled = Pooled {
-            policies: rows(&pooled.collect(), shown),
-        };
-        Self { scenarios, pooled }
+        let pooled = rows(&pooled.collect(), shown);
+        Self {
+            scenarios,
+            pooled: with_intervals(pooled, replays),
+        }
+    }
+}
+
+fn tallies(replay: &Replay) -> BTreeMap<Policy, &Tally> {
+    let runs = replay.runs.iter();
+    runs.map(|(policy, run)| (*policy, &run.tally)).collect()
+}
+
+fn with_intervals(mut rows: Rows, replays: &[Replay]) -> Pooled {
+    let names: Vec<&str> = replays.iter().map(|r| r.header.name.as_str()).collect();
+    let resamples = Resamples::draw(&names, SEED);
+    let sums = |policy: Policy| -> Vec<Sums> { replays.iter().map(|r| sums(r, policy)).collect() };
+    if let Some(resamples) = &resamples {
+        for (policy, score) in &mut rows.0 {
+            score.interval = Some(resamples.interval(&sums(*policy)));
+        }
+    }
+    let gain = |policy: Policy| {
+        let row = rows.0.iter().find(|(row, _)| *row == policy);
+        row.map(|(_, score)| score.gain)
+    };
+    let both = gain(Policy::Forelay).zip(gain(Policy::PendingOnly));
+    let over_pending = both.map(|(forelay, pending)| Difference {
+        gain: forelay.zip(pending).map(|(a, b)| rounded(a - b)),
+        interval: resamples.and_then(|resamples| {
+            resamples.gain_difference(&sums(Policy::Forelay), &sums(Policy::PendingOnly))
+        }),
+    });
+    Pooled {
+        policies: rows,
+        over_pending,
+    }
+}
+
+fn sums(replay: &Replay, policy: Policy) -> Sums {
+    let wait_s = |policy: Policy| {
+        replay
+            .runs
+            .get(&policy)
+            .map_or(0.0, |run| run.tally.wait_s())
+    };
+    let tally = replay.runs.get(&policy).map(|run| &run.tally);
+    Sums {
+        reactive_s: wait_s(Policy::Reactive),
+        oracle_s: wait_s(Policy::Oracle),
+        wait_s: wait_s(policy),
+        wasted: tally.map_or(0.0, |tally| tally.wasted_bytes),
+        needed: tally.map_or(0.0, |tally| tally.needed_bytes),
     }
 }
 

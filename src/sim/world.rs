@@ -14,7 +14,7 @@ use crate::domain::signal::{Fact, ImageResolved, PodOnNode, Signal};
 use crate::domain::time::Timestamp;
 use crate::domain::workload::PodRef;
 use crate::engine::cluster::{Cluster, Effect};
-use crate::engine::node::Input;
+use crate::engine::node::{Input, Limits};
 use crate::sim::agent::Schedule;
 use crate::sim::baseline::Recent;
 use crate::sim::cache::Cache;
@@ -24,7 +24,7 @@ use crate::sim::network::{Done, Network};
 use crate::sim::world::machine::Machine;
 use crate::telemetry::log::json;
 
-pub use crate::sim::world::notes::{Mover, Notes, PodNote, Span};
+pub use crate::sim::world::notes::{First, Mover, Notes, PodNote, Span, WINDOW, window_end};
 pub use crate::sim::world::watch::{Sight, Watch};
 
 /// From the controller's decision to the agent that reads it: two watches and a write.
@@ -138,6 +138,8 @@ pub struct World<'a> {
     /// Nodes whose agents have something to think about.
     touched: BTreeSet<NodeId>,
     pool_plans: BTreeMap<String, Plan>,
+    /// Nodes by pool, in the order of joining.
+    by_pool: BTreeMap<&'a str, Vec<NodeId>>,
     heard: usize,
     notes: Notes,
     watch: Watch,
@@ -173,6 +175,7 @@ impl<'a> World<'a> {
             machines: facts.nodes.iter().map(Machine::new).collect(),
             touched: BTreeSet::new(),
             pool_plans: BTreeMap::new(),
+            by_pool: by_pool(facts),
             heard: 0,
             notes: Notes::new(facts),
             watch: Watch::default(),
@@ -381,16 +384,26 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Nodes of a pool whose agents may follow its plan: those that are young enough
+    /// ([`Limits::newcomer`]). To all others it means nothing.
+    fn newcomers(&self, pool: &str) -> Vec<NodeId> {
+        let nodes = self.by_pool.get(pool).map_or(&[][..], Vec::as_slice);
+        let joined = |node: &NodeId| self.stage.facts.nodes[*node].joined;
+        let oldest = self.now - Limits::default().newcomer;
+        let from = nodes.partition_point(|node| joined(node) < oldest);
+        let to = nodes.partition_point(|node| joined(node) <= self.now);
+        nodes[from..to.max(from)].to_vec()
+    }
+
     fn plan_arrives(&mut self, target: &Target, plan: Option<Plan>) {
         let facts = self.stage.facts;
         match target {
             Target::Pool(pool) => {
-                self.notes.pool_plan(pool, plan.as_ref(), self.now);
-                for node in 0..facts.nodes.len() {
-                    let fact = &facts.nodes[node];
-                    if fact.pool == *pool && fact.joined <= self.now {
-                        self.tell_agent(node, Input::PoolPlan(plan.clone()));
-                    }
+                let nodes = self.newcomers(pool);
+                let when = (facts, self.now);
+                self.notes.pool_plan(pool, plan.as_ref(), &nodes, when);
+                for node in nodes {
+                    self.tell_agent(node, Input::PoolPlan(plan.clone()));
                 }
                 match plan {
                     Some(plan) => self.pool_plans.insert(pool.clone(), plan),
@@ -402,11 +415,22 @@ impl<'a> World<'a> {
                 let nodes = facts.by_name.get(name).map_or(&[][..], Vec::as_slice);
                 let here = |node: &&NodeId| facts.nodes[**node].joined <= self.now;
                 if let Some(&node) = nodes.iter().rev().find(here) {
-                    self.notes.node_plan(node, plan.as_ref(), self.now);
+                    self.notes.node_plan(node, plan.as_ref(), facts, self.now);
                     self.machines[node].plan.clone_from(&plan);
                     self.tell_agent(node, Input::NodePlan(plan));
                 }
             }
         }
     }
+}
+
+fn by_pool(facts: &Facts) -> BTreeMap<&str, Vec<NodeId>> {
+    let mut by_pool: BTreeMap<&str, Vec<NodeId>> = BTreeMap::new();
+    for (node, fact) in facts.nodes.iter().enumerate() {
+        by_pool.entry(&fact.pool).or_default().push(node);
+    }
+    for nodes in by_pool.values_mut() {
+        nodes.sort_by_key(|node| (facts.nodes[*node].joined, *node));
+    }
+    by_pool
 }

@@ -17,7 +17,7 @@ const LAYERS: [&[&str]; 7] = [
         "config",
         "telemetry",
     ],
-    &["controller", "agent", "cache", "sim", "embedded"],
+    &["controller", "agent", "cache", "sim", "compose", "embedded"],
     &["cli", "main"],
 ];
 

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::domain::image::ImageRef;
 use crate::domain::node::NodeShape;
 use crate::domain::plan::{Priority, Reason};
 use crate::domain::time::Timestamp;
-use crate::domain::workload::{PodNeeds, WorkloadRef};
-use crate::forecast::combine::Clue;
+use crate::domain::workload::WorkloadRef;
+use crate::forecast::combine::{Cause, Clue};
 use crate::forecast::demand::{Group, Landing, Template, capacity_in_pods};
 use crate::forecast::history::Key;
 
@@ -82,7 +81,7 @@ impl Cluster {
     /// Pods that were bound so lately that their images may still be missing.
     fn add_bound(&self, clues: &mut Vec<Clue>, node: &Node, now: Timestamp) {
         let mut kinds: BTreeMap<_, (f64, &str)> = BTreeMap::new();
-        for pod in self.pods_on(&node.name) {
+        for pod in self.unsettled_on(&node.name) {
             if let Phase::Bound { at, .. } = &pod.phase
                 && now.secs_since(*at) < self.model.times.settle_s
             {
@@ -97,7 +96,7 @@ impl Cluster {
             kinds
                 .into_iter()
                 .map(|((owner, template), (count, name))| Clue {
-                    images: images(&template.needs),
+                    images: Arc::clone(&template.images),
                     cause: cause(owner, template),
                     chance: 1.0,
                     pods: count,
@@ -120,7 +119,7 @@ impl Cluster {
         let stays = self.model.chances.nominated;
         for ((owner, template), (count, name)) in kinds {
             clues.push(Clue {
-                images: images(&template.needs),
+                images: Arc::clone(&template.images),
                 cause: cause(owner, template),
                 chance: 1.0 - (1.0 - stays).powi(count),
                 pods: f64::from(count) * stays,
@@ -140,8 +139,8 @@ impl Cluster {
             };
             if shape.admits(&state.template.needs, partial) {
                 clues.push(Clue {
-                    images: images(&state.template.needs),
-                    cause: name.to_string(),
+                    images: Arc::clone(&state.template.images),
+                    cause: Cause::Workload(self.owner(name)),
                     chance: self.model.chances.daemonset,
                     pods: 1.0,
                     reason: Reason::DaemonSet(name.to_string()),
@@ -152,7 +151,7 @@ impl Cluster {
     }
 
     fn add_history(&self, clues: &mut Vec<Clue>, shape: &NodeShape, view: &View) {
-        for (key, chance) in &view.chances {
+        for (key, chance) in view.chances.iter() {
             // Who waits is counted by the waiting pods themselves, where those are looked at.
             let chance = if self.model.uses.pods {
                 chance.late.max(chance.any * self.model.history.unasked)
@@ -160,12 +159,15 @@ impl Cluster {
                 chance.any
             };
             let (images, cause) = match key {
-                Key::Image(image) => (vec![image.clone()], image.to_string()),
+                Key::Image(image) => (Arc::from([image.clone()]), Cause::Image(image.clone())),
                 Key::Workload(name) => match self.workloads.get(name) {
                     // Scaled to nothing, or suspended: its pods come from nowhere.
                     Some(state) if state.idle || !self.makes_pods(name, state.replicas) => continue,
                     Some(state) if !shape.admits(&state.template.needs, true) => continue,
-                    Some(state) => (images(&state.template.needs), name.to_string()),
+                    Some(state) => (
+                        Arc::clone(&state.template.images),
+                        Cause::Workload(self.owner(name)),
+                    ),
                     None => continue,
                 },
             };
@@ -198,7 +200,7 @@ impl Cluster {
         for (owner, template, count) in self.movable(old) {
             if node.shape.admits(&template.needs, false) {
                 clues.push(Clue {
-                    images: images(&template.needs),
+                    images: Arc::clone(&template.images),
                     cause: cause(owner.as_ref(), &template),
                     chance: self.model.chances.replacement,
                     pods: count,
@@ -245,7 +247,7 @@ impl Cluster {
             };
             let any = group.chance * part * (1.0 - (1.0 - 1.0 / nodes).powf(group.count));
             clues.push(Clue {
-                images: images(needs),
+                images: Arc::clone(&group.template.images),
                 cause: cause(group.owner.as_ref(), &group.template),
                 chance: any,
                 pods: group.count / nodes,
@@ -257,26 +259,27 @@ impl Cluster {
 
     /// Workloads that are rolling out where this node runs the old template.
     fn add_outdated(&self, clues: &mut Vec<Clue>, node: &Node) {
-        let mut seen: BTreeMap<&Arc<WorkloadRef>, f64> = BTreeMap::new();
-        for pod in self.pods_on(&node.name) {
-            if let Some(owner) = &pod.owner
-                && let Some(state) = self.workloads.get(&**owner)
-                && (state.outdated > 0 || is_outdated_daemon(owner, state.replicas, state.updated))
-                && images(&state.template.needs) != images(&pod.template.needs)
-            {
-                *seen.entry(owner).or_default() += 1.0;
-            }
-        }
-        for (owner, old_pods) in seen {
-            let Some(state) = self.workloads.get(&**owner) else {
+        for name in &self.rolling {
+            let Some((owner, crowd)) = self.crowds.get_key_value(name) else {
                 continue;
             };
+            let Some(state) = self
+                .workloads
+                .get(name)
+                .filter(|_| crowd.nodes.contains_key(&node.name))
+            else {
+                continue;
+            };
+            let here = self.pods_on(&node.name);
+            let old_pods = here.filter(|pod| {
+                pod.owner.as_ref() == Some(owner) && pod.template.images != state.template.images
+            });
+            let old_pods = old_pods.count() as f64;
+            if old_pods == 0.0 {
+                continue;
+            }
             let daemon = owner.kind == "DaemonSet";
-            let nodes = self
-                .crowds
-                .get(owner)
-                .map_or(1, |crowd| crowd.nodes.len())
-                .max(1) as f64;
+            let nodes = crowd.nodes.len().max(1) as f64;
             let left = f64::from(state.outdated.max(1));
             let any = if daemon {
                 1.0
@@ -284,8 +287,8 @@ impl Cluster {
                 1.0 - (1.0 - 1.0 / nodes).powf(left)
             };
             clues.push(Clue {
-                images: images(&state.template.needs),
-                cause: owner.to_string(),
+                images: Arc::clone(&state.template.images),
+                cause: Cause::Workload(Arc::clone(owner)),
                 chance: self.model.chances.rollout * any,
                 pods: old_pods,
                 reason: Reason::Rollout(owner.to_string()),
@@ -295,15 +298,11 @@ impl Cluster {
     }
 }
 
-fn is_outdated_daemon(owner: &WorkloadRef, replicas: u32, updated: u32) -> bool {
-    owner.kind == "DaemonSet" && updated < replicas
-}
-
 fn add_landings(clues: &mut Vec<Clue>, groups: &[Group], landings: &[Landing]) {
     for (group, landing) in groups.iter().zip(landings) {
         if landing.any > 0.0 {
             clues.push(Clue {
-                images: images(&group.template.needs),
+                images: Arc::clone(&group.template.images),
                 cause: cause(group.owner.as_ref(), &group.template),
                 chance: landing.any,
                 pods: landing.pods,
@@ -314,23 +313,12 @@ fn add_landings(clues: &mut Vec<Clue>, groups: &[Group], landings: &[Landing]) {
     }
 }
 
-fn images(needs: &PodNeeds) -> Vec<ImageRef> {
-    let mut images: Vec<ImageRef> = Vec::with_capacity(needs.images.len());
-    for use_ in &needs.images {
-        if !images.contains(&use_.image) {
-            images.push(use_.image.clone());
-        }
-    }
-    images
-}
-
 /// Pods of one owner and one template are one cause: after a rollout the new template's pods are
 /// other pods than the old one's.
-fn cause(owner: Option<&Arc<WorkloadRef>>, template: &Template) -> String {
-    owner.map_or_else(
-        || format!("template/{:016x}", template.print),
-        ToString::to_string,
-    )
+fn cause(owner: Option<&Arc<WorkloadRef>>, template: &Template) -> Cause {
+    owner.map_or(Cause::Template(template.print), |owner| {
+        Cause::Workload(Arc::clone(owner))
+    })
 }
 
 fn key_name(key: &Key) -> String {

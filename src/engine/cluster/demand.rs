@@ -28,7 +28,7 @@ pub struct View {
     /// Per room and group, what lands there.
     pub landings: Vec<Vec<Landing>>,
     /// History of the pool.
-    pub chances: BTreeMap<Key, Chance>,
+    pub chances: Arc<BTreeMap<Key, Chance>>,
     /// Nodes on their way.
     pub rooms: usize,
     /// Ready nodes.
@@ -247,6 +247,20 @@ impl Cluster {
             .collect()
     }
 
+    /// How many nodes of a pool are Ready: all that is asked for nodes that are no newcomers.
+    pub(super) fn outline(&self, name: &str) -> View {
+        let ready = self.pools.get(name).map_or(0, |pool| self.ready_in(pool));
+        View {
+            ready,
+            ..View::default()
+        }
+    }
+
+    fn ready_in(&self, pool: &Pool) -> usize {
+        let fresh = pool.fresh.iter().filter_map(|name| self.nodes.get(name));
+        pool.nodes.len() - fresh.filter(|node| node.ready.is_none()).count()
+    }
+
     /// What comes in a pool, what lands where, and what history says.
     pub(super) fn view(&self, name: &str, groups: &[Group], now: Timestamp) -> View {
         let Some(pool) = self.pools.get(name) else {
@@ -261,20 +275,11 @@ impl Cluster {
             }
             rooms.push(one.room);
         }
-        let unready = pool
-            .fresh
-            .iter()
-            .filter(|node| {
-                self.nodes
-                    .get(*node)
-                    .is_some_and(|node| node.ready.is_none())
-            })
-            .count();
-        view.ready = pool.nodes.len() - unready;
+        view.ready = self.ready_in(pool);
         if self.model.uses.history {
             view.chances = pool
                 .history
-                .chances(&self.model.history, &self.model.times, now);
+                .current(&self.model.history, &self.model.times, now);
         }
         view.rooms = rooms.len();
         view.landings = self.land(pool, &view, groups, rooms);
@@ -501,7 +506,7 @@ impl Cluster {
             .filter(move |template| shape.admits(&template.needs, partial))
     }
 
-    fn owner(&self, name: &WorkloadRef) -> Arc<WorkloadRef> {
+    pub(super) fn owner(&self, name: &WorkloadRef) -> Arc<WorkloadRef> {
         self.crowds
             .get_key_value(name)
             .map_or_else(|| Arc::new(name.clone()), |(known, _)| Arc::clone(known))

@@ -184,18 +184,16 @@ mod tests {
     use crate::domain::workload::{ImageUse, PodNeeds};
 
     fn template() -> Template {
-        Template {
-            print: 1,
-            needs: PodNeeds {
-                images: vec![ImageUse {
-                    image: "nginx".parse().unwrap(),
-                    container: "c".into(),
-                    role: crate::domain::workload::ImageRole::Main,
-                    always_pull: false,
-                }],
-                ..PodNeeds::default()
-            },
-        }
+        let needs = PodNeeds {
+            images: vec![ImageUse {
+                image: "nginx".parse().unwrap(),
+                container: "c".into(),
+                role: crate::domain::workload::ImageRole::Main,
+                always_pull: false,
+            }],
+            ..PodNeeds::default()
+        };
+        Template::new(1, needs)
     }
 
     fn at(secs: u64) -> Timestamp {

@@ -26,10 +26,7 @@ impl Templates {
                 // Two templates with one fingerprint: the later takes the next free one.
                 Some(_) => print = print.wrapping_add(1),
                 None => {
-                    let template = Arc::new(Template {
-                        print,
-                        needs: needs.clone(),
-                    });
+                    let template = Arc::new(Template::new(print, needs.clone()));
                     self.by_print.insert(print, (Arc::clone(&template), 1));
                     return (template, true);
                 }

@@ -465,7 +465,11 @@ impl Cluster {
                 self.loads.get(name).map(|load| &load.used),
             );
         }
-        self.fulfilled.retain(|_, fulfilled| fulfilled != name);
+        if let Some(request) = &node.request
+            && self.fulfilled.get(request).is_some_and(|by| by == name)
+        {
+            self.fulfilled.remove(request);
+        }
         self.marks.demand |= self.leaving.remove(name);
         self.marks.pools.insert(Arc::clone(&node.pool));
         self.marks.nodes.remove(name);

@@ -66,6 +66,8 @@ pub struct Crowd {
 #[derive(Debug, Default)]
 pub struct Load {
     pub pods: BTreeSet<Arc<str>>,
+    /// Of those, the ones whose images may still be missing.
+    pub unsettled: BTreeSet<Arc<str>>,
     pub used: Resources,
 }
 
@@ -182,6 +184,11 @@ impl Cluster {
                 changed |= there.present.insert(use_.image.clone());
             }
         }
+        if let Some(load) = self.loads.get_mut(&node)
+            && self.nodes.contains_key(&node)
+        {
+            changed |= load.unsettled.remove(pod.uid.as_str());
+        }
         if !changed {
             return KNOWN;
         }
@@ -220,6 +227,13 @@ impl Cluster {
             .get(node)
             .into_iter()
             .flat_map(|load| &load.pods)
+            .filter_map(|uid| self.pods.get(uid))
+    }
+
+    /// The pods on a node whose images may still be missing, in the order of their uids.
+    pub(super) fn unsettled_on(&self, node: &str) -> impl Iterator<Item = &Pod> {
+        let load = self.loads.get(node).into_iter();
+        load.flat_map(|load| &load.unsettled)
             .filter_map(|uid| self.pods.get(uid))
     }
 
@@ -302,6 +316,7 @@ impl Cluster {
                 let taken = taken(&pod.template.needs);
                 let load = self.loads.entry(Arc::clone(&node)).or_default();
                 load.pods.insert(Arc::clone(uid));
+                load.unsettled.insert(Arc::clone(uid));
                 load.used = load.used.plus(&taken);
                 if let Some(owner) = &owner {
                     let crowd = self.crowds.entry(Arc::clone(owner)).or_default();
@@ -348,6 +363,7 @@ impl Cluster {
                 let (node, taken) = (Arc::clone(node), taken(&pod.template.needs));
                 if let Some(load) = self.loads.get_mut(&node) {
                     load.pods.remove(uid);
+                    load.unsettled.remove(uid);
                     load.used = load.used.minus(&taken);
                     if load.pods.is_empty() {
                         self.loads.remove(&node);

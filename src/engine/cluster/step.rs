@@ -1,6 +1,6 @@
 //! One step: what was marked is planned anew, and what differs becomes an effect.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::forecast::arrival::Leg;
 use crate::forecast::combine::Clue;
-use crate::forecast::demand::Group;
-use crate::plan::explain::Explanation;
+use crate::forecast::demand::{Group, Template};
+use crate::plan::explain::{Explanation, Fate};
 use crate::plan::policy::Mode;
 use crate::plan::select::{Brief, Selection, budget, select};
 
@@ -22,9 +22,12 @@ use super::pods::Phase;
 use super::pools::Pool;
 use super::{Cluster, Effect, Wake};
 
-/// In pools of at most so many nodes, a change of the demand is looked at for every node. In larger
-/// ones one more waiting pod moves the probability of a Ready node by less than 2 %.
-const SMALL_POOL: usize = 64;
+/// Where at most so many nodes can take a pod, a change of the demand is looked at for every one of
+/// them. Among more, one more waiting pod moves the probability of a Ready node by less than 2 %.
+const FEW_NODES: usize = 64;
+
+/// References that nobody could resolve and that targets wait for, at most.
+const UNRESOLVED_MAX: usize = 10_000;
 
 /// The quantile of the arrival times at which a transfer should be done: early rather than late.
 const EARLY: f64 = 0.1;
@@ -50,7 +53,9 @@ impl Cluster {
             );
         }
         let mut views: BTreeMap<Arc<str>, View> = BTreeMap::new();
+        let mut outlines: BTreeMap<Arc<str>, View> = BTreeMap::new();
         for name in pools {
+            self.remember(&name, now);
             let view = self.view(&name, &self.groups, now);
             self.plan_pool(&name, &view, now, &mut effects);
             views.insert(name, view);
@@ -60,11 +65,21 @@ impl Cluster {
             let Some(pool) = self.nodes.get(&name).map(|node| Arc::clone(&node.pool)) else {
                 continue;
             };
-            if !views.contains_key(&pool) {
-                let view = self.view(&pool, &self.groups, now);
-                views.insert(Arc::clone(&pool), view);
+            let fresh = self.is_fresh(&name);
+            if fresh {
+                self.remember(&pool, now);
             }
-            self.plan_node(&name, &views[&pool], now, &mut effects);
+            let seen = if fresh { &mut views } else { &mut outlines };
+            let view = seen.entry(Arc::clone(&pool)).or_insert_with(|| {
+                if fresh {
+                    self.view(&pool, &self.groups, now)
+                } else {
+                    self.outline(&pool)
+                }
+            });
+            let selection = self.select_for_node(&self.nodes[&name], view, now);
+            self.await_meanings(&selection);
+            self.publish(selection.plan, Wake::Node(name), now, &mut effects);
         }
         let references = self.images.ask(now, &self.model.resolve, &self.policy);
         let asked: BTreeSet<ImageRef> = references.into_iter().collect();
@@ -130,21 +145,42 @@ impl Cluster {
         }
     }
 
+    /// Looks again at whom a change of the demand can concern: pools that could take a pod of a
+    /// group that changed, and their Ready nodes where those are few.
     fn renew_demand(&mut self, now: Timestamp) {
         let groups = self.demand(now);
-        if same_demand(&groups, &self.groups) {
+        let changed = changed_templates(&groups, &self.groups);
+        if changed.is_empty() {
             return;
         }
         self.groups = Arc::new(groups);
-        for (name, pool) in &self.pools {
-            if pool.is_vacant() {
-                continue;
-            }
-            self.marks.pools.insert(Arc::clone(name));
-            if pool.nodes.len() <= SMALL_POOL {
-                self.marks.nodes.extend(pool.nodes.iter().cloned());
-            }
+        let concerned = |(_, pool): &(&Arc<str>, &Pool)| {
+            !pool.is_vacant() && changed.iter().any(|t| self.could_take(pool, t))
+        };
+        let pools: Vec<Arc<str>> = self
+            .pools
+            .iter()
+            .filter(concerned)
+            .map(|(name, _)| Arc::clone(name))
+            .collect();
+        let nodes_of = |name: &Arc<str>| self.pools.get(name).into_iter().flat_map(|p| &p.nodes);
+        if pools.iter().flat_map(nodes_of).take(FEW_NODES + 1).count() <= FEW_NODES {
+            let nodes: Vec<Arc<str>> = pools.iter().flat_map(nodes_of).cloned().collect();
+            self.marks.nodes.extend(nodes);
         }
+        self.marks.pools.extend(pools);
+    }
+
+    /// Whether some node of the pool, whatever its size, could run the pod: what the nodes have in
+    /// common, or what a request says, does not forbid it.
+    fn could_take(&self, pool: &Pool, template: &Template) -> bool {
+        let admits = |told: &NodeShape| {
+            let mut shape = pool.profile.coming(told);
+            shape.capacity = None;
+            shape.admits(&template.needs, true)
+        };
+        let named = pool.requests.iter().filter_map(|r| self.requests.get(r));
+        admits(&NodeShape::default()) || named.into_iter().any(|request| admits(&request.shape))
     }
 
     fn retractions(&mut self) -> Vec<Effect> {
@@ -171,18 +207,34 @@ impl Cluster {
     /// Images of pods that were bound long ago are taken as present.
     fn settle(&mut self, name: &Arc<str>, now: Timestamp) {
         let settle_s = self.model.times.settle_s;
-        let mut settled: Vec<ImageRef> = Vec::new();
-        let Some(node) = self.nodes.get(name) else {
+        if !self.nodes.contains_key(name) {
             return;
-        };
-        for pod in self.pods_on(name) {
-            if matches!(&pod.phase, Phase::Bound { at, .. } if now.secs_since(*at) >= settle_s) {
-                let images = pod.template.needs.images.iter().map(|use_| &use_.image);
-                settled.extend(images.filter(|i| !node.present.contains(*i)).cloned());
+        }
+        let mut settled: Vec<(Arc<str>, Arc<Template>)> = Vec::new();
+        let unsettled = self.loads.get(name).map(|load| &load.unsettled);
+        for uid in unsettled.into_iter().flatten() {
+            if let Some(pod) = self.pods.get(uid)
+                && let Phase::Bound { at, .. } = &pod.phase
+                && now.secs_since(*at) >= settle_s
+            {
+                settled.push((Arc::clone(uid), Arc::clone(&pod.template)));
             }
         }
-        if let Some(node) = self.nodes.get_mut(name) {
-            node.present.extend(settled);
+        for (uid, template) in settled {
+            if let Some(load) = self.loads.get_mut(name) {
+                load.unsettled.remove(&uid);
+            }
+            if let Some(node) = self.nodes.get_mut(name) {
+                node.present.extend(template.images.iter().cloned());
+            }
+        }
+    }
+
+    /// What history says of a pool, computed once for all looks at it.
+    fn remember(&mut self, pool: &Arc<str>, now: Timestamp) {
+        if let Some(pool) = self.pools.get_mut(pool) {
+            let model = &self.model;
+            pool.history.refresh(&model.history, &model.times, now);
         }
     }
 
@@ -194,15 +246,23 @@ impl Cluster {
             return;
         }
         let selection = self.select_for_pool(name, pool, view, now);
+        self.await_meanings(&selection);
         self.publish(selection.plan, Wake::Pool(Arc::clone(name)), now, out);
     }
 
-    fn plan_node(&mut self, name: &Arc<str>, view: &View, now: Timestamp, out: &mut Vec<Effect>) {
-        let Some(node) = self.nodes.get(name) else {
-            return;
-        };
-        let selection = self.select_for_node(node, view, now);
-        self.publish(selection.plan, Wake::Node(Arc::clone(name)), now, out);
+    /// Remembers for which images the target is to be looked at again.
+    fn await_meanings(&mut self, selection: &Selection) {
+        for verdict in &selection.verdicts {
+            if verdict.fate == Fate::Unresolved {
+                let targets = self.unresolved.entry(verdict.image.clone()).or_default();
+                targets.insert(selection.plan.target.clone());
+            }
+        }
+        // Names that no registry knows pile up slowly; starting over costs one look at everything.
+        if self.unresolved.len() > UNRESOLVED_MAX {
+            self.unresolved.clear();
+            self.mark_everything();
+        }
     }
 
     /// Makes the plan the one in force, if it asks for something else or has to be renewed.
@@ -262,7 +322,7 @@ impl Cluster {
             dearer: 1.0,
             at_least: self.model.chances.sure,
             deadline: asked.map(|at| (at + takes).max(now)),
-            present: Vec::new(),
+            present: None,
         };
         let clues = self.unless_off(name, || self.pool_clues(pool, view));
         self.select(&brief, &clues, &shape)
@@ -291,7 +351,7 @@ impl Cluster {
             },
             at_least: 0.0,
             deadline,
-            present: node.present.iter().collect(),
+            present: Some(&node.present),
         };
         let clues = self.unless_off(&node.pool, || self.node_clues(node, view, now));
         self.select(&brief, &clues, &node.shape)
@@ -321,14 +381,26 @@ impl Cluster {
     }
 }
 
-fn same_demand(a: &[Group], b: &[Group]) -> bool {
-    a.len() == b.len()
-        && a.iter().zip(b).all(|(a, b)| {
-            a.template.print == b.template.print
-                && a.owner == b.owner
-                && a.count == b.count
-                && a.chance == b.chance
-                && a.priority == b.priority
-                && std::mem::discriminant(&a.reason) == std::mem::discriminant(&b.reason)
-        })
+/// Templates of the groups that are in one list only, or with other numbers.
+fn changed_templates(new: &[Group], old: &[Group]) -> Vec<Arc<Template>> {
+    let key = |group: &Group| {
+        let reason = std::mem::discriminant(&group.reason);
+        let numbers = (group.count.to_bits(), group.chance.to_bits());
+        (
+            group.template.print,
+            group.owner.clone(),
+            reason,
+            numbers,
+            group.priority,
+        )
+    };
+    let known: HashSet<_> = old.iter().map(key).collect();
+    let kept: HashSet<_> = new.iter().map(key).collect();
+    let appeared = new.iter().filter(|group| !known.contains(&key(group)));
+    let gone = old.iter().filter(|group| !kept.contains(&key(group)));
+    let changed: BTreeMap<u64, &Arc<Template>> = appeared
+        .chain(gone)
+        .map(|group| (group.template.print, &group.template))
+        .collect();
+    changed.into_values().cloned().collect()
 }

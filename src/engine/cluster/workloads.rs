@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::domain::image::ImageRef;
+use crate::domain::plan::{Plan, Target};
 use crate::domain::signal::{Capacity, ImageResolved, ScaleLimit, Scaler, Workload};
 use crate::domain::time::Timestamp;
 use crate::domain::workload::WorkloadRef;
@@ -237,8 +238,13 @@ impl Cluster {
         {
             return KNOWN;
         }
-        // Which targets want it is not indexed: meanings change rarely, clusters look at all marks.
-        self.mark_everything();
+        let waiting = self.unresolved.remove(&fact.image).unwrap_or_default();
+        let names_it = |plan: &&Plan| plan.entries.iter().any(|entry| entry.image == fact.image);
+        let planned = self.plans.values().filter(names_it);
+        let planned: Vec<Target> = planned.map(|plan| plan.target.clone()).collect();
+        for target in waiting.iter().chain(&planned) {
+            self.mark_target(target);
+        }
         Applied::Changed
     }
 
@@ -260,14 +266,10 @@ impl Cluster {
 
     /// A pod with the images, or of the workload, that was announced: one less is to come.
     pub(super) fn fill_announcements(&mut self, uid: &str, pod: &Pod) {
-        let images = |template: &Template| -> Vec<ImageRef> {
-            let uses = template.needs.images.iter();
-            uses.map(|use_| use_.image.clone()).collect()
-        };
         for announcement in self.announcements.values_mut() {
             let of_workload = announcement.capacity.workload.as_ref();
             let meant = match (&announcement.template, of_workload) {
-                (Some(template), _) => images(template) == images(&pod.template),
+                (Some(template), _) => template.images == pod.template.images,
                 (None, workload) => workload.is_some() && workload == pod.owner.as_deref(),
             };
             if meant && pod.first_seen >= announcement.since {
@@ -312,11 +314,10 @@ impl Cluster {
             (state.missing, state.outdated) = (missing, outdated);
             self.marks.demand = true;
         }
-        if missing > 0 || outdated > 0 {
-            self.wanting.insert(workload.clone());
-        } else {
-            self.wanting.remove(workload);
-        }
+        let rolling =
+            outdated > 0 || (workload.kind == "DaemonSet" && state.updated < state.replicas);
+        keep(&mut self.wanting, workload, missing > 0 || outdated > 0);
+        keep(&mut self.rolling, workload, rolling);
     }
 
     pub(super) fn sweep_workloads(&mut self, kind: &str, current: u32, now: Timestamp) {
@@ -362,6 +363,7 @@ impl Cluster {
             self.release(&state.template, at);
         }
         self.wanting.remove(workload);
+        self.rolling.remove(workload);
         self.mark_calendar(workload);
         self.marks.demand = true;
         self.mark_template_change(workload);
@@ -432,6 +434,17 @@ impl Cluster {
                 _ => None,
             })
             .unwrap_or(0)
+    }
+}
+
+/// Puts a name in or takes it out; most are out and stay so, at the cost of one look.
+fn keep(set: &mut BTreeSet<WorkloadRef>, name: &WorkloadRef, wanted: bool) {
+    if wanted != set.contains(name) {
+        if wanted {
+            set.insert(name.clone());
+        } else {
+            set.remove(name);
+        }
     }
 }
 

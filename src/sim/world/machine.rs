@@ -98,6 +98,7 @@ impl World<'_> {
         let machine = &mut self.machines[node];
         machine.disk.foreground.remove(&layer);
         machine.disk.present.insert(layer);
+        self.notes.present[node].entry(layer).or_insert(self.now);
         let digest = facts.digest(layer);
         let over = Input::Foreground {
             digest: digest.clone(),
@@ -124,6 +125,7 @@ impl World<'_> {
                 machine.disk.arriving.remove(&layer);
                 machine.disk.present.insert(layer);
                 machine.brought.insert(layer);
+                self.notes.present[node].entry(layer).or_insert(self.now);
                 let fetched = Input::Fetched {
                     digest: facts.digest(layer).clone(),
                     moved: ByteSize((size - flow.from) as u64),
@@ -258,6 +260,7 @@ impl World<'_> {
         for layer in &facts.image(*image).layers {
             if !needed.contains(layer) && machine.brought.remove(layer) {
                 machine.disk.present.remove(layer);
+                self.notes.present[node].remove(layer);
             }
         }
         let present = machine.disk.present.iter();

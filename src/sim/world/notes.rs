@@ -1,12 +1,15 @@
 //! What a run leaves for the scorer.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use crate::domain::image::Digest;
 use crate::domain::plan::Plan;
 use crate::domain::time::Timestamp;
 use crate::sim::facts::{Facts, ImageId, LayerId, NodeId, PodId};
 use crate::sim::world::Sight;
+
+/// A node's first minutes: the horizon of a plan's probabilities (the model's `window_s`).
+pub const WINDOW: Duration = Duration::from_mins(10);
 
 /// Who brought bytes to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +46,21 @@ pub struct PodNote {
     pub warm: bool,
 }
 
+/// The first use of an image on a new node.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct First {
+    /// Where.
+    pub node: NodeId,
+    /// What.
+    pub image: ImageId,
+    /// The pod that was bound with it.
+    pub pod: PodId,
+    /// Since when the plan that counts for the node has named it, without a break until the binding.
+    pub since: Option<Timestamp>,
+    /// The probability that such a plan said last, if one ever named it.
+    pub said: Option<f64>,
+}
+
 /// Notes of one run.
 #[derive(Clone, Debug, Default)]
 pub struct Notes {
@@ -56,20 +74,25 @@ pub struct Notes {
     pub cache_bytes: f64,
     /// When each layer that the cache fetched was whole there.
     pub cached: BTreeMap<LayerId, Timestamp>,
-    /// Per image on a new node that a pod used and a plan named before it was used: seconds before the
-    /// node's Ready at which it entered the plan.
-    pub leads: Vec<f64>,
-    /// Images on new nodes that pods used.
-    pub uses: usize,
+    /// Per node: since when pods can use a layer that was brought.
+    pub present: Vec<BTreeMap<LayerId, Timestamp>>,
+    /// First uses of images on new nodes, in the order of binding.
+    pub firsts: Vec<First>,
+    /// Per new node: probabilities of images that plans named, and that no pod has used yet.
+    pub said: Vec<BTreeMap<ImageId, f64>>,
     /// What the engine thought of the targets that were watched.
     pub sights: Vec<Sight>,
     /// Since when the plan that counts for a node has named an image, without a break.
-    named: Vec<BTreeMap<Digest, Timestamp>>,
-    pool_named: BTreeMap<String, BTreeMap<Digest, Timestamp>>,
+    named: Vec<BTreeMap<ImageId, Timestamp>>,
+    pool_named: BTreeMap<String, BTreeMap<ImageId, Named>>,
     has_own: Vec<bool>,
-    used: Vec<BTreeSet<u32>>,
-    pools: Vec<String>,
-    joined: Vec<Option<Timestamp>>,
+    used: Vec<BTreeSet<ImageId>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    since: Timestamp,
+    said: f64,
 }
 
 // === impl Notes ===
@@ -81,15 +104,11 @@ impl Notes {
         let nodes = facts.nodes.len();
         Self {
             pods: vec![None; facts.pods.len()],
+            present: vec![BTreeMap::new(); nodes],
+            said: vec![BTreeMap::new(); nodes],
             named: vec![BTreeMap::new(); nodes],
             has_own: vec![false; nodes],
             used: vec![BTreeSet::new(); nodes],
-            pools: facts.nodes.iter().map(|node| node.pool.clone()).collect(),
-            joined: facts
-                .nodes
-                .iter()
-                .map(|node| node.new.then_some(node.joined))
-                .collect(),
             ..Self::default()
         }
     }
@@ -100,82 +119,138 @@ impl Notes {
         }
     }
 
-    pub(super) fn pool_plan(&mut self, pool: &str, plan: Option<&Plan>, now: Timestamp) {
-        let wanted = digests(plan);
-        let named = self.pool_named.entry(pool.to_owned()).or_default();
-        keep_since(named, &wanted, now);
-        for node in 0..self.named.len() {
-            let here = self.joined[node].is_some_and(|joined| joined <= now);
-            if here && !self.has_own[node] && self.pools[node] == pool {
-                self.inherit(node);
-                keep_since(&mut self.named[node], &wanted, now);
+    /// A pool's plan is known to `nodes`, those of the pool that may follow it.
+    pub(super) fn pool_plan(
+        &mut self,
+        pool: &str,
+        plan: Option<&Plan>,
+        nodes: &[NodeId],
+        (facts, now): (&Facts, Timestamp),
+    ) {
+        let wanted = images(plan, facts);
+        let before = self.pool_named.remove(pool).unwrap_or_default();
+        let named = wanted.iter().map(|(&image, &said)| {
+            let since = before.get(&image).map_or(now, |named| named.since);
+            (image, Named { since, said })
+        });
+        let named: BTreeMap<ImageId, Named> = named.collect();
+        for &node in nodes {
+            if !self.has_own[node] && facts.nodes[node].new {
+                self.inherit(node, &before);
+                self.follow(node, &wanted, (facts, now));
             }
         }
+        self.pool_named.insert(pool.to_owned(), named);
     }
 
-    pub(super) fn node_plan(&mut self, node: NodeId, plan: Option<&Plan>, now: Timestamp) {
-        self.inherit(node);
-        self.has_own[node] = plan.is_some();
-        let wanted = if plan.is_some() {
-            digests(plan)
-        } else {
-            let pool = self.pool_named.get(&self.pools[node]);
-            pool.into_iter().flatten().map(|(d, _)| d.clone()).collect()
-        };
-        keep_since(&mut self.named[node], &wanted, now);
-    }
-
-    /// A node's agent follows a list from now on.
-    pub(super) fn listed(
+    pub(super) fn node_plan(
         &mut self,
         node: NodeId,
-        images: &[ImageId],
+        plan: Option<&Plan>,
         facts: &Facts,
         now: Timestamp,
     ) {
-        let digest = |image: &ImageId| facts.image(*image).manifest.digest.clone();
-        let wanted: BTreeSet<Digest> = images.iter().map(digest).collect();
-        self.has_own[node] = true;
-        keep_since(&mut self.named[node], &wanted, now);
+        if !facts.nodes[node].new {
+            return;
+        }
+        self.inherit_own(node, facts);
+        self.has_own[node] = plan.is_some();
+        let wanted = if plan.is_some() {
+            images(plan, facts)
+        } else {
+            let pool = self.pool_named.get(&facts.nodes[node].pool);
+            let pool = pool.into_iter().flatten();
+            pool.map(|(image, named)| (*image, named.said)).collect()
+        };
+        self.follow(node, &wanted, (facts, now));
     }
 
-    /// A node begins with what its pool's plan named before it existed.
-    fn inherit(&mut self, node: NodeId) {
-        if !self.has_own[node]
-            && self.named[node].is_empty()
-            && let Some(pool) = self.pool_named.get(&self.pools[node])
-        {
-            self.named[node].clone_from(pool);
+    /// A node's agent follows a list from now on. A list says no probability.
+    pub(super) fn listed(&mut self, node: NodeId, list: &[ImageId], facts: &Facts, now: Timestamp) {
+        self.has_own[node] = true;
+        for image in list {
+            self.named[node]
+                .entry(facts.image(*image).same)
+                .or_insert(now);
         }
     }
 
     pub(super) fn pod_bound(&mut self, pod: PodId, facts: &Facts) {
-        let node = facts.pods[pod].node;
-        let Some(ready) = facts.nodes[node].ready.filter(|_| facts.nodes[node].new) else {
+        let fact = &facts.pods[pod];
+        let node = fact.node;
+        if !facts.nodes[node].new || facts.nodes[node].ready.is_none() {
             return;
-        };
-        self.inherit(node);
-        for &image in facts.pods[pod].images.iter().flatten() {
+        }
+        self.inherit_own(node, facts);
+        for &image in fact.images.iter().flatten() {
+            let image = facts.image(image).same;
             if !self.used[node].insert(image) {
                 continue;
             }
-            self.uses += 1;
-            let digest = &facts.image(image).manifest.digest;
-            if let Some(since) = self.named[node].get(digest) {
-                self.leads.push(ready.secs_since(*since));
+            let in_time = window_end(facts, node).is_some_and(|end| fact.bound <= end);
+            self.firsts.push(First {
+                node,
+                image,
+                pod,
+                since: self.named[node].get(&image).copied(),
+                said: if in_time {
+                    self.said[node].remove(&image)
+                } else {
+                    None
+                },
+            });
+        }
+    }
+
+    fn inherit_own(&mut self, node: NodeId, facts: &Facts) {
+        let pool = &facts.nodes[node].pool;
+        if let Some(named) = self.pool_named.remove(pool) {
+            self.inherit(node, &named);
+            self.pool_named.insert(pool.clone(), named);
+        }
+    }
+
+    /// A node begins with what its pool's plan named before it existed.
+    fn inherit(&mut self, node: NodeId, pool: &BTreeMap<ImageId, Named>) {
+        if !self.has_own[node] && self.named[node].is_empty() {
+            for (&image, named) in pool {
+                self.named[node].insert(image, named.since);
+                if !self.used[node].contains(&image) {
+                    self.said[node].entry(image).or_insert(named.said);
+                }
+            }
+        }
+    }
+
+    fn follow(
+        &mut self,
+        node: NodeId,
+        wanted: &BTreeMap<ImageId, f64>,
+        (facts, now): (&Facts, Timestamp),
+    ) {
+        let named = &mut self.named[node];
+        named.retain(|image, _| wanted.contains_key(image));
+        let late = window_end(facts, node).is_some_and(|end| now > end);
+        for (&image, &said) in wanted {
+            named.entry(image).or_insert(now);
+            if !late && !self.used[node].contains(&image) {
+                self.said[node].insert(image, said);
             }
         }
     }
 }
 
-fn digests(plan: Option<&Plan>) -> BTreeSet<Digest> {
-    let entries = plan.into_iter().flat_map(|plan| &plan.entries);
-    entries.map(|entry| entry.digest.clone()).collect()
+/// Until when a use on a node is what a plan's probability is about; `None` before it is Ready.
+#[must_use]
+pub fn window_end(facts: &Facts, node: NodeId) -> Option<Timestamp> {
+    Some(facts.nodes[node].ready? + WINDOW)
 }
 
-fn keep_since(named: &mut BTreeMap<Digest, Timestamp>, wanted: &BTreeSet<Digest>, now: Timestamp) {
-    named.retain(|digest, _| wanted.contains(digest));
-    for digest in wanted {
-        named.entry(digest.clone()).or_insert(now);
-    }
+fn images(plan: Option<&Plan>, facts: &Facts) -> BTreeMap<ImageId, f64> {
+    let entries = plan.into_iter().flat_map(|plan| &plan.entries);
+    let known = entries.filter_map(|entry| {
+        let image = facts.catalogue.by_manifest.get(&entry.digest)?;
+        Some((*image, entry.probability))
+    });
+    known.collect()
 }
