@@ -35,7 +35,9 @@ fn an_unknown_key_is_refused_with_its_line_and_path() {
 #[test]
 fn a_duration_without_a_unit_is_refused_with_its_key() {
     let text = example().replace("length = \"40m\"", "length = \"40\"");
-    let error = parse(Path::new("page.toml"), &text).unwrap_err().to_string();
+    let error = parse(Path::new("page.toml"), &text)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("length"), "{error}");
     assert!(error.contains("is not a duration"), "{error}");
 }
