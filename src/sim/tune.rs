@@ -25,7 +25,7 @@ use crate::forecast::model::{Card, Marks, Model, ModelFile};
 use crate::sim::facts::FactsError;
 use crate::sim::tune::course::Course;
 use crate::sim::tune::journal::{Entry, Head, Journal, JournalError};
-use crate::sim::tune::objective::{Run, bound, marks};
+use crate::sim::tune::objective::{Run, best_seen, hope, marks};
 use crate::sim::tune::search::{STARTUP, Search, Values};
 
 /// Trials that are proposed before the first of them is known: enough for a few cores, few enough
@@ -259,19 +259,18 @@ impl Tuning<'_> {
         Ok(())
     }
 
-    /// Plays trials, a third of the scenarios after the other: a trial whose best possible end is
-    /// below what is known is ended there. The known is that of the batch's begin, so that the answer
+    /// Plays trials, a third of the scenarios after the other: a trial that is not to be hoped for any
+    /// more is ended there. It is held against what was known at the batch's begin, so that the answer
     /// does not depend on who is faster.
     fn play(&self, first: usize, asked: &[Values]) -> Result<Vec<Entry>, TuneError> {
         let courses = &self.halves.training;
         if first == 0 && asked.len() == 1 {
             let runs: Vec<Run> = courses.iter().map(|course| course.start).collect();
-            return Ok(vec![Entry::whole(
-                0,
-                asked[0].clone(),
-                marks(courses, &runs),
-            )]);
+            let marks = marks(courses, &runs);
+            return Ok(vec![Entry::whole(0, asked[0].clone(), runs, marks)]);
         }
+        let known = self.entries.iter().map(|entry| entry.runs.as_slice());
+        let seen = best_seen(courses, known);
         let best = self.best().1;
         let models: Vec<Model> = asked.iter().map(|values| self.model(values)).collect();
         let mut runs: Vec<Vec<Run>> = vec![Vec::new(); models.len()];
@@ -291,18 +290,21 @@ impl Tuning<'_> {
             for ((trial, _), run) in tasks.iter().zip(played) {
                 runs[*trial].push(run);
             }
-            alive.retain(|trial| bound(courses, &runs[*trial]) >= best);
+            alive.retain(|trial| hope(courses, &runs[*trial], &seen) >= best);
         }
-        let entries = asked.iter().zip(&runs).zip(first..);
+        let entries = asked.iter().zip(runs).zip(first..);
         let entries = entries.map(|((values, runs), trial)| {
             if runs.len() == courses.len() {
-                return Entry::whole(trial, values.clone(), marks(courses, runs));
+                let marks = marks(courses, &runs);
+                return Entry::whole(trial, values.clone(), runs, marks);
             }
-            // What was not played is taken as the start has it, and never above the bound.
+            // What was not played is taken as the start has it.
             let rest = courses[runs.len()..].iter().map(|course| course.start);
             let guess: Vec<Run> = runs.iter().copied().chain(rest).collect();
-            let guess = marks(courses, &guess).objective;
-            Entry::pruned(trial, values.clone(), guess.min(bound(courses, runs)))
+            let guess = marks(courses, &guess)
+                .objective
+                .min(hope(courses, &runs, &seen));
+            Entry::pruned(trial, values.clone(), runs, guess)
         });
         Ok(entries.collect())
     }

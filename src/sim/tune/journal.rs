@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::forecast::model::{Marks, Source};
+use crate::sim::tune::objective::Run;
 use crate::sim::tune::search::{Values, space};
 use crate::sim::tune::{Halves, Options, objective};
 
@@ -45,6 +46,8 @@ pub struct Entry {
     pub score: f64,
     /// Whether it was ended early, because it could not become the best.
     pub pruned: bool,
+    /// What was played, in the order of the training scenarios; fewer where it was.
+    pub runs: Vec<Run>,
     /// All scores, where it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marks: Option<Marks>,
@@ -154,22 +157,24 @@ fn sources(what: &str, found: &[Source], wanted: &[Source]) -> Option<String> {
 // === impl Entry ===
 
 impl Entry {
-    pub(super) fn whole(trial: usize, values: Values, marks: Marks) -> Self {
+    pub(super) fn whole(trial: usize, values: Values, runs: Vec<Run>, marks: Marks) -> Self {
         Self {
             trial,
             values,
             score: marks.objective,
             pruned: false,
+            runs,
             marks: Some(marks),
         }
     }
 
-    pub(super) fn pruned(trial: usize, values: Values, guess: f64) -> Self {
+    pub(super) fn pruned(trial: usize, values: Values, runs: Vec<Run>, guess: f64) -> Self {
         Self {
             trial,
             values,
             score: guess,
             pruned: true,
+            runs,
             marks: None,
         }
     }

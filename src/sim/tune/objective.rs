@@ -3,6 +3,8 @@
 //! J = pooled gain + median gain / 4 - waste / 10 - 2 (waste - 0.3) above that limit - harm - noise.
 //! The reasons are in `docs/tuning.md`.
 
+use serde::{Deserialize, Serialize};
+
 use crate::forecast::model::Marks;
 use crate::sim::score::Tally;
 use crate::sim::tune::course::Course;
@@ -35,8 +37,9 @@ const NOISE_STEP: f64 = 0.1;
 /// Where the price of noise stops to grow, in bytes.
 const NOISE_BYTES: f64 = 1e9;
 
-/// What counts of one run of one scenario.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// What counts of one run of one scenario, in digits that a journal keeps as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Run {
     /// Summed image waits, seconds.
     pub wait_s: f64,
@@ -55,10 +58,10 @@ impl Run {
     #[must_use]
     pub fn of(tally: &Tally) -> Self {
         Self {
-            wait_s: tally.wait_s(),
-            bytes: tally.node_bytes,
-            wasted: tally.wasted_bytes,
-            needed: tally.needed_bytes,
+            wait_s: rounded(tally.wait_s()),
+            bytes: tally.node_bytes.round(),
+            wasted: tally.wasted_bytes.round(),
+            needed: tally.needed_bytes.round(),
         }
     }
 }
@@ -99,15 +102,39 @@ pub fn marks(courses: &[Course], runs: &[Run]) -> Marks {
     }
 }
 
-/// The highest objective that is possible when only the first scenarios have been played: the others
-/// as the oracle, without a byte in vain. Every term only falls from there.
+/// How near to the oracle a trial may come on a scenario beyond what any trial has shown, as a part of
+/// what is left: what prunes must leave room for a discovery.
+const DISCOVERY: f64 = 0.25;
+
+/// What is known to be possible on each scenario: the least wait and the least waste of all trials.
 #[must_use]
-pub fn bound(courses: &[Course], runs: &[Run]) -> f64 {
-    let rest = courses[runs.len()..].iter().map(|course| Run {
-        wait_s: course.oracle.wait_s,
-        bytes: course.reactive.bytes,
-        wasted: 0.0,
-        needed: course.reactive.needed,
+pub fn best_seen<'a>(courses: &[Course], trials: impl Iterator<Item = &'a [Run]>) -> Vec<Run> {
+    let mut seen: Vec<Run> = courses.iter().map(|course| course.start).collect();
+    for (best, run) in trials.flat_map(|runs| {
+        let places = 0..runs.len().min(courses.len());
+        places.map(move |at| (at, runs[at]))
+    }) {
+        let best = &mut seen[best];
+        best.wait_s = best.wait_s.min(run.wait_s);
+        best.wasted = best.wasted.min(run.wasted);
+        best.bytes = best.bytes.min(run.bytes);
+    }
+    seen
+}
+
+/// How far the objective may still rise when only the first scenarios have been played: on each of
+/// the others the best that was seen, and a quarter of the way from there to the oracle.
+#[must_use]
+pub fn hope(courses: &[Course], runs: &[Run], seen: &[Run]) -> f64 {
+    let rest = courses.iter().zip(seen).skip(runs.len());
+    let rest = rest.map(|(course, seen)| {
+        let toward = |from: f64, to: f64| from + DISCOVERY * (to - from).min(0.0);
+        Run {
+            wait_s: toward(seen.wait_s, course.oracle.wait_s),
+            bytes: toward(seen.bytes, course.reactive.bytes),
+            wasted: toward(seen.wasted, 0.0),
+            needed: seen.needed,
+        }
     });
     let all: Vec<Run> = runs.iter().copied().chain(rest).collect();
     marks(courses, &all).objective
