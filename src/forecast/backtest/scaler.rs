@@ -1,4 +1,4 @@
-//! Rolling-origin evaluation of scaler wishes, with "desired stays" and the plain formula as opponents.
+//! Rolling-origin evaluation of scaler wishes against standing still and the plain formula.
 
 use std::time::Duration;
 

@@ -43,7 +43,7 @@ impl Units {
         };
         // Nearly every sample stops here: a jump of less than the smallest factor is none.
         let jump = f64::from(self.last[BEFORE]) / f64::from(self.last[BEFORE - 1]);
-        if !(jump.is_finite() && (jump > 500.0 || jump < 1.0 / 500.0)) {
+        if !jump.is_finite() || (1.0 / 500.0..=500.0).contains(&jump) {
             return None;
         }
         let jump = side(BEFORE, BEFORE + AFTER)? / side(0, BEFORE)?;

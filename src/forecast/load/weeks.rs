@@ -1,4 +1,4 @@
-//! Two weeks of a series in buckets of a quarter of an hour: last week's change, and which seasons show.
+//! Two weeks of a series in quarters of an hour, and the seasons that show in them.
 
 use std::time::Duration;
 
