@@ -73,7 +73,7 @@ impl Cluster {
 
     /// What a scaler saw, into its track.
     pub(super) fn track(&mut self, fact: &Scaler, at: Timestamp) {
-        let serving = self.crowds.get(&fact.target).map(|crowd| crowd.started);
+        let serving = None;
         let seen = Observed {
             at,
             current: fact.current,
