@@ -188,9 +188,9 @@ impl Question<'_> {
         let world = World::new(Stage::new(header, &facts, signals), engine);
         let forelay = world.watched(Watch::new(targets, self.at)).run();
         Played {
+            facts,
             reactive,
             forelay,
-            facts,
         }
     }
 }

@@ -43,10 +43,8 @@ pub(super) fn node(story: &NodeStory) -> String {
     lines.extend(not_sent(&story.left_out));
     let mut text = lines.join("\n") + "\n";
     if !story.pods.is_empty() {
-        text += &format!(
-            "\nIts pods, and how long they waited for images:\n\n{}",
-            pods(story)
-        );
+        text += "\nIts pods, and how long they waited for images:\n\n";
+        text += &pods(story);
     }
     text + &then(story.at.as_ref(), clock)
 }
@@ -91,7 +89,8 @@ pub(super) fn pool(story: &PoolStory) -> String {
         let headers = [
             "node", "joined", "sent", "unused", "wait s", "without", "saved s",
         ];
-        text += &format!("\nIts new nodes:\n\n{}", render::table(headers, rows));
+        text += "\nIts new nodes:\n\n";
+        text += &render::table(headers, rows);
     }
     text + &then(story.at.as_ref(), clock)
 }
