@@ -151,6 +151,9 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Outcome of the file with this number.
+type Numbered = (usize, anyhow::Result<(Loaded, Replay)>);
+
 /// All files, over all cores; results in the order of the arguments.
 fn replay_files(
     args: &Args,
@@ -161,7 +164,7 @@ fn replay_files(
     let files = args.scenarios.len();
     let bar = progress.bar("scenarios", files as u64);
     let next = AtomicUsize::new(0);
-    let done: Mutex<Vec<(usize, anyhow::Result<(Loaded, Replay)>)>> = Mutex::default();
+    let done: Mutex<Vec<Numbered>> = Mutex::default();
     let work = || {
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
