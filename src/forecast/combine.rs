@@ -46,6 +46,8 @@ pub struct Wish {
     pub pods: f64,
     /// The strongest class among the clues that are more likely than not.
     pub priority: Priority,
+    /// Whether pods wait that may come here.
+    pub awaited: bool,
     /// Reasons with their probabilities, strongest first.
     pub reasons: Vec<(Reason, f64)>,
 }
@@ -106,6 +108,8 @@ fn wish(image: &ImageRef, clues: &[&Clue]) -> Wish {
     Wish {
         image: image.clone(),
         chance: (1.0 - missed).clamp(0.0, 1.0),
+        awaited: clues.iter().any(|clue| clue.priority == Priority::Pending)
+            && priority != Priority::Background,
         pods: causes.values().map(|(_, pods)| pods).sum(),
         priority,
         reasons: reasons

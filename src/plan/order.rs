@@ -13,7 +13,18 @@ pub struct Item {
     pub bytes: u64,
     /// Class.
     pub priority: Priority,
+    /// Whether pods wait that may come here, even if it is more likely that none of them does.
+    pub awaited: bool,
 }
+
+/// In which order classes are fetched: who waits here, who waits and may come, who is expected.
+/// What is expected has the node's first minutes to arrive in; who waits is there when it is Ready.
+const CLASSES: [(Priority, bool); 4] = [
+    (Priority::Pending, true),
+    (Priority::Predicted, true),
+    (Priority::Predicted, false),
+    (Priority::Background, false),
+];
 
 /// Orders the items.
 ///
@@ -26,7 +37,7 @@ pub struct Item {
 pub fn order(clues: &[Clue], items: &BTreeMap<ImageRef, Item>, fixed_bytes: f64) -> Vec<ImageRef> {
     let jobs = merged_jobs(clues);
     let mut out = Vec::with_capacity(items.len());
-    for class in [Priority::Pending, Priority::Predicted, Priority::Background] {
+    for class in CLASSES {
         let mut open: Vec<Open<'_>> = jobs
             .iter()
             .filter_map(|(images, weight)| Open::new(images, *weight, class, items, fixed_bytes))
@@ -57,7 +68,7 @@ impl<'a> Open<'a> {
     fn new(
         images: &'a [ImageRef],
         weight: f64,
-        class: Priority,
+        class: (Priority, bool),
         items: &BTreeMap<ImageRef, Item>,
         fixed_bytes: f64,
     ) -> Option<Self> {
@@ -65,7 +76,7 @@ impl<'a> Open<'a> {
             images: images
                 .iter()
                 .filter_map(|image| items.get(image).map(|item| (image, item)))
-                .filter(|(_, item)| item.priority == class)
+                .filter(|(_, item)| (item.priority, item.awaited) == class)
                 .map(|(image, item)| (image, item.bytes as f64 + fixed_bytes))
                 .collect(),
             weight,
@@ -134,6 +145,7 @@ mod tests {
                 let item = Item {
                     bytes: *bytes,
                     priority: *priority,
+                    awaited: *priority == Priority::Pending,
                 };
                 (image.parse().unwrap(), item)
             })

@@ -105,6 +105,7 @@ pub fn select<'a>(
             let item = Item {
                 bytes: one.manifest?.size().0,
                 priority: one.wish.priority,
+                awaited: one.wish.awaited,
             };
             Some((image.clone(), item))
         })

@@ -21,7 +21,9 @@ impl Cluster {
     /// Everything that speaks for images on an existing node.
     pub(super) fn node_clues(&self, node: &Node, view: &View, now: Timestamp) -> Vec<Clue> {
         let mut clues = Vec::new();
-        if self.leaving.contains(&node.name) {
+        // Nobody saw the node come: it has what its pool runs, and what it lacks the kubelet is
+        // pulling already. A cluster in which nothing scales is sent nothing.
+        if node.resident || self.leaving.contains(&node.name) {
             return clues;
         }
         if self.model.uses.pods {
@@ -228,10 +230,6 @@ impl Cluster {
             }
             // What is only foreseen is no reason to touch a node that serves.
             if !fresh && group.priority == Priority::Background {
-                continue;
-            }
-            // What a calendar starts again and again has come to an old node long since.
-            if !fresh && matches!(group.reason, Reason::Schedule(_)) {
                 continue;
             }
             let needs = &group.template.needs;

@@ -35,6 +35,8 @@ pub struct Node {
     pub replaces: Option<String>,
     /// Images that are there for certain.
     pub present: BTreeSet<ImageRef>,
+    /// It was no newcomer any more when it was first heard of.
+    pub resident: bool,
     first_seen: Timestamp,
     seen: Timestamp,
     generation: u32,
@@ -211,6 +213,7 @@ impl Cluster {
             request: fact.request.clone(),
             replaces: named.and_then(|request| request.replaces),
             present: fact.images.iter().cloned().collect(),
+            resident: false,
             first_seen: at,
             seen: at,
             generation,
@@ -271,6 +274,7 @@ impl Cluster {
         };
         node.ready = Some(time);
         let resident = time + window < node.first_seen;
+        node.resident = resident;
         let (pool_name, joined, requested) = (Arc::clone(&node.pool), node.joined, node.requested);
         self.marks.wake(time + window, Wake::Node(Arc::clone(name)));
         self.marks.pools.insert(Arc::clone(&pool_name));
