@@ -54,7 +54,8 @@ pub struct Tape<'a> {
     end: Timestamp,
     /// Resource versions.
     version: u64,
-    /// Sources are streams: none overtakes itself.
+    /// Streams: none overtakes itself. All objects of the API server are one, so that no pod is seen
+    /// on a node that was not; Events and each load series are others.
     last: BTreeMap<String, Timestamp>,
     waiting: BinaryHeap<Reverse<Waiting>>,
     counts: BTreeMap<&'static str, u64>,
@@ -132,7 +133,11 @@ impl<'a> Tape<'a> {
             return;
         }
         let seen = now + self.delay(&delay);
-        let last = self.last.entry(note.source.to_owned()).or_insert(seen);
+        let stream = match note.stamp {
+            Stamp::Second | Stamp::Seen => "/kubernetes",
+            Stamp::Event | Stamp::Sample => note.source,
+        };
+        let last = self.last.entry(stream.to_owned()).or_insert(seen);
         let seen = seen.max(*last);
         *last = seen;
         let time = match note.stamp {

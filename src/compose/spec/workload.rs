@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -181,7 +180,7 @@ pub struct Arrivals {
     /// Every how many rows there is a Job.
     #[serde(default = "one")]
     pub every: u32,
-    /// Most Jobs of this workload that run at once; others wait, gated.
+    /// Most Jobs of this workload that run at once; others wait, suspended.
     pub at_once: Option<u32>,
 }
 
@@ -212,6 +211,3 @@ const fn app_start() -> Draw {
 const fn grace() -> Draw {
     Draw::quantiles(0.5, 1.5, 10.0)
 }
-
-/// Longest scenario: a month.
-pub(crate) const LENGTH_MAX: Duration = Duration::from_hours(24 * 31);

@@ -121,6 +121,7 @@ impl World<'_> {
         }
         self.pods[pod].ready = Some(self.now);
         let work = self.cast.classes[self.pods[pod].class].work;
+        self.works[work].ready += 1;
         if self.is_busy(work) {
             self.soon(work);
         }
@@ -132,9 +133,11 @@ impl World<'_> {
             return;
         }
         self.pods[pod].ending = true;
-        self.pods[pod].ready = None;
         let class = self.pods[pod].class;
         let work = self.cast.classes[class].work;
+        if self.pods[pod].ready.take().is_some() {
+            self.works[work].ready -= 1;
+        }
         self.works[work].pods.remove(&pod);
         if self.pods[pod].node.is_none() {
             if let Some(queue) = self.waiting.get_mut(&class) {

@@ -55,11 +55,7 @@ impl World<'_> {
             .rev()
             .find(|(at, _)| self.now.secs_since(*at) >= age);
         if let Some((_, load)) = old.or_else(|| state.samples.front()).copied() {
-            let ready = state
-                .pods
-                .iter()
-                .filter(|pod| self.pods[**pod].ready.is_some())
-                .count() as u32;
+            let ready = state.ready;
             let look = Look {
                 replicas: state.replicas,
                 ready,
