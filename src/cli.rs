@@ -10,6 +10,7 @@ use crate::telemetry::log::{self, Surroundings};
 pub mod agent;
 pub mod cache;
 pub mod completions;
+pub mod compose;
 pub mod controller;
 pub mod crds;
 pub mod demo;
@@ -73,6 +74,8 @@ pub enum Command {
     Crds(crds::Args),
     /// Turn a raw watch recording into a scenario
     Import(import::Args),
+    /// Make a scenario of a spec: load, pods, nodes and images of a modelled cluster
+    Compose(compose::Args),
     /// Print a shell's completion script
     Completions(completions::Args),
     /// Print the manual page, or write the pages of all commands
@@ -102,6 +105,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Cache(args) => cache::run(args, &context).await,
         Command::Crds(args) => crds::run(args, &context).await,
         Command::Import(args) => import::run(args, &context).await,
+        Command::Compose(args) => compose::run(args, &context).await,
         Command::Completions(args) => completions::run(args, &context).await,
         Command::Man(args) => man::run(args, &context).await,
         Command::Generate(args) => generate::run(args, &context).await,

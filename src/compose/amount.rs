@@ -24,7 +24,11 @@ impl Amount {
             resources.ephemeral.0,
             resources.pods,
         ];
-        row.extend(extended.iter().map(|name| resources.extended.get(name).copied().unwrap_or(0)));
+        row.extend(
+            extended
+                .iter()
+                .map(|name| resources.extended.get(name).copied().unwrap_or(0)),
+        );
         Self(row)
     }
 
@@ -37,7 +41,10 @@ impl Amount {
             memory: ByteSize(self.0[MEMORY]),
             ephemeral: ByteSize(self.0[EPHEMERAL]),
             pods: self.0[PODS],
-            extended: named.filter(|(_, n)| **n > 0).map(|(name, n)| (name.clone(), *n)).collect(),
+            extended: named
+                .filter(|(_, n)| **n > 0)
+                .map(|(name, n)| (name.clone(), *n))
+                .collect(),
         }
     }
 
@@ -57,7 +64,9 @@ impl Amount {
     #[must_use]
     pub fn times(&self, room: &Self) -> u32 {
         let each = self.0.iter().zip(&room.0).filter(|(ask, _)| **ask > 0);
-        each.map(|(ask, room)| room / ask).min().map_or(u32::MAX, |n| u32::try_from(n).unwrap_or(u32::MAX))
+        each.map(|(ask, room)| room / ask)
+            .min()
+            .map_or(u32::MAX, |n| u32::try_from(n).unwrap_or(u32::MAX))
     }
 
     /// Takes `ask` out, so many times; never below zero.

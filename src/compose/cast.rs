@@ -137,7 +137,11 @@ impl Cast {
             watch: spec.watch.clone(),
             events: spec.events.clone(),
         };
-        cast.pools = spec.pools.iter().map(|(name, pool)| cast.pool(name, pool)).collect();
+        cast.pools = spec
+            .pools
+            .iter()
+            .map(|(name, pool)| cast.pool(name, pool))
+            .collect();
         for (index, workload) in spec.workloads.iter().enumerate() {
             let key = format!("workloads[{index}]");
             cast.workload(&key, workload, folder, &mut faults);
@@ -206,7 +210,10 @@ impl Cast {
 
     fn workload(&mut self, key: &str, spec: &Workload, folder: &Path, faults: &mut Faults) {
         let copies = spec.copies.unwrap_or(1);
-        let stagger = spec.load.as_ref().map_or(Duration::ZERO, |load| load.stagger.0);
+        let stagger = spec
+            .load
+            .as_ref()
+            .map_or(Duration::ZERO, |load| load.stagger.0);
         let until = self.end.secs_since(self.start);
         let tables = tables::read(key, spec, folder, (self.begin, self.start, until), faults);
         for copy in 0..copies {
@@ -227,7 +234,11 @@ impl Cast {
                 namespace: spec.namespace.clone(),
                 name,
             };
-            let faults_of_copy = if copy == 0 { &mut *faults } else { &mut Faults::default() };
+            let faults_of_copy = if copy == 0 {
+                &mut *faults
+            } else {
+                &mut Faults::default()
+            };
             let classes = self.templates(key, work, spec, faults_of_copy);
             self.works.push(Work {
                 reference,
@@ -278,8 +289,11 @@ impl Cast {
     }
 
     fn class(&self, work: WorkId, needs: PodNeeds) -> Class {
-        let images: Vec<ImageId> =
-            needs.images.iter().filter_map(|used| self.images.find(&used.image)).collect();
+        let images: Vec<ImageId> = needs
+            .images
+            .iter()
+            .filter_map(|used| self.images.find(&used.image))
+            .collect();
         let admits = |pool: &PoolCast| {
             let runs = |image: &ImageId| {
                 let image = &self.images.list[*image];
@@ -288,7 +302,9 @@ impl Cast {
             };
             let runs = images.iter().all(runs);
             let shapes = pool.shapes.iter();
-            shapes.map(|shape| runs && shape.admits(&needs, false)).collect()
+            shapes
+                .map(|shape| runs && shape.admits(&needs, false))
+                .collect()
         };
         Class {
             work,
@@ -337,7 +353,11 @@ impl Cast {
                 .collect();
             let reason = if !class.ask.fits(&pool.room) {
                 "it requests more than a node has".to_owned()
-            } else if pool.shapes.iter().any(|shape| shape.admits(&class.needs, false)) {
+            } else if pool
+                .shapes
+                .iter()
+                .any(|shape| shape.admits(&class.needs, false))
+            {
                 format!("no {arch} in {}", missing.join(", "))
             } else {
                 "selector, affinity or taints keep it away".to_owned()
@@ -382,7 +402,10 @@ fn zones(spec: &Spec) -> Vec<String> {
 
 fn extended(spec: &Spec) -> Vec<String> {
     let offered = spec.pools.values().flat_map(|pool| pool.extended.keys());
-    let asked = spec.workloads.iter().flat_map(|work| work.requests.extended.keys());
+    let asked = spec
+        .workloads
+        .iter()
+        .flat_map(|work| work.requests.extended.keys());
     let names: BTreeSet<&String> = offered.chain(asked).collect();
     names.into_iter().cloned().collect()
 }

@@ -26,19 +26,30 @@ pub fn check(spec: &Spec, faults: &mut Faults) {
     workload::check(spec, faults);
     event::check(spec, faults);
     let watch = &spec.watch;
-    for (key, value) in [("events_lost", watch.events_lost), ("load_lost", watch.load_lost)] {
+    for (key, value) in [
+        ("events_lost", watch.events_lost),
+        ("load_lost", watch.load_lost),
+    ] {
         share(&format!("watch.{key}"), value, faults);
     }
     if !(watch.pod_events.is_finite() && watch.pod_events > 0.0) {
         faults.add("watch.pod_events", "is no rate", "write a number above 0");
     }
-    for (key, found) in [("objects", watch.objects), ("events", watch.events), ("load", watch.load)] {
+    for (key, found) in [
+        ("objects", watch.objects),
+        ("events", watch.events),
+        ("load", watch.load),
+    ] {
         draw(&format!("watch.{key}"), found, faults);
     }
     for (name, value) in &spec.bounds {
         let key = format!("bounds.{name}");
         if !(name.ends_with("_min") || name.ends_with("_max")) {
-            faults.add(&key, "is neither a floor nor a ceiling", "end its name in `_min` or `_max`");
+            faults.add(
+                &key,
+                "is neither a floor nor a ceiling",
+                "end its name in `_min` or `_max`",
+            );
         }
         if !value.is_finite() {
             faults.add(&key, "is no number", "write a finite one");
@@ -48,17 +59,33 @@ pub fn check(spec: &Spec, faults: &mut Faults) {
 
 fn top(spec: &Spec, faults: &mut Faults) {
     if spec.name.is_empty() || spec.name.contains(['/', ' ']) {
-        faults.add("name", "is empty, or has a slash or a space", "name it like its file: flash-crowd");
+        faults.add(
+            "name",
+            "is empty, or has a slash or a space",
+            "name it like its file: flash-crowd",
+        );
     }
     if spec.start.is_none() {
-        faults.add("start", "is missing", "write an instant such as \"2026-03-02T08:00:00Z\"");
+        faults.add(
+            "start",
+            "is missing",
+            "write an instant such as \"2026-03-02T08:00:00Z\"",
+        );
     }
     match spec.length {
-        None => faults.add("length", "is missing", "write how long the scenario is: \"40m\""),
+        None => faults.add(
+            "length",
+            "is missing",
+            "write how long the scenario is: \"40m\"",
+        ),
         Some(length) => {
             let seconds = length.0.as_secs_f64();
             if !(60.0..=LENGTH_MAX_S).contains(&seconds) {
-                faults.add("length", format!("is {seconds} s"), "write \"1m\" to \"744h\"");
+                faults.add(
+                    "length",
+                    format!("is {seconds} s"),
+                    "write \"1m\" to \"744h\"",
+                );
             }
         }
     }
@@ -73,7 +100,11 @@ fn top(spec: &Spec, faults: &mut Faults) {
         let reason = format!("{nodes} nodes at most in all, {NODES_MAX} can be played");
         faults.add("pools", reason, "lower `max` of some");
     }
-    let works: u64 = spec.workloads.iter().map(|w| u64::from(w.copies.unwrap_or(1))).sum();
+    let works: u64 = spec
+        .workloads
+        .iter()
+        .map(|w| u64::from(w.copies.unwrap_or(1)))
+        .sum();
     if works > WORKS_MAX {
         let reason = format!("{works} with their copies, {WORKS_MAX} can be played");
         faults.add("workloads", reason, "lower `copies`");
@@ -96,7 +127,11 @@ fn autoscaler(found: &Autoscaler, faults: &mut Faults) {
         least_second(&format!("autoscaler.{key}"), span, faults);
     }
     if found.batch_idle.0 > found.batch_max.0 {
-        faults.add("autoscaler.batch_idle", "is longer than `batch_max`", "make it shorter");
+        faults.add(
+            "autoscaler.batch_idle",
+            "is longer than `batch_max`",
+            "make it shorter",
+        );
     }
 }
 
@@ -107,15 +142,27 @@ fn pool(key: &str, pool: &Pool, faults: &mut Faults) {
         faults.add(of("min"), reason, "make it at most `max`");
     }
     if pool.zones.is_empty() {
-        faults.add(of("zones"), "there is none", "name at least one, or leave the key out");
+        faults.add(
+            of("zones"),
+            "there is none",
+            "name at least one, or leave the key out",
+        );
     }
     for (index, zone) in pool.zones.iter().enumerate() {
         if pool.zones[..index].contains(zone) {
-            faults.add(of("zones"), format!("`{zone}` is there twice"), "name each once");
+            faults.add(
+                of("zones"),
+                format!("`{zone}` is there twice"),
+                "name each once",
+            );
         }
     }
     if pool.cpu.0 == 0 || pool.memory.0.0 == 0 || pool.pods == 0 {
-        faults.add(key, "a node without CPU, memory or pods takes none", "write more than 0");
+        faults.add(
+            key,
+            "a node without CPU, memory or pods takes none",
+            "write more than 0",
+        );
     }
     share(&of("launched"), pool.launched, faults);
     share(&of("gc_high"), pool.gc_high, faults);
@@ -124,7 +171,11 @@ fn pool(key: &str, pool: &Pool, faults: &mut Faults) {
         faults.add(of("gc_low"), "is above `gc_high`", "make it lower");
     }
     if pool.pulls == 0 {
-        faults.add(of("pulls"), "0 pulls at once bring no image", "write 1 for serial pulls");
+        faults.add(
+            of("pulls"),
+            "0 pulls at once bring no image",
+            "write 1 for serial pulls",
+        );
     }
     if !(pool.price.is_finite() && pool.price >= 0.0) {
         faults.add(of("price"), "is no price", "write a number, at least 0");
@@ -143,7 +194,11 @@ fn pool(key: &str, pool: &Pool, faults: &mut Faults) {
             && !pool.zones.contains(zone)
         {
             let mend = format!("name one of {}", pool.zones.join(", "));
-            faults.add(format!("{place}.zone"), format!("the pool has no zone `{zone}`"), mend);
+            faults.add(
+                format!("{place}.zone"),
+                format!("the pool has no zone `{zone}`"),
+                mend,
+            );
         }
     }
     for (index, taint) in pool.taints.iter().enumerate() {
@@ -167,7 +222,11 @@ fn draw(key: &str, draw: Draw, faults: &mut Faults) {
 
 fn share(key: &str, value: f64, faults: &mut Faults) {
     if !(0.0..=1.0).contains(&value) {
-        faults.add(key, format!("{value} is no share"), "write a number from 0 to 1");
+        faults.add(
+            key,
+            format!("{value} is no share"),
+            "write a number from 0 to 1",
+        );
     }
 }
 

@@ -10,8 +10,11 @@ use crate::domain::scenario::{Header, HeaderType, PoolWorld, SharedWorld};
 pub(super) fn header(spec: &Spec, cast: &Cast) -> Header {
     let images = cast.images.list.iter();
     let images = images.map(|image| (image.name.clone(), image.manifests.clone()));
-    let pools: BTreeMap<String, PoolWorld> =
-        cast.pools.iter().map(|pool| (pool.name.clone(), world(pool))).collect();
+    let pools: BTreeMap<String, PoolWorld> = cast
+        .pools
+        .iter()
+        .map(|pool| (pool.name.clone(), world(pool)))
+        .collect();
     Header {
         kind: HeaderType::V1,
         name: spec.name.clone(),

@@ -63,7 +63,11 @@ pub fn raw(hpa: &Hpa, look: Look) -> (u32, Option<f64>) {
     let ceil = |pods: f64| pods.ceil().clamp(0.0, f64::from(u32::MAX)) as u32;
     if hpa.metric == Metric::External {
         let ratio = load / (hpa.target * f64::from(replicas.max(1)));
-        let wish = if leaves(ratio) { replicas } else { ceil(load / hpa.target) };
+        let wish = if leaves(ratio) {
+            replicas
+        } else {
+            ceil(load / hpa.target)
+        };
         return (wish, Some(ratio));
     }
     if ready == 0 {
@@ -75,14 +79,25 @@ pub fn raw(hpa: &Hpa, look: Look) -> (u32, Option<f64>) {
     let target = (hpa.target * 100.0).round().max(1.0);
     let ratio = (usage * 100.0).floor() / target;
     if unready == 0 || ratio <= 1.0 {
-        let wish = if leaves(ratio) { replicas } else { ceil(ratio * f64::from(ready)) };
+        let wish = if leaves(ratio) {
+            replicas
+        } else {
+            ceil(ratio * f64::from(ready))
+        };
         return (wish, Some(ratio));
     }
     let all = f64::from(ready + unready);
     let damped = (usage * f64::from(ready) / all * 100.0).floor() / target;
     let wish = ceil(damped * all);
     let turned = damped < 1.0 || wish < replicas;
-    (if leaves(damped) || turned { replicas } else { wish }, Some(ratio))
+    (
+        if leaves(damped) || turned {
+            replicas
+        } else {
+            wish
+        },
+        Some(ratio),
+    )
 }
 
 // === impl Scaler ===
@@ -93,7 +108,11 @@ impl Scaler {
         let current = look.replicas;
         if current == 0 {
             // `spec.replicas: 0` switches an HPA off.
-            return Verdict { desired: 0, ratio: None, limited: None };
+            return Verdict {
+                desired: 0,
+                ratio: None,
+                limited: None,
+            };
         }
         let (wish, ratio) = raw(hpa, look);
         let (desired, limited) = if current > hpa.max {
@@ -105,19 +124,28 @@ impl Scaler {
             self.allowed(hpa, current, steady, now)
         };
         self.note(hpa, current, desired, now);
-        Verdict { desired, ratio, limited }
+        Verdict {
+            desired,
+            ratio,
+            limited,
+        }
     }
 
     /// The lowest recent wish when going up, the highest when going down.
     fn stabilised(&mut self, hpa: &Hpa, current: u32, wish: u32, now: Timestamp) -> u32 {
         let window = |behaviour: &Behaviour, default: f64| {
-            behaviour.stabilisation.map_or(default, |span| span.0.as_secs_f64())
+            behaviour
+                .stabilisation
+                .map_or(default, |span| span.0.as_secs_f64())
         };
         let (up, down) = (window(&hpa.up, 0.0), window(&hpa.down, DOWN_WINDOW_S));
-        self.wishes.retain(|(at, _)| now.secs_since(*at) < up.max(down));
+        self.wishes
+            .retain(|(at, _)| now.secs_since(*at) < up.max(down));
         let within = |seconds: f64| {
             let recent = self.wishes.iter();
-            recent.filter(move |(at, _)| now.secs_since(*at) < seconds).map(|(_, wish)| *wish)
+            recent
+                .filter(move |(at, _)| now.secs_since(*at) < seconds)
+                .map(|(_, wish)| *wish)
         };
         let lowest = within(up).fold(wish, u32::min);
         let highest = within(down).fold(wish, u32::max);
@@ -204,7 +232,9 @@ impl Scaler {
     fn began_with(&self, policy: &Policy, current: u32, now: Timestamp) -> u32 {
         let period = policy.period.0.as_secs_f64();
         let sum = |changes: &VecDeque<(Timestamp, u32)>| {
-            let recent = changes.iter().filter(|(at, _)| now.secs_since(*at) < period);
+            let recent = changes
+                .iter()
+                .filter(|(at, _)| now.secs_since(*at) < period);
             recent.map(|(_, count)| *count).sum::<u32>()
         };
         (current + sum(&self.removed)).saturating_sub(sum(&self.added))

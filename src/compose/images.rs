@@ -66,7 +66,9 @@ impl Images {
             let manifests = match spec.images.get(&name) {
                 Some(made) => made_manifests(&name, made, &spec.images, faults),
                 None => {
-                    let found = ARCHS.iter().filter_map(|arch| catalogue.manifest(&name, arch));
+                    let found = ARCHS
+                        .iter()
+                        .filter_map(|arch| catalogue.manifest(&name, arch));
                     found.cloned().collect()
                 }
             };
@@ -119,7 +121,11 @@ impl Images {
             layers.insert(manifest.platform.arch.clone(), own);
         }
         self.by_name.insert(name.clone(), self.list.len());
-        self.list.push(Image { name, manifests, layers });
+        self.list.push(Image {
+            name,
+            manifests,
+            layers,
+        });
     }
 }
 
@@ -149,7 +155,11 @@ fn made_manifests(
     while let Some(base) = &chain[chain.len() - 1].1.base {
         let Some((base, found)) = all.get_key_value(base) else {
             let mend = "describe it under [images] too, or leave `base` out";
-            faults.add(format!("images.\"{name}\".base"), format!("no image `{base}` there"), mend);
+            faults.add(
+                format!("images.\"{name}\".base"),
+                format!("no image `{base}` there"),
+                mend,
+            );
             break;
         };
         if chain.len() == BASES_MAX {

@@ -27,7 +27,9 @@ impl Random {
         let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        Self(ChaCha8Rng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ hash))
+        Self(ChaCha8Rng::seed_from_u64(
+            seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ hash,
+        ))
     }
 
     /// In [0, 1).
@@ -94,7 +96,10 @@ mod tests {
         // 20,000 draws tell a quantile of this spread within 3 %.
         for (share, wanted) in [(0.1, 24.0), (0.5, 32.0), (0.95, 71.0)] {
             let found = at(share);
-            assert!((found / wanted - 1.0).abs() < 0.03, "{share}: {found} is not {wanted}");
+            assert!(
+                (found / wanted - 1.0).abs() < 0.03,
+                "{share}: {found} is not {wanted}"
+            );
         }
     }
 

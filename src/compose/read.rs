@@ -27,7 +27,10 @@ pub fn parse(file: &Path, text: &str) -> Result<Spec, ComposeError> {
     let refused = |key: String, error: &toml::de::Error| {
         let at = error.span().map_or(0, |span| span.start.min(text.len()));
         let before = &text.as_bytes()[..at];
-        let begin = before.iter().rposition(|b| *b == b'\n').map_or(0, |n| n + 1);
+        let begin = before
+            .iter()
+            .rposition(|b| *b == b'\n')
+            .map_or(0, |n| n + 1);
         ComposeError::Form {
             file: file.to_owned(),
             line: before.iter().filter(|b| **b == b'\n').count() + 1,

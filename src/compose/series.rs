@@ -71,7 +71,10 @@ pub fn table(reader: impl Read, columns: Columns<'_>) -> Result<Vec<(f64, f64)>,
         reason,
     };
     let mut csv = csv::ReaderBuilder::new().flexible(true).from_reader(reader);
-    let headers = csv.headers().map_err(|e| fault(0, columns.time, e.to_string()))?.clone();
+    let headers = csv
+        .headers()
+        .map_err(|e| fault(0, columns.time, e.to_string()))?
+        .clone();
     let index = |name: &str| {
         let known: Vec<&str> = headers.iter().map(str::trim).collect();
         let reason = || format!("no such column; there are {}", known.join(", "));
@@ -80,7 +83,9 @@ pub fn table(reader: impl Read, columns: Columns<'_>) -> Result<Vec<(f64, f64)>,
     };
     let time = index(columns.time)?;
     let value = columns.value.map(index).transpose()?;
-    let only = columns.only.map(|only| Ok((index(&only.column)?, only.is.as_str())));
+    let only = columns
+        .only
+        .map(|only| Ok((index(&only.column)?, only.is.as_str())));
     let only = only.transpose()?;
     let mut found: Vec<(f64, f64)> = Vec::new();
     let mut record = csv::StringRecord::new();
@@ -97,11 +102,15 @@ pub fn table(reader: impl Read, columns: Columns<'_>) -> Result<Vec<(f64, f64)>,
             Some(at) => at,
             None if columns.mend => continue,
             None => {
-                let reason = format!("`{}` is no time; write unix seconds or RFC 3339, or set mend = true", cell(time));
+                let reason = format!(
+                    "`{}` is no time; write unix seconds or RFC 3339, or set mend = true",
+                    cell(time)
+                );
                 return Err(fault(row, columns.time, reason));
             }
         };
-        let Some(number) = value.map_or(Ok(Some(1.0)), |index| number(cell(index), columns.mend))
+        let Some(number) = value
+            .map_or(Ok(Some(1.0)), |index| number(cell(index), columns.mend))
             .map_err(|reason| fault(row, columns.value.unwrap_or_default(), reason))?
         else {
             continue;
@@ -111,12 +120,24 @@ pub fn table(reader: impl Read, columns: Columns<'_>) -> Result<Vec<(f64, f64)>,
             && columns.value.is_some()
             && at <= *before
         {
-            let what = if at == *before { "is there twice" } else { "is before the row above" };
-            return Err(fault(row, columns.time, format!("`{}` {what}; sort the rows, or set mend = true", cell(time))));
+            let what = if at == *before {
+                "is there twice"
+            } else {
+                "is before the row above"
+            };
+            return Err(fault(
+                row,
+                columns.time,
+                format!("`{}` {what}; sort the rows, or set mend = true", cell(time)),
+            ));
         }
         found.push((at, number));
         if found.len() > ROWS_MAX {
-            return Err(fault(row, columns.time, format!("more than {ROWS_MAX} rows; take a part of them")));
+            return Err(fault(
+                row,
+                columns.time,
+                format!("more than {ROWS_MAX} rows; take a part of them"),
+            ));
         }
     }
     Ok(tidied(found, columns.value.is_some()))
@@ -138,7 +159,10 @@ fn tidied(mut found: Vec<(f64, f64)>, merge: bool) -> Vec<(f64, f64)> {
             _ => merged.push((at, value, 1.0)),
         }
     }
-    merged.into_iter().map(|(at, sum, count)| (at, sum / count)).collect()
+    merged
+        .into_iter()
+        .map(|(at, sum, count)| (at, sum / count))
+        .collect()
 }
 
 /// A value, or `None` for a hole; text and what is below 0 are refused, or holes too.
@@ -149,8 +173,12 @@ fn number(cell: &str, mend: bool) -> Result<Option<f64>, String> {
     match cell.parse::<f64>() {
         Ok(value) if value.is_finite() && value >= 0.0 => Ok(Some(value)),
         _ if mend => Ok(None),
-        Ok(value) => Err(format!("{value} is no load: at least 0; leave the cell empty for a hole, or set mend = true")),
-        Err(_) => Err(format!("`{cell}` is no number; leave the cell empty for a hole, or set mend = true")),
+        Ok(value) => Err(format!(
+            "{value} is no load: at least 0; leave the cell empty for a hole, or set mend = true"
+        )),
+        Err(_) => Err(format!(
+            "`{cell}` is no number; leave the cell empty for a hole, or set mend = true"
+        )),
     }
 }
 
@@ -174,7 +202,10 @@ impl Series {
     /// From points in seconds after `start`.
     #[must_use]
     pub fn of_points(points: &[(f64, f64)]) -> Self {
-        Self { points: points.to_vec(), hold: false }
+        Self {
+            points: points.to_vec(),
+            hold: false,
+        }
     }
 
     /// From a table, in the scenario's own time (seconds after `start`): `from` is played at 0.
@@ -185,7 +216,10 @@ impl Series {
             reason,
         };
         let Some((first, last)) = rows.first().zip(rows.last()).map(|(a, b)| (a.0, b.0)) else {
-            return Err(fault(0, "no row has a value; look at `where` and `value`".into()));
+            return Err(fault(
+                0,
+                "no row has a value; look at `where` and `value`".into(),
+            ));
         };
         let origin = match &load.from {
             None => first,
@@ -210,12 +244,20 @@ impl Series {
             let used = pair[1].0 >= origin && pair[0].0 <= end;
             let hole = gap > usual * HOLE_STEPS;
             if used && hole && (load.fill == Fill::Refuse || gap > load.hole_max.0.as_secs_f64()) {
-                let reason = format!("a hole of {gap:.0} s after row {}; raise `hole_max`, set `fill`, or take another `from`", row + 1);
+                let reason = format!(
+                    "a hole of {gap:.0} s after row {}; raise `hole_max`, set `fill`, or take another `from`",
+                    row + 1
+                );
                 return Err(fault(row + 2, reason));
             }
         }
-        let points = rows.into_iter().map(|(at, value)| ((at - origin) / load.speed, value));
-        Ok(Self { points: points.collect(), hold: load.fill == Fill::Hold })
+        let points = rows
+            .into_iter()
+            .map(|(at, value)| ((at - origin) / load.speed, value));
+        Ok(Self {
+            points: points.collect(),
+            hold: load.fill == Fill::Hold,
+        })
     }
 
     /// The value at an instant, in seconds after `start`; the nearest one outside.
@@ -287,7 +329,11 @@ mod tests {
             ("ts,w\n60,1\n", 0, "v"),
         ] {
             let fault = read(text, false).unwrap_err();
-            assert_eq!((fault.row, fault.column.as_str()), (row, column), "{text}: {fault:?}");
+            assert_eq!(
+                (fault.row, fault.column.as_str()),
+                (row, column),
+                "{text}: {fault:?}"
+            );
         }
     }
 
@@ -309,6 +355,10 @@ mod tests {
     fn a_table_that_ends_too_early_is_refused() {
         let rows = read("ts,v\n0,1\n60,1\n", false).unwrap();
         let fault = Series::of_rows(rows, &Load::default(), 600.0).unwrap_err();
-        assert!(fault.reason.contains("ends 540 s before"), "{}", fault.reason);
+        assert!(
+            fault.reason.contains("ends 540 s before"),
+            "{}",
+            fault.reason
+        );
     }
 }

@@ -70,7 +70,10 @@ pub fn read(
 
 fn series_of(load: &Load, folder: &Path, until: f64) -> Result<Series, TableFault> {
     let Some(file) = &load.file else {
-        let points = load.points.iter().map(|(at, value)| (at.0.as_secs_f64(), *value));
+        let points = load
+            .points
+            .iter()
+            .map(|(at, value)| (at.0.as_secs_f64(), *value));
         return Ok(Series::of_points(&points.collect::<Vec<_>>()));
     };
     let columns = Columns {
@@ -99,7 +102,10 @@ fn arrivals_of(
         column: arrivals.time.clone(),
         reason,
     };
-    let first = rows.first().ok_or_else(|| fault("no row; look at `where`".into()))?.0;
+    let first = rows
+        .first()
+        .ok_or_else(|| fault("no row; look at `where`".into()))?
+        .0;
     let last = rows.last().map_or(first, |row| row.0);
     let origin = match &arrivals.from {
         None => first,
@@ -116,7 +122,9 @@ fn arrivals_of(
         .take(ARRIVALS_MAX + 1)
         .collect();
     if times.len() > ARRIVALS_MAX {
-        return Err(fault(format!("more than {ARRIVALS_MAX} Jobs; raise `every`")));
+        return Err(fault(format!(
+            "more than {ARRIVALS_MAX} Jobs; raise `every`"
+        )));
     }
     Ok(times)
 }
@@ -141,13 +149,18 @@ fn table_fault(
     found: &TableFault,
     faults: &mut Faults,
 ) {
-    let file = file.as_ref().map_or(String::new(), |file| file.display().to_string());
+    let file = file
+        .as_ref()
+        .map_or(String::new(), |file| file.display().to_string());
     let place = if found.row == 0 {
         format!("column `{}`", found.column)
     } else {
         format!("row {}, column `{}`", found.row, found.column)
     };
-    let (reason, mend) = found.reason.split_once("; ").unwrap_or((&found.reason, "look at the table"));
+    let (reason, mend) = found
+        .reason
+        .split_once("; ")
+        .unwrap_or((&found.reason, "look at the table"));
     faults.add(key, format!("{file}: {place}: {reason}"), mend);
 }
 

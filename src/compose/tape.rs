@@ -54,7 +54,8 @@ pub struct Tape<'a> {
     end: Timestamp,
     /// Resource versions.
     version: u64,
-    /// Sources are streams: none overtakes itself.
+    /// Streams: none overtakes itself. All objects of the API server are one, so that no pod is seen
+    /// on a node that was not; Events and each load series are others.
     last: BTreeMap<String, Timestamp>,
     waiting: BinaryHeap<Reverse<Waiting>>,
     counts: BTreeMap<&'static str, u64>,
@@ -70,7 +71,12 @@ struct Waiting {
 
 impl<'a> Tape<'a> {
     /// An empty tape that is silent until `go_live`.
-    pub fn new(sink: Sink<'a>, watch: &Watch, seed: u64, (start, end): (Timestamp, Timestamp)) -> Self {
+    pub fn new(
+        sink: Sink<'a>,
+        watch: &Watch,
+        seed: u64,
+        (start, end): (Timestamp, Timestamp),
+    ) -> Self {
         Self {
             sink,
             watch: watch.clone(),
@@ -127,7 +133,11 @@ impl<'a> Tape<'a> {
             return;
         }
         let seen = now + self.delay(&delay);
-        let last = self.last.entry(note.source.to_owned()).or_insert(seen);
+        let stream = match note.stamp {
+            Stamp::Second | Stamp::Seen => "/kubernetes",
+            Stamp::Event | Stamp::Sample => note.source,
+        };
+        let last = self.last.entry(stream.to_owned()).or_insert(seen);
         let seen = seen.max(*last);
         *last = seen;
         let time = match note.stamp {
@@ -152,14 +162,21 @@ impl<'a> Tape<'a> {
 
     /// Writes what is seen before `now`.
     pub fn flush(&mut self, now: Timestamp) -> Result<(), ScenarioError> {
-        while self.waiting.peek().is_some_and(|Reverse(first)| first.at < now) {
+        while self
+            .waiting
+            .peek()
+            .is_some_and(|Reverse(first)| first.at < now)
+        {
             let Some(Reverse(first)) = self.waiting.pop() else {
                 break;
             };
             if first.at > self.end {
                 continue;
             }
-            *self.counts.entry(first.signal.fact.event_type()).or_default() += 1;
+            *self
+                .counts
+                .entry(first.signal.fact.event_type())
+                .or_default() += 1;
             (self.sink)(&first.signal)?;
         }
         Ok(())
@@ -169,7 +186,13 @@ impl<'a> Tape<'a> {
         Duration::from_secs_f64(self.random.draw(draw).max(0.0))
     }
 
-    fn push(&mut self, at: Timestamp, time: Timestamp, id: String, (note, fact): (&Note<'_>, Fact)) {
+    fn push(
+        &mut self,
+        at: Timestamp,
+        time: Timestamp,
+        id: String,
+        (note, fact): (&Note<'_>, Fact),
+    ) {
         let mut signal = Signal::new(note.source, id, time, fact);
         signal.observedtime = at;
         signal.truth = note.truth;

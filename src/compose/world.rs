@@ -151,10 +151,19 @@ impl<'a> World<'a> {
     /// The cluster before anything has happened.
     pub fn new(cast: &'a Cast, sink: Sink<'a>) -> Self {
         let stream = |name: &str| Random::new(cast.seed, name);
-        let loads = cast.works.iter().map(|work| stream(&format!("load {}", work.reference)));
-        let open = cast.pools.iter().map(|pool| vec![BTreeSet::new(); pool.zones.len()]);
+        let loads = cast
+            .works
+            .iter()
+            .map(|work| stream(&format!("load {}", work.reference)));
+        let open = cast
+            .pools
+            .iter()
+            .map(|pool| vec![BTreeSet::new(); pool.zones.len()]);
         let mut names = stream("names");
-        let works = cast.works.iter().map(|work| WorkState::new(work, &mut names));
+        let works = cast
+            .works
+            .iter()
+            .map(|work| WorkState::new(work, &mut names));
         Self {
             now: cast.begin,
             queue: BinaryHeap::new(),
@@ -285,7 +294,8 @@ impl<'a> World<'a> {
 
     fn at(&mut self, at: Timestamp, due: Due) {
         self.order += 1;
-        self.queue.push(Reverse((at.max(self.now), self.order, due)));
+        self.queue
+            .push(Reverse((at.max(self.now), self.order, due)));
     }
 
     fn after(&mut self, seconds: f64, due: Due) {

@@ -63,7 +63,11 @@ fn places(key: &str, event: &Event, spec: &Spec, faults: &mut Faults) {
     {
         let names: Vec<&str> = spec.pools.keys().map(String::as_str).collect();
         let mend = format!("name one of {}", names.join(", "));
-        faults.add(format!("{key}.pool"), format!("there is no pool `{pool}`"), mend);
+        faults.add(
+            format!("{key}.pool"),
+            format!("there is no pool `{pool}`"),
+            mend,
+        );
     }
     let has = |zone: &String| {
         let pools = spec.pools.iter();
@@ -73,7 +77,11 @@ fn places(key: &str, event: &Event, spec: &Spec, faults: &mut Faults) {
     if let Some(zone) = &event.zone
         && !has(zone)
     {
-        faults.add(format!("{key}.zone"), format!("no such zone `{zone}` there"), "name one of the pool's");
+        faults.add(
+            format!("{key}.zone"),
+            format!("no such zone `{zone}` there"),
+            "name one of the pool's",
+        );
     }
 }
 
@@ -83,20 +91,43 @@ fn nodes(key: &str, event: &Event, spec: &Spec, faults: &mut Faults) {
         EventKind::SpotReclaim | EventKind::Drain | EventKind::NodeFailure
     );
     if takes_nodes && event.count.is_some() == event.share.is_some() {
-        faults.add(key, "needs `count` or `share`, one of them", "write how many nodes");
+        faults.add(
+            key,
+            "needs `count` or `share`, one of them",
+            "write how many nodes",
+        );
     }
-    if event.share.is_some_and(|share| !(0.0..=1.0).contains(&share)) {
-        faults.add(format!("{key}.share"), "is no share", "write a number from 0 to 1");
+    if event
+        .share
+        .is_some_and(|share| !(0.0..=1.0).contains(&share))
+    {
+        faults.add(
+            format!("{key}.share"),
+            "is no share",
+            "write a number from 0 to 1",
+        );
     }
     let pool = event.pool.as_ref().and_then(|pool| spec.pools.get(pool));
     if event.kind == EventKind::SpotReclaim && pool.is_some_and(|pool| !pool.spot) {
-        faults.add(format!("{key}.pool"), "its nodes are not spot", "set `spot = true` there");
+        faults.add(
+            format!("{key}.pool"),
+            "its nodes are not spot",
+            "set `spot = true` there",
+        );
     }
     if event.kind == EventKind::Announce && event.pool.is_none() && event.workload.is_none() {
-        faults.add(key, "names neither `workload` nor `pool`", "name what will come");
+        faults.add(
+            key,
+            "names neither `workload` nor `pool`",
+            "name what will come",
+        );
     }
     if event.hint.is_some_and(|hint| hint.0 > event.at.0) {
-        faults.add(format!("{key}.hint"), "would be before the start", "make it shorter");
+        faults.add(
+            format!("{key}.hint"),
+            "would be before the start",
+            "make it shorter",
+        );
     }
 }
 
@@ -105,13 +136,21 @@ fn workload(key: &str, event: &Event, spec: &Spec, faults: &mut Faults) {
     let found = spec.workloads.iter().find(|work| is(work, text));
     let Some(found) = found else {
         let mend = "write Kind/namespace/name of one of the workloads; a copy has its number";
-        faults.add(format!("{key}.workload"), format!("there is no workload `{text}`"), mend);
+        faults.add(
+            format!("{key}.workload"),
+            format!("there is no workload `{text}`"),
+            mend,
+        );
         return;
     };
     let scaled = matches!(found.kind, Kind::Deployment | Kind::StatefulSet);
     if event.kind == EventKind::Scale && (!scaled || found.hpa.is_some()) {
         let reason = "its replicas are not set by hand";
-        faults.add(format!("{key}.workload"), reason, "take one without an HPA that has replicas");
+        faults.add(
+            format!("{key}.workload"),
+            reason,
+            "take one without an HPA that has replicas",
+        );
     }
 }
 

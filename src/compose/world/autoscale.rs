@@ -17,14 +17,18 @@ impl World<'_> {
     pub(super) fn unplaced(&self) -> Vec<Wanted> {
         let mut wanted: Vec<Wanted> = Vec::new();
         for (class, queue) in &self.waiting {
-            let told = queue.iter().take_while(|pod| self.pods[**pod].unschedulable);
+            let told = queue
+                .iter()
+                .take_while(|pod| self.pods[**pod].unschedulable);
             let count = told.count() as u32;
             if count > 0 {
                 wanted.push(self.wanted(*class, count));
             }
         }
         for buffer in &self.buffers {
-            let missing = buffer.count.saturating_sub(self.free_places(buffer.class, buffer.count));
+            let missing = buffer
+                .count
+                .saturating_sub(self.free_places(buffer.class, buffer.count));
             if missing > 0 {
                 wanted.push(self.wanted(buffer.class, missing));
             }
@@ -32,7 +36,12 @@ impl World<'_> {
         if wanted.is_empty() {
             return wanted;
         }
-        wanted.sort_by(|a, b| b.ask.get(CPU).cmp(&a.ask.get(CPU)).then(a.class.cmp(&b.class)));
+        wanted.sort_by(|a, b| {
+            b.ask
+                .get(CPU)
+                .cmp(&a.ask.get(CPU))
+                .then(a.class.cmp(&b.class))
+        });
         let mut coming = self.coming();
         pack::fill(&mut coming, wanted, |class, pool, place| {
             self.cast.classes[class].admits[pool][place]
@@ -94,7 +103,9 @@ impl World<'_> {
 
     /// Whether a pool may grow now.
     pub(super) fn may_grow(&self, pool: PoolId) -> bool {
-        let waits = self.pools[pool].back_off.is_some_and(|until| until > self.now);
+        let waits = self.pools[pool]
+            .back_off
+            .is_some_and(|until| until > self.now);
         !waits && self.pools[pool].size() < self.cast.pools[pool].spec.max
     }
 
@@ -104,7 +115,11 @@ impl World<'_> {
         let mut places = vec![true; self.cast.pools[pool].zones.len()];
         let mut taken = Vec::new();
         for one in wanted {
-            let common: Vec<bool> = places.iter().zip(admits(one)).map(|(a, b)| *a && *b).collect();
+            let common: Vec<bool> = places
+                .iter()
+                .zip(admits(one))
+                .map(|(a, b)| *a && *b)
+                .collect();
             if common.iter().any(|place| *place) {
                 places = common;
                 taken.push(one.clone());
@@ -116,7 +131,9 @@ impl World<'_> {
     /// Pods of a class that wait, the first so many.
     pub(super) fn first_waiting(&self, class: ClassId, count: u32) -> Vec<PodId> {
         let queue = self.waiting.get(&class);
-        queue.map_or_else(Vec::new, |queue| queue.iter().take(count as usize).copied().collect())
+        queue.map_or_else(Vec::new, |queue| {
+            queue.iter().take(count as usize).copied().collect()
+        })
     }
 
     /// Whether an Event about a pod may be written now: a bucket of tokens.
@@ -210,7 +227,10 @@ impl World<'_> {
                 let places =
                     places.filter(move |(place, _)| self.cast.classes[class].admits[pool][*place]);
                 places.flat_map(|(_, nodes)| {
-                    nodes.range((ask.get(CPU), 0)..).take(PLACES_TRIED).map(|(_, node)| *node)
+                    nodes
+                        .range((ask.get(CPU), 0)..)
+                        .take(PLACES_TRIED)
+                        .map(|(_, node)| *node)
                 })
             });
             let mut others = admitted.filter(|other| *other != node);

@@ -58,7 +58,9 @@ impl World<'_> {
         pools.min_by(|a, b| {
             let spec = |pool: &PoolId| &self.cast.pools[*pool].spec;
             let heavier = spec(b).priority.cmp(&spec(a).priority);
-            heavier.then(spec(a).price.total_cmp(&spec(b).price)).then(a.cmp(b))
+            heavier
+                .then(spec(a).price.total_cmp(&spec(b).price))
+                .then(a.cmp(b))
         })
     }
 
@@ -68,7 +70,9 @@ impl World<'_> {
         let cast = &self.cast.pools[pool];
         let most = cast.spec.max - self.pools[pool].size();
         let estimate = pack::estimate(&cast.room_for_pods, &taken, most);
-        let claims: Vec<ClaimId> = (0..estimate.nodes).map(|_| self.ask(pool, &places)).collect();
+        let claims: Vec<ClaimId> = (0..estimate.nodes)
+            .map(|_| self.ask(pool, &places))
+            .collect();
         for claim in &claims {
             if self.tape.is_live() {
                 let fact = self.requested(*claim);

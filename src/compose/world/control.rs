@@ -41,8 +41,17 @@ impl World<'_> {
         }
         let class = self.class_of(work);
         let state = &self.works[work];
-        let updated = state.pods.iter().filter(|pod| self.pods[**pod].class == class).count() as u32;
-        let now = (state.replicas, updated, state.pods.len() as u32, state.template);
+        let updated = state
+            .pods
+            .iter()
+            .filter(|pod| self.pods[**pod].class == class)
+            .count() as u32;
+        let now = (
+            state.replicas,
+            updated,
+            state.pods.len() as u32,
+            state.template,
+        );
         let shown = match self.cast.works[work].spec.kind {
             Kind::DaemonSet => (now.2, now.1, 0, now.3),
             _ if now.1 == now.2 => (now.0, 0, 0, now.3), // no rollout: `updated` follows replicas
@@ -54,7 +63,12 @@ impl World<'_> {
         self.works[work].told = Some(shown);
         let fact = self.applied(work);
         let subject = self.work_subject(work);
-        let note = object(self.collection(work), &self.works[work].uid, "applied", &subject);
+        let note = object(
+            self.collection(work),
+            &self.works[work].uid,
+            "applied",
+            &subject,
+        );
         let stamp = Stamp::Seen;
         self.tape.note(self.now, &Note { stamp, ..note }, fact);
     }
@@ -62,8 +76,9 @@ impl World<'_> {
     fn reconcile_deployment(&mut self, work: WorkId) {
         let class = self.class_of(work);
         let pods: Vec<PodId> = self.works[work].pods.iter().copied().collect();
-        let (new, old): (Vec<PodId>, Vec<PodId>) =
-            pods.into_iter().partition(|pod| self.pods[*pod].class == class);
+        let (new, old): (Vec<PodId>, Vec<PodId>) = pods
+            .into_iter()
+            .partition(|pod| self.pods[*pod].class == class);
         let wanted = self.works[work].replicas as usize;
         if old.is_empty() {
             self.resize(work, &new, wanted);
@@ -77,7 +92,10 @@ impl World<'_> {
         let class = self.class_of(work);
         for _ in pods.len()..wanted {
             let state = &self.works[work];
-            let (set, name) = (&state.hashes[state.template], &self.cast.works[work].reference.name);
+            let (set, name) = (
+                &state.hashes[state.template],
+                &self.cast.works[work].reference.name,
+            );
             let name = format!("{name}-{set}-{}", self.draws.names.name(5));
             self.create_waiting(class, name, None);
         }
@@ -99,7 +117,12 @@ impl World<'_> {
                 .and_then(|node| self.nodes[node].by_work.get(&work).copied())
                 .unwrap_or(0);
             let (bound, ready) = (found.node.is_some(), found.ready.is_some());
-            (bound, ready, std::cmp::Reverse(alike), std::cmp::Reverse((found.created, *pod)))
+            (
+                bound,
+                ready,
+                std::cmp::Reverse(alike),
+                std::cmp::Reverse((found.created, *pod)),
+            )
         };
         let mut ranked: Vec<PodId> = pods.to_vec();
         ranked.sort_by_key(rank);
@@ -120,15 +143,18 @@ impl World<'_> {
             }
             return;
         }
-        let missing = (0..wanted)
-            .find(|number| !pods.iter().any(|pod| self.pods[*pod].number == *number));
+        let missing =
+            (0..wanted).find(|number| !pods.iter().any(|pod| self.pods[*pod].number == *number));
         if let (Some(number), true) = (missing, ready) {
             let name = format!("{}-{number}", self.cast.works[work].reference.name);
             let pod = self.create_waiting(class, name, None);
             self.pods[pod].number = number;
             return;
         }
-        let old = pods.iter().rev().find(|pod| self.pods[**pod].class != class);
+        let old = pods
+            .iter()
+            .rev()
+            .find(|pod| self.pods[**pod].class != class);
         if let (Some(pod), true) = (old, ready) {
             self.delete_pod(*pod);
         }
@@ -159,7 +185,11 @@ impl World<'_> {
         if !cast.admits[found.pool][found.place] || !cast.ask.fits(&found.free) {
             return;
         }
-        let name = format!("{}-{}", self.cast.works[work].reference.name, self.draws.names.name(5));
+        let name = format!(
+            "{}-{}",
+            self.cast.works[work].reference.name,
+            self.draws.names.name(5)
+        );
         let pod = self.create_pod(class, name, None);
         self.pods[pod].node = Some(node);
         if self.tape.is_live() {

@@ -37,7 +37,12 @@ impl World<'_> {
             }
             let fact = self.applied(work);
             let subject = self.work_subject(work);
-            let note = object(self.collection(work), &self.works[work].uid, "applied", &subject);
+            let note = object(
+                self.collection(work),
+                &self.works[work].uid,
+                "applied",
+                &subject,
+            );
             self.tape.known(self.works[work].since, &note, fact);
         }
         for job in 0..self.jobs.len() {
@@ -46,7 +51,10 @@ impl World<'_> {
                 let idle = self.works[work].suspended.contains(&job);
                 let fact = self.job_applied(job, idle);
                 let found = &self.jobs[job];
-                let subject = format!("{}/{}", self.cast.works[work].reference.namespace, found.name);
+                let subject = format!(
+                    "{}/{}",
+                    self.cast.works[work].reference.namespace, found.name
+                );
                 let note = object("/kubernetes/jobs", &found.uid, "applied", &subject);
                 self.tape.known(self.now, &note, fact);
             }
@@ -64,7 +72,14 @@ impl World<'_> {
             let note = object(NODES, &found.uid, "joined", &found.name);
             self.tape.known(found.joined, &note, joined);
             if let Some(at) = found.ready {
-                self.tape.known(at, &Note { what: "ready", ..note }, ready);
+                self.tape.known(
+                    at,
+                    &Note {
+                        what: "ready",
+                        ..note
+                    },
+                    ready,
+                );
             }
         }
     }
@@ -84,7 +99,12 @@ impl World<'_> {
                     ..NodeRequested::default()
                 });
                 let what = format!("target:{name}");
-                let note = object(STATUS, "7cea56dc-7efd-457a-83cb-cad7ec08da04", &what, SUBJECT);
+                let note = object(
+                    STATUS,
+                    "7cea56dc-7efd-457a-83cb-cad7ec08da04",
+                    &what,
+                    SUBJECT,
+                );
                 self.tape.known(self.now, &note, fact);
             }
             return;
@@ -99,7 +119,14 @@ impl World<'_> {
             let note = object(CLAIMS, &found.uid, "requested", &found.name);
             self.tape.known(found.asked, &note, requested);
             if found.launched {
-                self.tape.known(self.now, &Note { what: "launched", ..note }, launched);
+                self.tape.known(
+                    self.now,
+                    &Note {
+                        what: "launched",
+                        ..note
+                    },
+                    launched,
+                );
             }
         }
     }

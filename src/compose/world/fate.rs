@@ -83,7 +83,10 @@ impl World<'_> {
 
     fn work(&self, event: &Event) -> Option<WorkId> {
         let text = event.workload.as_ref()?;
-        self.cast.works.iter().position(|work| work.reference.to_string() == *text)
+        self.cast
+            .works
+            .iter()
+            .position(|work| work.reference.to_string() == *text)
     }
 
     /// The nodes that an event takes: the same for its hint and its notice.
@@ -136,7 +139,10 @@ impl World<'_> {
         };
         self.dead_zones.insert(zone, until);
         let lost = |node: &NodeId| self.nodes[*node].zone == zone;
-        let nodes = self.pools.iter().flat_map(|pool| pool.nodes.iter().copied());
+        let nodes = self
+            .pools
+            .iter()
+            .flat_map(|pool| pool.nodes.iter().copied());
         let nodes: Vec<NodeId> = nodes.filter(lost).collect();
         for node in nodes {
             self.close(node);
@@ -185,7 +191,10 @@ impl World<'_> {
         let work = self.work(event);
         let reference = work.map(|work| self.cast.works[work].reference.clone());
         let namespace = reference.as_ref().map_or("default", |work| &work.namespace);
-        let subject = format!("{namespace}/{}", event.name.as_deref().unwrap_or("capacity"));
+        let subject = format!(
+            "{namespace}/{}",
+            event.name.as_deref().unwrap_or("capacity")
+        );
         let name = format!("{kind}/{subject}");
         let source = match event.kind {
             EventKind::Buffer => "/kubernetes/capacitybuffers",
@@ -202,7 +211,11 @@ impl World<'_> {
         let uid = self.draws.names.uid();
         let what = format!("announced:{name}");
         let note = object(source, &uid, &what, &subject);
-        let stamp = if event.kind == EventKind::Buffer { Stamp::Second } else { Stamp::Event };
+        let stamp = if event.kind == EventKind::Buffer {
+            Stamp::Second
+        } else {
+            Stamp::Event
+        };
         self.tape.note(self.now, &Note { stamp, ..note }, fact);
     }
 }

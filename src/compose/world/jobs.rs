@@ -94,7 +94,10 @@ impl World<'_> {
             None => ("removed", self.job_gone(job)),
         };
         let found = &self.jobs[job];
-        let subject = format!("{}/{}", self.cast.works[work].reference.namespace, found.name);
+        let subject = format!(
+            "{}/{}",
+            self.cast.works[work].reference.namespace, found.name
+        );
         let note = object("/kubernetes/jobs", &found.uid, what, &subject);
         let stamp = Stamp::Seen;
         self.tape.note(self.now, &Note { stamp, ..note }, fact);

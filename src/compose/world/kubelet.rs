@@ -48,7 +48,9 @@ impl World<'_> {
     fn image_done(&mut self, pod: PodId, node: NodeId) -> bool {
         let index = self.pods[pod].image;
         let class = &self.cast.classes[self.pods[pod].class];
-        self.nodes[node].images.insert(class.images[index], self.now);
+        self.nodes[node]
+            .images
+            .insert(class.images[index], self.now);
         self.pods[pod].image += 1;
         let init = class.needs.images[index].role == ImageRole::Init;
         if init {
@@ -103,7 +105,9 @@ impl World<'_> {
             return;
         }
         self.nodes[node].pulling -= 1;
-        let image = self.cast.classes[self.pods[pod].class].images.get(self.pods[pod].image);
+        let image = self.cast.classes[self.pods[pod].class]
+            .images
+            .get(self.pods[pod].image);
         if let Some(image) = image.copied() {
             self.store(node, image);
             if !self.pods[pod].ending {
@@ -133,7 +137,15 @@ impl World<'_> {
         let subject = &self.pods[pod].name;
         let note = object(EVENTS, &uid, "pulled", subject);
         let (stamp, truth) = (Stamp::Event, true);
-        self.tape.note(self.now, &Note { stamp, truth, ..note }, fact);
+        self.tape.note(
+            self.now,
+            &Note {
+                stamp,
+                truth,
+                ..note
+            },
+            fact,
+        );
     }
 
     /// An image is whole on a node; images that nobody uses go when the disk is full.
@@ -158,8 +170,13 @@ impl World<'_> {
     /// Removes unused images, the longest unused first, until so many compressed bytes are left.
     fn collect_garbage(&mut self, node: NodeId, low: u64) {
         let found = &self.nodes[node];
-        let classes = found.pods.iter().map(|pod| &self.cast.classes[self.pods[*pod].class]);
-        let used: BTreeSet<ImageId> = classes.flat_map(|class| class.images.iter().copied()).collect();
+        let classes = found
+            .pods
+            .iter()
+            .map(|pod| &self.cast.classes[self.pods[*pod].class]);
+        let used: BTreeSet<ImageId> = classes
+            .flat_map(|class| class.images.iter().copied())
+            .collect();
         let mut unused: Vec<_> = found
             .images
             .iter()
@@ -180,9 +197,16 @@ impl World<'_> {
         let found = &mut self.nodes[node];
         found.images.remove(&image);
         let images = &self.cast.images;
-        let kept = found.images.keys().flat_map(|image| images.layers_of(*image, arch));
+        let kept = found
+            .images
+            .keys()
+            .flat_map(|image| images.layers_of(*image, arch));
         let kept: BTreeSet<LayerId> = kept.copied().collect();
         found.layers = kept;
-        found.bytes = found.layers.iter().map(|layer| images.layers[*layer as usize]).sum();
+        found.bytes = found
+            .layers
+            .iter()
+            .map(|layer| images.layers[*layer as usize])
+            .sum();
     }
 }

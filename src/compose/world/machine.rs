@@ -35,7 +35,11 @@ impl World<'_> {
     }
 
     fn node_name(&mut self, pool: PoolId) -> String {
-        format!("{}-{}", self.cast.pools[pool].name, self.draws.names.name(5))
+        format!(
+            "{}-{}",
+            self.cast.pools[pool].name,
+            self.draws.names.name(5)
+        )
     }
 
     /// The place in the pool's zones with the fewest nodes, among those that are `wanted`, have
@@ -62,13 +66,19 @@ impl World<'_> {
         let now = self.cast.seconds(self.now);
         let planned = cast.spec.stock_outs.iter().any(|out| {
             let during = (out.from.0.as_secs_f64()..out.to.0.as_secs_f64()).contains(&now);
-            during && out.zone.as_ref().is_none_or(|name| *name == self.cast.zones[zone])
+            during
+                && out
+                    .zone
+                    .as_ref()
+                    .is_none_or(|name| *name == self.cast.zones[zone])
         });
         let events = self.pools[pool].stock_outs.iter();
-        let mut events = events.filter(|(until, place)| {
-            *until > self.now && place.is_none_or(|place| place == zone)
-        });
-        let dead = self.dead_zones.get(&zone).is_some_and(|until| *until > self.now);
+        let mut events = events
+            .filter(|(until, place)| *until > self.now && place.is_none_or(|place| place == zone));
+        let dead = self
+            .dead_zones
+            .get(&zone)
+            .is_some_and(|until| *until > self.now);
         planned || dead || events.next().is_some()
     }
 
@@ -119,7 +129,11 @@ impl World<'_> {
         if self.tape.is_live() {
             let fact = self.launched_fact(claim);
             let found = &self.claims[claim];
-            self.tape.note(self.now, &object(CLAIMS, &found.uid, "launched", &found.name), fact);
+            self.tape.note(
+                self.now,
+                &object(CLAIMS, &found.uid, "launched", &found.name),
+                fact,
+            );
         }
     }
 
@@ -130,7 +144,11 @@ impl World<'_> {
         }
         let (pool, place) = (self.claims[claim].pool, self.claims[claim].place);
         let zone = self.cast.pools[pool].zones[place];
-        if self.dead_zones.get(&zone).is_some_and(|until| *until > self.now) {
+        if self
+            .dead_zones
+            .get(&zone)
+            .is_some_and(|until| *until > self.now)
+        {
             self.give_up(claim);
             return;
         }
@@ -177,7 +195,10 @@ impl World<'_> {
         let why = format!("out of capacity for instance type {machine} in {zone}");
         let claims = self.has_claims();
         let reason = if claims {
-            format!("NodeClaim {} event: creating instance, insufficient capacity, {why}", found.name)
+            format!(
+                "NodeClaim {} event: creating instance, insufficient capacity, {why}",
+                found.name
+            )
         } else {
             format!("could not increase size of group {group}: {why}")
         };
@@ -193,7 +214,12 @@ impl World<'_> {
             self.tape.note(self.now, &Note { stamp, ..note }, fact);
         } else {
             let what = format!("failed:{group}");
-            let note = object(EVENTS, &found.uid, &what, "kube-system/cluster-autoscaler-status");
+            let note = object(
+                EVENTS,
+                &found.uid,
+                &what,
+                "kube-system/cluster-autoscaler-status",
+            );
             let stamp = Stamp::Event;
             self.tape.note(self.now, &Note { stamp, ..note }, fact);
         }

@@ -44,7 +44,12 @@ impl World<'_> {
     }
 
     /// A pod appears that the scheduler has to place.
-    pub(super) fn create_waiting(&mut self, class: ClassId, name: String, job: Option<JobId>) -> PodId {
+    pub(super) fn create_waiting(
+        &mut self,
+        class: ClassId,
+        name: String,
+        job: Option<JobId>,
+    ) -> PodId {
         let pod = self.create_pod(class, name, job);
         if self.tape.is_live() {
             let fact = self.pending(pod);
@@ -77,7 +82,11 @@ impl World<'_> {
             let fact = self.bound(pod, node);
             self.say_pod(pod, "bound", Stamp::Second, fact);
         }
-        let sandbox = self.cast.pools[self.nodes[node].pool].spec.sandbox.0.as_secs_f64();
+        let sandbox = self.cast.pools[self.nodes[node].pool]
+            .spec
+            .sandbox
+            .0
+            .as_secs_f64();
         self.after(sandbox, Due::Look(pod));
     }
 
@@ -112,6 +121,7 @@ impl World<'_> {
         }
         self.pods[pod].ready = Some(self.now);
         let work = self.cast.classes[self.pods[pod].class].work;
+        self.works[work].ready += 1;
         if self.is_busy(work) {
             self.soon(work);
         }
@@ -123,9 +133,11 @@ impl World<'_> {
             return;
         }
         self.pods[pod].ending = true;
-        self.pods[pod].ready = None;
         let class = self.pods[pod].class;
         let work = self.cast.classes[class].work;
+        if self.pods[pod].ready.take().is_some() {
+            self.works[work].ready -= 1;
+        }
         self.works[work].pods.remove(&pod);
         if self.pods[pod].node.is_none() {
             if let Some(queue) = self.waiting.get_mut(&class) {
@@ -185,7 +197,10 @@ impl World<'_> {
         }
         let queued = found.pulls.len();
         found.pulls.retain(|waiting| *waiting != pod);
-        debug_assert!(found.pulls.len() + 1 >= queued, "a pod waits for one pull at a time");
+        debug_assert!(
+            found.pulls.len() + 1 >= queued,
+            "a pod waits for one pull at a time"
+        );
         self.open_index(node);
         if self.nodes[node].is_open() {
             self.room_version += 1;
@@ -200,7 +215,10 @@ impl World<'_> {
         let state = &self.works[work];
         let cast = &self.cast.works[work];
         let class = cast.classes[state.template].1;
-        let old = state.pods.first().is_some_and(|pod| self.pods[*pod].class != class);
+        let old = state
+            .pods
+            .first()
+            .is_some_and(|pod| self.pods[*pod].class != class);
         match cast.spec.kind {
             Kind::StatefulSet => true,
             // During a rollout old pods are there; they have lower numbers than new ones.

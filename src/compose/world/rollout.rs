@@ -8,7 +8,10 @@ impl World<'_> {
     /// The template that is due now becomes the current one.
     pub(super) fn new_template(&mut self, work: WorkId) {
         let classes = &self.cast.works[work].classes;
-        let due = classes.iter().rposition(|(at, _)| *at <= self.now).unwrap_or(0);
+        let due = classes
+            .iter()
+            .rposition(|(at, _)| *at <= self.now)
+            .unwrap_or(0);
         self.works[work].template = due;
         self.works[work].since = self.now;
         self.soon(work);
@@ -27,7 +30,9 @@ impl World<'_> {
             unavailable = 1; // both rounded to nothing: Kubernetes takes one
         }
         let total = new.len() + old.len();
-        let more = (wanted + surge).saturating_sub(total).min(wanted.saturating_sub(new.len()));
+        let more = (wanted + surge)
+            .saturating_sub(total)
+            .min(wanted.saturating_sub(new.len()));
         if more > 0 {
             self.resize(work, &new, new.len() + more);
             let class = self.class_of(work);
@@ -36,13 +41,25 @@ impl World<'_> {
         } else if new.len() > wanted {
             self.resize(work, &new, wanted);
         }
-        let ready = |pods: &[PodId]| pods.iter().filter(|pod| self.pods[**pod].ready.is_some()).count();
+        let ready = |pods: &[PodId]| {
+            pods.iter()
+                .filter(|pod| self.pods[**pod].ready.is_some())
+                .count()
+        };
         let least = wanted.saturating_sub(unavailable);
         let total = new.len() + old.len();
         let may_go = total.saturating_sub(least + (new.len() - ready(&new)));
-        let idle: Vec<PodId> =
-            old.iter().copied().filter(|pod| self.pods[*pod].ready.is_none()).take(may_go).collect();
-        let rest: Vec<PodId> = old.iter().copied().filter(|pod| !idle.contains(pod)).collect();
+        let idle: Vec<PodId> = old
+            .iter()
+            .copied()
+            .filter(|pod| self.pods[*pod].ready.is_none())
+            .take(may_go)
+            .collect();
+        let rest: Vec<PodId> = old
+            .iter()
+            .copied()
+            .filter(|pod| !idle.contains(pod))
+            .collect();
         let spare = (ready(&new) + ready(&old)).saturating_sub(least);
         let spare = spare.min(may_go - idle.len());
         let goes = self.victims(&rest, spare);

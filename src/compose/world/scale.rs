@@ -49,9 +49,13 @@ impl World<'_> {
         };
         let age = self.draws.load[work].draw(&hpa.lag);
         let state = &self.works[work];
-        let old = state.samples.iter().rev().find(|(at, _)| self.now.secs_since(*at) >= age);
+        let old = state
+            .samples
+            .iter()
+            .rev()
+            .find(|(at, _)| self.now.secs_since(*at) >= age);
         if let Some((_, load)) = old.or_else(|| state.samples.front()).copied() {
-            let ready = state.pods.iter().filter(|pod| self.pods[**pod].ready.is_some()).count() as u32;
+            let ready = state.ready;
             let look = Look {
                 replicas: state.replicas,
                 ready,
@@ -103,6 +107,10 @@ impl World<'_> {
         let subject = self.work_subject(work);
         let note = object(SCALERS, &self.works[work].scaler_uid, "observed", &subject);
         let stamp = Stamp::Seen;
-        self.tape.note(self.now, &Note { stamp, ..note }, Fact::ScalerObserved(fact));
+        self.tape.note(
+            self.now,
+            &Note { stamp, ..note },
+            Fact::ScalerObserved(fact),
+        );
     }
 }

@@ -54,7 +54,11 @@ impl World<'_> {
         if self.nowhere[class] == Some(self.room_version) {
             return;
         }
-        while let Some(pod) = self.waiting.get(&class).and_then(|queue| queue.front().copied()) {
+        while let Some(pod) = self
+            .waiting
+            .get(&class)
+            .and_then(|queue| queue.front().copied())
+        {
             let Some(node) = self.find_node(class) else {
                 self.nowhere[class] = Some(self.room_version);
                 return;
@@ -74,7 +78,10 @@ impl World<'_> {
         let Some(queue) = self.waiting.get(&class) else {
             return false;
         };
-        let fresh = queue.iter().rev().take_while(|pod| !self.pods[**pod].unschedulable);
+        let fresh = queue
+            .iter()
+            .rev()
+            .take_while(|pod| !self.pods[**pod].unschedulable);
         let fresh: Vec<PodId> = fresh.copied().collect();
         for pod in fresh.iter().rev() {
             self.pods[*pod].unschedulable = true;
@@ -96,23 +103,32 @@ impl World<'_> {
                     continue;
                 }
                 let emptiest = nodes.iter().rev().take(LOOKED_AT);
-                let fitting = emptiest.map(|(_, node)| *node).filter(|node| self.takes(class, *node));
+                let fitting = emptiest
+                    .map(|(_, node)| *node)
+                    .filter(|node| self.takes(class, *node));
                 found.extend(fitting.take(SCORED));
             }
         }
         let most = |count: fn(&Self, ClassId, NodeId) -> u32| {
-            found.iter().map(|node| count(self, class, *node)).max().unwrap_or(0)
+            found
+                .iter()
+                .map(|node| count(self, class, *node))
+                .max()
+                .unwrap_or(0)
         };
         let (hosts, zones) = (most(Self::on_host), most(Self::on_zone));
         let score = |node: NodeId| {
-            let apart = |count: u32, most: u32| 100.0 * (1.0 - f64::from(count) / f64::from(most.max(1)));
+            let apart =
+                |count: u32, most: u32| 100.0 * (1.0 - f64::from(count) / f64::from(most.max(1)));
             // Weights of the default plugins: resources 1, balance 1, locality 1, spread 2.
             self.resources(class, node)
                 + self.locality(class, node)
                 + apart(self.on_host(class, node), hosts)
                 + apart(self.on_zone(class, node), zones)
         };
-        let best = found.iter().map(|node| ((score(*node) * 1e3) as i64, Reverse(*node)));
+        let best = found
+            .iter()
+            .map(|node| ((score(*node) * 1e3) as i64, Reverse(*node)));
         best.max().map(|(_, Reverse(node))| node)
     }
 
@@ -121,14 +137,18 @@ impl World<'_> {
         let found = &self.cast.classes[class];
         let spec = &self.cast.works[found.work].spec;
         found.ask.fits(&self.nodes[node].free)
-            && spec.spread.iter().filter(|spread| spread.hard).all(|spread| match spread.over {
-                // The least count over hosts is taken as 0: there is nearly always an empty one.
-                Topology::Host => self.on_host(class, node) < spread.skew,
-                Topology::Zone => {
-                    let least = self.least_in_a_zone(class);
-                    self.on_zone(class, node) + 1 <= least + spread.skew
-                }
-            })
+            && spec
+                .spread
+                .iter()
+                .filter(|spread| spread.hard)
+                .all(|spread| match spread.over {
+                    // The least count over hosts is taken as 0: there is nearly always an empty one.
+                    Topology::Host => self.on_host(class, node) < spread.skew,
+                    Topology::Zone => {
+                        let least = self.least_in_a_zone(class);
+                        self.on_zone(class, node) + 1 <= least + spread.skew
+                    }
+                })
     }
 
     fn on_host(&self, class: ClassId, node: NodeId) -> u32 {
@@ -146,10 +166,14 @@ impl World<'_> {
         let found = &self.cast.classes[class];
         let zones = self.open.iter().enumerate().flat_map(|(pool, places)| {
             let places = places.iter().enumerate();
-            let open = places.filter(move |(place, nodes)| found.admits[pool][*place] && !nodes.is_empty());
+            let open = places
+                .filter(move |(place, nodes)| found.admits[pool][*place] && !nodes.is_empty());
             open.map(move |(place, _)| self.cast.pools[pool].zones[place])
         });
-        zones.map(|zone| self.in_zone[found.work][zone]).min().unwrap_or(0)
+        zones
+            .map(|zone| self.in_zone[found.work][zone])
+            .min()
+            .unwrap_or(0)
     }
 
     /// LeastAllocated and BalancedAllocation, 0 to 200.
@@ -170,7 +194,9 @@ impl World<'_> {
         let node = &self.nodes[node];
         let images = &self.cast.classes[class].images;
         let arch = &self.cast.pools[node.pool].spec.arch;
-        let there = images.iter().filter(|image| node.images.contains_key(image));
+        let there = images
+            .iter()
+            .filter(|image| node.images.contains_key(image));
         let bytes: u64 = there.map(|image| self.cast.images.size(*image, arch)).sum();
         let most = LOCALITY.1 * images.len().max(1) as f64;
         100.0 * ((bytes as f64).clamp(LOCALITY.0, most) - LOCALITY.0) / (most - LOCALITY.0)

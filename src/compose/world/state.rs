@@ -88,6 +88,8 @@ pub(crate) struct WorkState {
     pub hashes: Vec<String>,
     /// Pods that are not ending.
     pub pods: BTreeSet<PodId>,
+    /// How many of them are ready: an HPA of a thousand pods asks every 15 s.
+    pub ready: u32,
     /// Load over what one replica carries, newest last.
     pub samples: VecDeque<(Timestamp, f64)>,
     pub scaler: Scaler,
@@ -155,6 +157,7 @@ impl WorkState {
             template: 0,
             hashes: work.classes.iter().map(|_| names.name(10)).collect(),
             pods: BTreeSet::new(),
+            ready: 0,
             samples: VecDeque::new(),
             scaler: Scaler::default(),
             scaler_uid: names.uid(),

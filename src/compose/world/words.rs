@@ -3,8 +3,8 @@
 use crate::compose::cast::WorkId;
 use crate::compose::spec::{AutoscalerKind, Kind};
 use crate::compose::tape::{Note, Stamp};
-use crate::compose::world::state::{ClaimId, JobId, NodeId, PodId};
 use crate::compose::world::World;
+use crate::compose::world::state::{ClaimId, JobId, NodeId, PodId};
 use crate::domain::image::ImageRef;
 use crate::domain::node::NodeShape;
 use crate::domain::quantity::ByteSize;
@@ -27,7 +27,12 @@ pub(super) const SCALERS: &str = "/kubernetes/horizontalpodautoscalers";
 const STATUS_IMAGES: usize = 50;
 
 /// An object's fact.
-pub(super) fn object<'n>(source: &'n str, uid: &'n str, what: &'n str, subject: &'n str) -> Note<'n> {
+pub(super) fn object<'n>(
+    source: &'n str,
+    uid: &'n str,
+    what: &'n str,
+    subject: &'n str,
+) -> Note<'n> {
     Note {
         source,
         uid,
@@ -91,7 +96,15 @@ impl World<'_> {
         let truth = what == "started";
         let found = &self.pods[pod];
         let note = object(PODS, &found.uid, what, &found.name);
-        self.tape.note(self.now, &Note { stamp, truth, ..note }, fact);
+        self.tape.note(
+            self.now,
+            &Note {
+                stamp,
+                truth,
+                ..note
+            },
+            fact,
+        );
     }
 
     pub(super) fn pending(&self, pod: PodId) -> Fact {
@@ -125,7 +138,12 @@ impl World<'_> {
         })
     }
 
-    pub(super) fn nominated(&self, pod: PodId, node: Option<String>, request: Option<String>) -> Fact {
+    pub(super) fn nominated(
+        &self,
+        pod: PodId,
+        node: Option<String>,
+        request: Option<String>,
+    ) -> Fact {
         Fact::PodNominated(PodNominated {
             pod: self.pod_ref(pod),
             node,
@@ -134,7 +152,13 @@ impl World<'_> {
     }
 
     /// The kubelet's words on one image of a pod; times of 0 mean that it was there.
-    pub(super) fn pull_fact(&self, pod: PodId, index: usize, pull_s: f64, waiting_s: f64) -> Option<Fact> {
+    pub(super) fn pull_fact(
+        &self,
+        pod: PodId,
+        index: usize,
+        pull_s: f64,
+        waiting_s: f64,
+    ) -> Option<Fact> {
         let node = &self.nodes[self.pods[pod].node?];
         let class = &self.cast.classes[self.pods[pod].class];
         let arch = &self.cast.pools[node.pool].spec.arch;
@@ -157,7 +181,9 @@ impl World<'_> {
     pub(super) fn shape(&self, node: NodeId) -> NodeShape {
         let node = &self.nodes[node];
         let mut shape = self.cast.pools[node.pool].shapes[node.place].clone();
-        shape.labels.insert("kubernetes.io/hostname".to_owned(), node.name.clone());
+        shape
+            .labels
+            .insert("kubernetes.io/hostname".to_owned(), node.name.clone());
         shape
     }
 
@@ -167,7 +193,12 @@ impl World<'_> {
         let mut images: Vec<(u64, &ImageRef)> = found
             .images
             .keys()
-            .map(|image| (self.cast.images.size(*image, arch), &self.cast.images.list[*image].name))
+            .map(|image| {
+                (
+                    self.cast.images.size(*image, arch),
+                    &self.cast.images.list[*image].name,
+                )
+            })
             .collect();
         images.sort_by(|a, b| b.cmp(a));
         images.truncate(STATUS_IMAGES);
@@ -223,8 +254,14 @@ impl World<'_> {
         let mut shape = pool.shapes[claim.place].clone();
         shape.zone = None;
         shape.capacity = None;
-        let known_late = ["topology.", "node.kubernetes.io/instance-type", "karpenter.sh/capacity"];
-        shape.labels.retain(|key, _| !known_late.iter().any(|late| key.starts_with(late)));
+        let known_late = [
+            "topology.",
+            "node.kubernetes.io/instance-type",
+            "karpenter.sh/capacity",
+        ];
+        shape
+            .labels
+            .retain(|key, _| !known_late.iter().any(|late| key.starts_with(late)));
         Fact::NodeRequested(NodeRequested {
             pool: pool.name.clone(),
             request: Some(claim.name.clone()),
@@ -320,7 +357,9 @@ impl World<'_> {
             let name = file.file_name()?.to_str()?;
             Some(name.split('.').next()?.to_owned())
         });
-        named.or(file).unwrap_or_else(|| self.cast.works[work].reference.name.clone())
+        named
+            .or(file)
+            .unwrap_or_else(|| self.cast.works[work].reference.name.clone())
     }
 
     pub(super) fn sample_fact(&self, work: WorkId, series: &str, value: f64) -> Fact {
