@@ -257,7 +257,7 @@ impl Cast {
         spec: &Workload,
         faults: &mut Faults,
     ) -> Vec<(Timestamp, ClassId)> {
-        let mut needs = self.needs(spec);
+        let mut needs = Self::needs(spec);
         let mut templates = vec![(self.begin, needs.clone(), format!("{key}.containers"))];
         let mut order: Vec<usize> = (0..spec.rollouts.len()).collect();
         order.sort_by_key(|r| spec.rollouts[*r].at.0);
@@ -315,7 +315,7 @@ impl Cast {
         }
     }
 
-    fn needs(&self, spec: &Workload) -> PodNeeds {
+    fn needs(spec: &Workload) -> PodNeeds {
         let size = |size: Option<Size>| size.map_or(ByteSize(0), |size| size.0);
         PodNeeds {
             images: spec

@@ -185,6 +185,10 @@ fn pool(key: &str, pool: &Pool, faults: &mut Faults) {
     }
     draw(&of("arrival"), pool.arrival, faults);
     draw(&of("boot"), pool.boot, faults);
+    stock_outs_and_taints(key, pool, faults);
+}
+
+fn stock_outs_and_taints(key: &str, pool: &Pool, faults: &mut Faults) {
     for (index, out) in pool.stock_outs.iter().enumerate() {
         let place = format!("{key}.stock_outs[{index}]");
         if out.from.0 >= out.to.0 {

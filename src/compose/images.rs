@@ -63,14 +63,13 @@ impl Images {
         let mut images = Self::default();
         let mut by_digest = HashMap::new();
         for (name, key) in named {
-            let manifests = match spec.images.get(&name) {
-                Some(made) => made_manifests(&name, made, &spec.images, faults),
-                None => {
-                    let found = ARCHS
-                        .iter()
-                        .filter_map(|arch| catalogue.manifest(&name, arch));
-                    found.cloned().collect()
-                }
+            let manifests: Vec<ImageManifest> = if let Some(made) = spec.images.get(&name) {
+                made_manifests(&name, made, &spec.images, faults)
+            } else {
+                let found = ARCHS
+                    .iter()
+                    .filter_map(|arch| catalogue.manifest(&name, arch));
+                found.cloned().collect()
             };
             if manifests.is_empty() {
                 let mend = "take one of the catalogue, or describe it under [images]";

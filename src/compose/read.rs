@@ -33,7 +33,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Spec, ComposeError> {
             .map_or(0, |n| n + 1);
         ComposeError::Form {
             file: file.to_owned(),
-            line: before.iter().filter(|b| **b == b'\n').count() + 1,
+            line: before.split(|b| *b == b'\n').count(),
             column: at - begin + 1,
             key,
             reason: error.message().to_owned(),

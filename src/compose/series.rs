@@ -65,54 +65,17 @@ pub fn rows(file: &Path, columns: Columns<'_>) -> Result<Vec<(f64, f64)>, TableF
 
 /// As `rows`, from any reader of CSV.
 pub fn table(reader: impl Read, columns: Columns<'_>) -> Result<Vec<(f64, f64)>, TableFault> {
-    let fault = |row: usize, column: &str, reason: String| TableFault {
-        row,
-        column: column.to_owned(),
-        reason,
-    };
     let mut csv = csv::ReaderBuilder::new().flexible(true).from_reader(reader);
-    let headers = csv
-        .headers()
-        .map_err(|e| fault(0, columns.time, e.to_string()))?
-        .clone();
-    let index = |name: &str| {
-        let known: Vec<&str> = headers.iter().map(str::trim).collect();
-        let reason = || format!("no such column; there are {}", known.join(", "));
-        let found = known.iter().position(|column| *column == name);
-        found.ok_or_else(|| fault(0, name, reason()))
-    };
-    let time = index(columns.time)?;
-    let value = columns.value.map(index).transpose()?;
-    let only = columns
-        .only
-        .map(|only| Ok((index(&only.column)?, only.is.as_str())));
-    let only = only.transpose()?;
+    let broken = |row: usize, e: csv::Error| fault(row, columns.time, e.to_string());
+    let headers = csv.headers().map_err(|e| broken(0, e))?.clone();
+    let places = Places::of(&headers, columns)?;
     let mut found: Vec<(f64, f64)> = Vec::new();
     let mut record = csv::StringRecord::new();
     for row in 1.. {
-        let more = csv.read_record(&mut record);
-        if !more.map_err(|e| fault(row, columns.time, e.to_string()))? {
+        if !csv.read_record(&mut record).map_err(|e| broken(row, e))? {
             break;
         }
-        let cell = |index: usize| record.get(index).unwrap_or_default().trim();
-        if only.is_some_and(|(index, is)| cell(index) != is) {
-            continue;
-        }
-        let at = match instant(cell(time)) {
-            Some(at) => at,
-            None if columns.mend => continue,
-            None => {
-                let reason = format!(
-                    "`{}` is no time; write unix seconds or RFC 3339, or set mend = true",
-                    cell(time)
-                );
-                return Err(fault(row, columns.time, reason));
-            }
-        };
-        let Some(number) = value
-            .map_or(Ok(Some(1.0)), |index| number(cell(index), columns.mend))
-            .map_err(|reason| fault(row, columns.value.unwrap_or_default(), reason))?
-        else {
+        let Some((at, value)) = places.read(&record, row, columns)? else {
             continue;
         };
         if let Some((before, _)) = found.last()
@@ -125,22 +88,78 @@ pub fn table(reader: impl Read, columns: Columns<'_>) -> Result<Vec<(f64, f64)>,
             } else {
                 "is before the row above"
             };
-            return Err(fault(
-                row,
-                columns.time,
-                format!("`{}` {what}; sort the rows, or set mend = true", cell(time)),
-            ));
+            let reason = format!("{at} {what}; sort the rows, or set mend = true");
+            return Err(fault(row, columns.time, reason));
         }
-        found.push((at, number));
+        found.push((at, value));
         if found.len() > ROWS_MAX {
-            return Err(fault(
-                row,
-                columns.time,
-                format!("more than {ROWS_MAX} rows; take a part of them"),
-            ));
+            let reason = format!("more than {ROWS_MAX} rows; take a part of them");
+            return Err(fault(row, columns.time, reason));
         }
     }
     Ok(tidied(found, columns.value.is_some()))
+}
+
+fn fault(row: usize, column: &str, reason: String) -> TableFault {
+    TableFault {
+        row,
+        column: column.to_owned(),
+        reason,
+    }
+}
+
+/// Where the wanted cells stand in a row.
+struct Places<'a> {
+    time: usize,
+    value: Option<usize>,
+    only: Option<(usize, &'a str)>,
+}
+
+impl<'a> Places<'a> {
+    fn of(headers: &csv::StringRecord, columns: Columns<'a>) -> Result<Self, TableFault> {
+        let known: Vec<&str> = headers.iter().map(str::trim).collect();
+        let index = |name: &str| {
+            let found = known.iter().position(|column| *column == name);
+            let reason = || format!("no such column; there are {}", known.join(", "));
+            found.ok_or_else(|| fault(0, name, reason()))
+        };
+        let only = columns.only;
+        let only = only.map(|only| Ok((index(&only.column)?, only.is.as_str())));
+        Ok(Self {
+            time: index(columns.time)?,
+            value: columns.value.map(index).transpose()?,
+            only: only.transpose()?,
+        })
+    }
+
+    /// Time and value of a row; `None` for a hole, and for a row that is not wanted.
+    fn read(
+        &self,
+        record: &csv::StringRecord,
+        row: usize,
+        columns: Columns<'_>,
+    ) -> Result<Option<(f64, f64)>, TableFault> {
+        let cell = |index: usize| record.get(index).unwrap_or_default().trim();
+        if self.only.is_some_and(|(index, is)| cell(index) != is) {
+            return Ok(None);
+        }
+        let Some(at) = instant(cell(self.time)) else {
+            if columns.mend {
+                return Ok(None);
+            }
+            let reason = format!(
+                "`{}` is no time; write unix seconds or RFC 3339, or set mend = true",
+                cell(self.time)
+            );
+            return Err(fault(row, columns.time, reason));
+        };
+        let value = match self.value {
+            None => Some(1.0),
+            Some(index) => number(cell(index), columns.mend)
+                .map_err(|reason| fault(row, columns.value.unwrap_or_default(), reason))?,
+        };
+        Ok(value.map(|value| (at, value)))
+    }
 }
 
 /// In order; of doubled times the mean, where they carry values.

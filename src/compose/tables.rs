@@ -39,7 +39,7 @@ pub fn read(
         let until = window.2 + copies * load.stagger.0.as_secs_f64();
         match series_of(load, folder, until) {
             Ok(series) => tables.load = Some((Arc::new(series), 0.0)),
-            Err(found) => table_fault(&format!("{key}.load"), &load.file, &found, faults),
+            Err(found) => table_fault(&format!("{key}.load"), load.file.as_deref(), &found, faults),
         }
     }
     let end = window.1 + Duration::from_secs_f64(window.2);
@@ -47,8 +47,8 @@ pub fn read(
         (Kind::Jobs, Some(arrivals), _) => match arrivals_of(arrivals, folder, window) {
             Ok(times) => times,
             Err(found) => {
-                let file = Some(arrivals.file.clone());
-                table_fault(&format!("{key}.arrivals"), &file, &found, faults);
+                let file = Some(arrivals.file.as_path());
+                table_fault(&format!("{key}.arrivals"), file, &found, faults);
                 Vec::new()
             }
         },
@@ -143,12 +143,7 @@ fn firings(calendar: &Calendar, begin: Timestamp, end: Timestamp) -> Vec<Timesta
     found
 }
 
-fn table_fault(
-    key: &str,
-    file: &Option<std::path::PathBuf>,
-    found: &TableFault,
-    faults: &mut Faults,
-) {
+fn table_fault(key: &str, file: Option<&Path>, found: &TableFault, faults: &mut Faults) {
     let file = file
         .as_ref()
         .map_or(String::new(), |file| file.display().to_string());

@@ -309,10 +309,7 @@ fn a_table_with_holes_is_played_and_one_with_text_is_refused_with_row_and_column
     let table = folder.path().join("load.csv");
     let spec = SMALL.replace(
         "points = [[\"0s\", 300], [\"4m\", 2400], [\"15m\", 2400], [\"18m\", 300]]",
-        &format!(
-            "file = {:?}\ntime = \"ts\"\nvalue = \"v\"\nhole_max = \"20m\"",
-            table
-        ),
+        &format!("file = {table:?}\ntime = \"ts\"\nvalue = \"v\"\nhole_max = \"20m\""),
     );
     std::fs::write(
         &table,

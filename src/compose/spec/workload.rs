@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -212,6 +211,3 @@ const fn app_start() -> Draw {
 const fn grace() -> Draw {
     Draw::quantiles(0.5, 1.5, 10.0)
 }
-
-/// Longest scenario: a month.
-pub(crate) const LENGTH_MAX: Duration = Duration::from_hours(24 * 31);

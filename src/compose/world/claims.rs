@@ -142,7 +142,7 @@ impl World<'_> {
         }
         if self.batch_began.is_none() && !(self.waiting.is_empty() && self.buffers.is_empty()) {
             self.batch_began = Some(self.now);
-            self.batch_last = self.now - Duration::from_secs(60);
+            self.batch_last = self.now - Duration::from_mins(1);
             self.after(0.0, Due::Batch);
         }
         self.after(LOOK_S, Due::Consolidate);

@@ -136,19 +136,16 @@ impl World<'_> {
             if self.pods[pod].gone {
                 continue;
             }
-            match self.pods[pod].node {
-                Some(node) => {
-                    let bound = self.bound(pod, node);
-                    self.known_pod(pod, "bound", bound);
-                    if self.pods[pod].started.is_some() {
-                        let started = self.on_node(pod, node);
-                        self.known_pod(pod, "started", started);
-                    }
-                }
-                None => {
-                    let pending = self.pending(pod);
-                    self.known_pod(pod, "pending", pending);
-                }
+            let Some(node) = self.pods[pod].node else {
+                let pending = self.pending(pod);
+                self.known_pod(pod, "pending", pending);
+                continue;
+            };
+            let bound = self.bound(pod, node);
+            self.known_pod(pod, "bound", bound);
+            if self.pods[pod].started.is_some() {
+                let started = self.on_node(pod, node);
+                self.known_pod(pod, "started", started);
             }
         }
     }

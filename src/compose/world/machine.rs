@@ -94,7 +94,6 @@ impl World<'_> {
             pool,
             place,
             asked: self.now,
-            due: self.now + Duration::from_secs_f64(arrival),
             launched: false,
             over: false,
         });

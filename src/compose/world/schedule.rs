@@ -102,7 +102,9 @@ impl World<'_> {
                 if !self.cast.classes[class].admits[pool][place] {
                     continue;
                 }
-                let emptiest = nodes.iter().rev().take(LOOKED_AT);
+                // Below this much free CPU no node needs to be looked at.
+                let least = (self.cast.classes[class].ask.get(CPU), 0);
+                let emptiest = nodes.range(least..).rev().take(LOOKED_AT);
                 let fitting = emptiest
                     .map(|(_, node)| *node)
                     .filter(|node| self.takes(class, *node));
@@ -146,7 +148,7 @@ impl World<'_> {
                     Topology::Host => self.on_host(class, node) < spread.skew,
                     Topology::Zone => {
                         let least = self.least_in_a_zone(class);
-                        self.on_zone(class, node) + 1 <= least + spread.skew
+                        self.on_zone(class, node) < least + spread.skew
                     }
                 })
     }

@@ -122,8 +122,6 @@ pub(crate) struct Claim {
     pub pool: PoolId,
     pub place: usize,
     pub asked: Timestamp,
-    /// It will come at this instant.
-    pub due: Timestamp,
     pub launched: bool,
     /// Fulfilled or withdrawn.
     pub over: bool,
