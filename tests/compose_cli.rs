@@ -1,4 +1,4 @@
-//! `forelay compose` as a user runs it: exit codes, the summary, every fault, a scenario that reads.
+//! `forelay compose` as a user runs it: exit codes, the summary, every fault, a file that reads.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -99,6 +99,9 @@ fn text(summary: &Summary) -> String {
         ["what happened", "count"],
         counts.map(|(name, n)| row(name, n)),
     );
-    let signals = summary.signals.iter().map(|(kind, n)| row(kind, *n));
+    let signals = summary
+        .signals
+        .iter()
+        .map(|(kind, n)| row(kind.as_str(), *n));
     format!("{first}\n{}", render::table(["signal", "count"], signals))
 }

@@ -1,4 +1,4 @@
-//! Contradictions of a spec that can be seen without any other file: all of them, with key and mend.
+//! Contradictions of a spec that need no other file to be seen: all of them, with key and mend.
 
 mod event;
 mod workload;

@@ -180,7 +180,7 @@ pub struct Arrivals {
     /// Every how many rows there is a Job.
     #[serde(default = "one")]
     pub every: u32,
-    /// Most Jobs of this workload that run at once; others wait, gated.
+    /// Most Jobs of this workload that run at once; others wait, suspended.
     pub at_once: Option<u32>,
 }
 

@@ -1,4 +1,4 @@
-//! Controllers of Deployments, StatefulSets and DaemonSets: pods are made and deleted until they match.
+//! Controllers of Deployments, StatefulSets and DaemonSets: their pods are made and deleted.
 
 use crate::compose::cast::{ClassId, WorkId};
 use crate::compose::spec::Kind;
