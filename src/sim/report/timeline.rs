@@ -1,224 +1,243 @@
-//! One node under several policies, as a drawing.
+//! One wave of nodes, drawn: what was moved to each of them, when, why, and who still waited.
+
+mod moves;
+mod wave;
 
 use std::fmt::Write;
-use std::time::Duration;
 
 use crate::domain::time::Timestamp;
 use crate::sim::facts::{Facts, NodeId, PodId};
 use crate::sim::policy::{Policy, Replay};
-use crate::sim::report::html::escaped;
-use crate::sim::world::{Mover, Notes, Span};
+use crate::sim::report::Report;
+use crate::sim::report::html::chart::Axis;
+use crate::sim::report::html::text::{counted, escaped, row, shortened};
+use crate::sim::report::timeline::moves::{Move, moves};
+use crate::sim::report::timeline::wave::{Wave, longest};
+use crate::sim::world::{Mover, Notes};
 
-/// Width of a drawing and of the column with the policies' names, in its own units.
+/// Width of the drawing, and of the column with the nodes' names.
 const WIDTH: f64 = 1000.0;
-const NAMES: f64 = 96.0;
-/// Height of one policy's row, and of the axis below all rows.
-const ROW: f64 = 34.0;
-const AXIS: f64 = 22.0;
-/// A drawing shows at most so many seconds from the node's joining.
+const NAMES: f64 = 150.0;
+/// The drawing ends so many seconds after the first node joined, at the latest.
 const LONGEST_S: f64 = 600.0;
-/// Transfers with a smaller gap than this are drawn as one.
-const GAP_S: f64 = 0.25;
+/// Height of a lane of transfers and of a pod's wait, each with the gap below it.
+const LANE: f64 = 6.0;
+const POD: f64 = 4.0;
+/// A bar that ends so many seconds before another begins shares its lane.
+const APART_S: f64 = 0.3;
 
-/// Draws a node that joined during the recording; empty where no pod of it is scored.
-pub fn node(replay: &Replay, policies: &[Policy], node: NodeId) -> String {
-    let facts = &replay.facts;
-    let fact = &facts.nodes[node];
-    let pods = fact
-        .pods
-        .iter()
-        .filter(|pod| facts.is_scored(**pod))
-        .count();
-    let runs: Vec<(Policy, &Notes)> = policies
-        .iter()
-        .filter_map(|policy| Some((*policy, &replay.runs.get(policy)?.notes)))
-        .collect();
-    if pods == 0 || runs.is_empty() {
+const KEY: &str = "<p class=\"key\">\
+<span><svg class=\"swatch\" viewBox=\"0 0 18 10\"><rect class=\"sent\" width=\"18\" height=\"10\"/></svg>\
+sent ahead by the agent</span>\
+<span><svg class=\"swatch\" viewBox=\"0 0 18 10\"><rect class=\"vain\" width=\"18\" height=\"10\"/></svg>\
+sent ahead, never used</span>\
+<span><svg class=\"swatch\" viewBox=\"0 0 18 10\"><rect class=\"pulled\" width=\"18\" height=\"10\"/></svg>\
+pulled by the kubelet</span>\
+<span><svg class=\"swatch\" viewBox=\"0 0 18 10\"><rect class=\"is\" y=\"3\" width=\"18\" height=\"4\"/></svg>\
+pod waits for images</span>\
+<span><svg class=\"swatch\" viewBox=\"0 0 18 10\"><rect class=\"was\" y=\"3\" width=\"18\" height=\"4\"/></svg>\
+would wait with a kubelet alone</span>\
+<span><svg class=\"swatch\" viewBox=\"0 0 18 10\"><path class=\"joined\" d=\"M5 1l7 4l-7 4z\"/></svg>\
+node joins</span>\
+<span><svg class=\"swatch\" viewBox=\"0 0 18 10\"><path class=\"ready\" d=\"M9 0V10\"/></svg>\
+node Ready</span></p>";
+
+/// One drawing.
+struct Drawing<'a> {
+    facts: &'a Facts,
+    with: &'a Notes,
+    without: &'a Notes,
+    start: Timestamp,
+    across: Axis,
+}
+
+/// The section; empty where Forelay is not shown, or nobody waits.
+pub fn draw(replays: &[Replay], report: &Report) -> String {
+    let shown = row(&report.pooled.policies, Policy::Forelay).is_some();
+    let found = longest(replays).filter(|_| shown).and_then(|replay| {
+        let with = &replay.runs.get(&Policy::Forelay)?.notes;
+        let without = &replay.runs.get(&Policy::Reactive)?.notes;
+        Some((replay, with, without, Wave::biggest(replay)?))
+    });
+    let Some((replay, with, without, wave)) = found else {
         return String::new();
-    }
-    let scale = Scale::new(facts, node, &runs);
-    let height = ROW * runs.len() as f64 + AXIS;
-    let mut svg = format!(
-        "<figure><figcaption><b>{}</b> pool {}, {pods} pods scored</figcaption>\
-         <svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"Timeline of {}\">",
-        escaped(&fact.name),
-        escaped(&fact.pool),
-        escaped(&fact.name),
-    );
-    scale.draw_axis(&mut svg, height - AXIS);
-    for (number, (policy, notes)) in runs.iter().enumerate() {
-        let row = Row {
+    };
+    let drawing = Drawing::new(&replay.facts, (with, without), &wave);
+    let drawn = if wave.nodes.len() < wave.all {
+        format!(
+            "; of its {} the {} with the longest waits are drawn",
+            counted(wave.all, "node"),
+            wave.nodes.len()
+        )
+    } else {
+        format!(" of {}", counted(wave.all, "node"))
+    };
+    format!(
+        "<h2>One wave, node by node</h2><p>The biggest wave of <b>{}</b>, the scenario with most waiting\
+         {drawn}. Every bar is one image on its way to a node; hover it for its name, its bytes and the reason \
+         in the plan.</p>{KEY}<figure class=\"wide\">{}</figure>",
+        escaped(&replay.header.name),
+        drawing.draw(&wave.nodes)
+    )
+}
+
+// === impl Drawing ===
+
+impl<'a> Drawing<'a> {
+    fn new(facts: &'a Facts, (with, without): (&'a Notes, &'a Notes), wave: &Wave) -> Self {
+        let joined = wave.nodes.iter().map(|node| facts.nodes[*node].joined);
+        let start = joined.min().unwrap_or(facts.start);
+        let pods = wave.nodes.iter().flat_map(|node| &facts.nodes[*node].pods);
+        let pods = pods.filter(|pod| facts.is_scored(**pod));
+        let ready = pods.filter_map(|pod| without.pods[*pod].map(|note| note.ready));
+        let last = ready.max().unwrap_or(start).secs_since(start) * 1.02;
+        let seconds = last.clamp(30.0, LONGEST_S);
+        Self {
             facts,
-            node,
-            notes,
-            scale: &scale,
-            top: ROW * number as f64,
-        };
-        row.draw(&mut svg, *policy);
+            with,
+            without,
+            start,
+            across: Axis::linear([0.0, seconds], [NAMES, WIDTH - 12.0]),
+        }
     }
-    if let Some(ready) = fact.ready {
-        let x = scale.x(ready);
+
+    fn draw(&self, nodes: &[NodeId]) -> String {
+        let mut rows = String::new();
+        let mut top = 8.0;
+        for node in nodes {
+            top = self.draw_node(&mut rows, *node, top);
+        }
+        let mut svg = format!(
+            "<svg viewBox=\"0 0 {WIDTH} {:.0}\" role=\"img\" aria-label=\"Timeline of {}\">",
+            top + 24.0,
+            counted(nodes.len(), "node")
+        );
+        let ticks = self.across.ticks(10).into_iter();
+        let ticks: Vec<(f64, String)> = ticks.map(|t| (t, format!("{t:.0} s"))).collect();
+        self.across.draw_upright(&mut svg, (4.0, top), &ticks);
+        svg.push_str(&rows);
+        svg.push_str("</svg>");
+        svg
+    }
+
+    /// Draws a node's row below `top`, and tells where it ends.
+    fn draw_node(&self, svg: &mut String, node: NodeId, top: f64) -> f64 {
+        let fact = &self.facts.nodes[node];
         let _ = write!(
             svg,
-            "<line class=\"ready\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"0\" y2=\"{:.0}\">\
-             <title>Ready {:.1} s after joining</title></line>",
-            height - AXIS,
-            ready.secs_since(fact.joined),
+            "<text x=\"0\" y=\"{:.1}\">{}<title>{}</title></text>\
+             <text class=\"soft\" x=\"0\" y=\"{:.1}\">{}</text>",
+            top + 13.0,
+            escaped(&shortened(&fact.name, 20)),
+            escaped(&fact.name),
+            top + 27.0,
+            escaped(&shortened(&fact.pool, 22)),
         );
-    }
-    svg.push_str("</svg></figure>");
-    svg
-}
-
-/// Seconds since the node joined, on the drawing.
-struct Scale {
-    joined: Timestamp,
-    seconds: f64,
-}
-
-struct Row<'a> {
-    facts: &'a Facts,
-    node: NodeId,
-    notes: &'a Notes,
-    scale: &'a Scale,
-    top: f64,
-}
-
-/// One rectangle of a row.
-struct Bar {
-    class: &'static str,
-    lane: f64,
-    height: f64,
-    times: (Timestamp, Timestamp),
-    title: String,
-}
-
-// === impl Scale ===
-
-impl Scale {
-    fn new(facts: &Facts, node: NodeId, runs: &[(Policy, &Notes)]) -> Self {
-        let fact = &facts.nodes[node];
-        let ready = runs.iter().flat_map(|(_, notes)| {
-            let scored = fact.pods.iter().filter(|pod| facts.is_scored(**pod));
-            scored.filter_map(|pod| notes.pods[*pod].map(|note| note.ready))
-        });
-        let last = ready.chain(fact.ready).max().unwrap_or(fact.joined);
-        Self {
-            joined: fact.joined,
-            seconds: (last.secs_since(fact.joined) * 1.03).clamp(10.0, LONGEST_S),
+        let moves: Vec<Move> = moves(self.facts, self.with, node)
+            .into_iter()
+            .filter(|one| one.from.secs_since(self.start) < self.across.values[1])
+            .collect();
+        let mut bottom = top + 4.0;
+        for mover in [Mover::Agent, Mover::Kubelet] {
+            let mut lanes: Vec<Timestamp> = Vec::new();
+            for one in moves.iter().filter(|one| one.mover == mover) {
+                let free = lanes.iter().position(|end| one.from.secs_since(*end) > APART_S);
+                let lane = free.unwrap_or_else(|| {
+                    lanes.push(one.to);
+                    lanes.len() - 1
+                });
+                lanes[lane] = one.to;
+                self.draw_move(svg, node, one, bottom + lane as f64 * LANE);
+            }
+            bottom += lanes.len() as f64 * LANE;
         }
+        bottom += 2.0;
+        for &pod in fact.pods.iter().filter(|pod| self.facts.is_scored(**pod)) {
+            if self.draw_pod(svg, pod, bottom) {
+                bottom += POD;
+            }
+        }
+        let bottom = bottom.max(top + 32.0) + 5.0;
+        self.draw_marks(svg, node, (top, bottom));
+        bottom
     }
 
     fn x(&self, at: Timestamp) -> f64 {
-        let secs = at.secs_since(self.joined).clamp(0.0, self.seconds);
-        NAMES + secs / self.seconds * (WIDTH - NAMES - 10.0)
+        self.across.at(at.secs_since(self.start))
     }
 
-    fn draw_axis(&self, svg: &mut String, y: f64) {
-        let steps = [1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0];
-        let step = steps.into_iter().find(|step| self.seconds / step <= 10.0);
-        let step = step.unwrap_or(120.0);
-        let mut secs = 0.0;
-        while secs <= self.seconds {
-            let at = self.joined + Duration::from_secs_f64(secs);
-            let x = self.x(at);
-            let _ = write!(
-                svg,
-                "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"0\" y2=\"{y:.0}\"/>\
-                 <text class=\"tick\" x=\"{x:.1}\" y=\"{:.0}\">{secs:.0} s</text>",
-                y + 15.0,
-            );
-            secs += step;
-        }
-    }
-}
-
-// === impl Row ===
-
-impl Row<'_> {
-    fn draw(&self, svg: &mut String, policy: Policy) {
+    fn draw_move(&self, svg: &mut String, node: NodeId, one: &Move, y: f64) {
+        let class = match one.mover {
+            Mover::Kubelet => "pulled",
+            Mover::Agent if one.in_vain() => "vain",
+            Mover::Agent => "sent",
+        };
+        let x = self.x(one.from);
+        let title = escaped(&one.title(self.facts, self.with, node));
         let _ = write!(
             svg,
-            "<text class=\"name\" x=\"0\" y=\"{:.0}\">{policy}</text>",
-            self.top + 20.0
+            "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{:.0}\">\
+             <title>{title}</title></rect>",
+            (self.x(one.to) - x).max(1.5),
+            LANE - 1.0
         );
-        for (mover, class, lane) in [
-            (Mover::Agent, "agent", 5.0),
-            (Mover::Kubelet, "kubelet", 12.0),
-        ] {
-            for (from, to, bytes) in self.merged(mover) {
-                let bar = Bar {
-                    class,
-                    lane,
-                    height: 6.0,
-                    times: (from, to),
-                    title: format!("{class} moved {:.1} MB", bytes / 1e6),
-                };
-                self.draw_bar(svg, &bar);
-            }
-        }
-        let pods = &self.facts.nodes[self.node].pods;
-        for &pod in pods.iter().filter(|pod| self.facts.is_scored(**pod)) {
-            if let Some(note) = self.notes.pods[pod] {
-                self.draw_pod(svg, pod, note.ready);
-            }
-        }
     }
 
-    fn draw_pod(&self, svg: &mut String, pod: PodId, ready: Timestamp) {
+    /// A pod's wait over the one that it would have had; nothing, where it has neither.
+    fn draw_pod(&self, svg: &mut String, pod: PodId, y: f64) -> bool {
         let from = self.facts.waits_from(pod);
-        let name = escaped(&self.facts.pods[pod].name);
-        if ready > from {
-            let waited = ready.secs_since(from);
-            let bar = Bar {
-                class: "wait",
-                lane: 20.0,
-                height: 8.0,
-                times: (from, ready),
-                title: format!("{name} waited {waited:.1} s"),
-            };
-            self.draw_bar(svg, &bar);
-        } else {
-            let _ = write!(
-                svg,
-                "<circle class=\"warm\" cx=\"{:.1}\" cy=\"{:.0}\" r=\"2.5\">\
-                 <title>{name} did not wait</title></circle>",
-                self.scale.x(from),
-                self.top + 24.0,
-            );
+        let waited = |notes: &Notes| {
+            let ready = notes.pods[pod]?.ready;
+            (ready > from).then_some((ready, ready.secs_since(from)))
+        };
+        let (before, after) = (waited(self.without), waited(self.with));
+        let beyond = from.secs_since(self.start) >= self.across.values[1];
+        if beyond || before.is_none() && after.is_none() {
+            return false;
         }
-    }
-
-    fn draw_bar(&self, svg: &mut String, bar: &Bar) {
-        let (from, to) = bar.times;
-        let x = self.scale.x(from);
-        let width = (self.scale.x(to) - x).max(0.8);
-        let _ = write!(
-            svg,
-            "<rect class=\"{}\" x=\"{x:.1}\" y=\"{:.0}\" width=\"{width:.1}\" \
-             height=\"{}\"><title>{}</title></rect>",
-            bar.class,
-            self.top + bar.lane,
-            bar.height,
-            bar.title,
+        let seconds = |wait: Option<(Timestamp, f64)>| wait.map_or(0.0, |(_, seconds)| seconds);
+        let title = format!(
+            "{}\nwaits {:.1} s; with a kubelet alone {:.1} s",
+            escaped(&self.facts.pods[pod].name),
+            seconds(after),
+            seconds(before)
         );
-    }
-
-    /// Times during which something of a mover was under way, with the bytes it moved then.
-    fn merged(&self, mover: Mover) -> Vec<(Timestamp, Timestamp, f64)> {
-        let mine = |span: &&Span| span.node == self.node && span.mover == mover;
-        let mut spans: Vec<&Span> = self.notes.spans.iter().filter(mine).collect();
-        spans.sort_by_key(|span| (span.from, span.to));
-        let mut merged: Vec<(Timestamp, Timestamp, f64)> = Vec::new();
-        for span in spans {
-            match merged.last_mut() {
-                Some((_, to, bytes)) if span.from.secs_since(*to) < GAP_S => {
-                    *to = span.to.max(*to);
-                    *bytes += span.bytes;
-                }
-                _ => merged.push((span.from, span.to, span.bytes)),
+        for (class, wait) in [("was", before), ("is", after)] {
+            if let Some((ready, _)) = wait {
+                let x = self.x(from);
+                let _ = write!(
+                    svg,
+                    "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{:.0}\">\
+                     <title>{title}</title></rect>",
+                    (self.x(ready) - x).max(1.0),
+                    POD - 1.0
+                );
             }
         }
-        merged
+        true
+    }
+
+    fn draw_marks(&self, svg: &mut String, node: NodeId, (top, bottom): (f64, f64)) {
+        let fact = &self.facts.nodes[node];
+        let joined = fact.joined.secs_since(self.start);
+        let x = self.x(fact.joined);
+        let _ = write!(
+            svg,
+            "<path class=\"grid\" d=\"M0 {bottom:.1}H{WIDTH}\"/><path class=\"joined\" d=\"M{:.1} \
+             {:.1}l7 4l-7 4z\"><title>joined at {joined:.1} s</title></path>",
+            x - 8.0,
+            top + 4.0,
+        );
+        if let Some(ready) = fact.ready {
+            let x = self.x(ready);
+            let _ = write!(
+                svg,
+                "<path class=\"ready\" d=\"M{x:.1} {:.1}V{:.1}\"><title>Ready {:.1} s after joining\
+                 </title></path>",
+                top + 2.0,
+                bottom - 2.0,
+                ready.secs_since(fact.joined)
+            );
+        }
     }
 }
