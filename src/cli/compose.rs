@@ -55,7 +55,9 @@ fn compose(args: &Args, progress: &Progress) -> anyhow::Result<Exit> {
     let length = cast.end.secs_since(cast.begin);
     let bar = progress.bar(&spec.name, length as u64);
     bar.set_message("s of the scenario");
-    let summary = compose::write(&spec, &cast, out, |seconds| bar.set_position(seconds as u64))?;
+    let summary = compose::write(&spec, &cast, out, |seconds| {
+        bar.set_position(seconds as u64)
+    })?;
     bar.finish_and_clear();
     progress.clear();
     match args.output.output {
@@ -93,7 +95,10 @@ fn text(summary: &Summary) -> String {
         ("image wait there, s", summary.image_wait_s),
     ];
     let row = |name: &str, count: u64| [name.to_owned(), count.to_string()];
-    let first = render::table(["what happened", "count"], counts.map(|(name, n)| row(name, n)));
+    let first = render::table(
+        ["what happened", "count"],
+        counts.map(|(name, n)| row(name, n)),
+    );
     let signals = summary.signals.iter().map(|(kind, n)| row(kind, *n));
     format!("{first}\n{}", render::table(["signal", "count"], signals))
 }

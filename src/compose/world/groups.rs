@@ -111,8 +111,12 @@ impl World<'_> {
         let what = format!("requested:{pool}");
         let stamp = Stamp::Event;
         let uid = self.draws.names.uid();
-        let note = Note { stamp, ..object(EVENTS, &uid, &what, SUBJECT) };
-        self.tape.note(self.now, &note, Fact::NodeRequested(requested.clone()));
+        let note = Note {
+            stamp,
+            ..object(EVENTS, &uid, &what, SUBJECT)
+        };
+        self.tape
+            .note(self.now, &note, Fact::NodeRequested(requested.clone()));
         for (one, placed) in choice.wanted.iter().zip(&choice.estimate.placed) {
             for pod in self.first_waiting(one.class, *placed) {
                 // client-go lets an object's source say 25 at once; pods are different objects.
@@ -125,7 +129,10 @@ impl World<'_> {
                     pods: vec![name.clone()],
                     ..requested.clone()
                 });
-                let note = Note { stamp, ..object(EVENTS, &uid, &what, &name) };
+                let note = Note {
+                    stamp,
+                    ..object(EVENTS, &uid, &what, &name)
+                };
                 self.tape.note(self.now + CLOUD, &note, fact);
             }
         }
@@ -140,7 +147,11 @@ impl World<'_> {
             if self.pools[pool].nodes.len() as u32 <= self.cast.pools[pool].spec.min {
                 continue;
             }
-            let goes = if *empty { empties < EMPTY_AT_ONCE } else { !drained && empties == 0 };
+            let goes = if *empty {
+                empties < EMPTY_AT_ONCE
+            } else {
+                !drained && empties == 0
+            };
             if !goes {
                 continue;
             }
@@ -165,7 +176,12 @@ impl World<'_> {
             ..NodeRequested::default()
         });
         let what = format!("target:{name}");
-        let note = object(STATUS, "7cea56dc-7efd-457a-83cb-cad7ec08da04", &what, SUBJECT);
+        let note = object(
+            STATUS,
+            "7cea56dc-7efd-457a-83cb-cad7ec08da04",
+            &what,
+            SUBJECT,
+        );
         let stamp = Stamp::Seen;
         self.tape.note(self.now, &Note { stamp, ..note }, fact);
     }

@@ -13,6 +13,7 @@ use crate::sim::report::html::chart::Axis;
 use crate::sim::report::html::text::{counted, escaped, row, shortened};
 use crate::sim::report::timeline::moves::{Move, moves};
 use crate::sim::report::timeline::wave::{Wave, longest};
+use crate::sim::score::quantile;
 use crate::sim::world::{Mover, Notes};
 
 /// Width of the drawing, and of the column with the nodes' names.
@@ -20,6 +21,9 @@ const WIDTH: f64 = 1000.0;
 const NAMES: f64 = 150.0;
 /// The drawing ends so many seconds after the first node joined, at the latest.
 const LONGEST_S: f64 = 600.0;
+/// Part of the pods whose waits under a kubelet alone the drawing shows to their end: one late pod must
+/// not press all others into a corner.
+const MOST_PODS: f64 = 0.95;
 /// Height of a lane of transfers and of a pod's wait, each with the gap below it.
 const LANE: f64 = 6.0;
 const POD: f64 = 4.0;
@@ -75,8 +79,9 @@ pub fn draw(replays: &[Replay], report: &Report) -> String {
     format!(
         "<h2>One wave, node by node</h2><p>The biggest wave of <b>{}</b>, the scenario with most waiting\
          {drawn}. Every bar is one image on its way to a node; hover it for its name, its bytes and the reason \
-         in the plan.</p>{KEY}<figure class=\"wide\">{}</figure>",
+         in the plan. What comes later than {:.0} s is not drawn.</p>{KEY}<figure class=\"wide\">{}</figure>",
         escaped(&replay.header.name),
+        drawing.across.values[1],
         drawing.draw(&wave.nodes)
     )
 }
@@ -90,14 +95,15 @@ impl<'a> Drawing<'a> {
         let pods = wave.nodes.iter().flat_map(|node| &facts.nodes[*node].pods);
         let pods = pods.filter(|pod| facts.is_scored(**pod));
         let ready = pods.filter_map(|pod| without.pods[*pod].map(|note| note.ready));
-        let last = ready.max().unwrap_or(start).secs_since(start) * 1.02;
+        let ends: Vec<f64> = ready.map(|ready| ready.secs_since(start)).collect();
+        let last = quantile(&ends, MOST_PODS).unwrap_or(0.0) * 1.2;
         let seconds = last.clamp(30.0, LONGEST_S);
         Self {
             facts,
             with,
             without,
             start,
-            across: Axis::linear([0.0, seconds], [NAMES, WIDTH - 12.0]),
+            across: Axis::linear([0.0, seconds], [NAMES, WIDTH - 24.0]),
         }
     }
 
@@ -141,7 +147,9 @@ impl<'a> Drawing<'a> {
         for mover in [Mover::Agent, Mover::Kubelet] {
             let mut lanes: Vec<Timestamp> = Vec::new();
             for one in moves.iter().filter(|one| one.mover == mover) {
-                let free = lanes.iter().position(|end| one.from.secs_since(*end) > APART_S);
+                let free = lanes
+                    .iter()
+                    .position(|end| one.from.secs_since(*end) > APART_S);
                 let lane = free.unwrap_or_else(|| {
                     lanes.push(one.to);
                     lanes.len() - 1

@@ -54,7 +54,11 @@ pub fn draw(report: &Report) -> String {
     waste.draw_frame(&mut svg);
     for (place, (policy, score)) in rows.iter().enumerate() {
         let middle = TOP + ROW * (place as f64 + 0.5);
-        let strong = if *policy == Policy::Forelay { " class=\"strong\"" } else { "" };
+        let strong = if *policy == Policy::Forelay {
+            " class=\"strong\""
+        } else {
+            ""
+        };
         let _ = write!(
             svg,
             "<text{strong} x=\"0\" y=\"{:.1}\">{policy}</text>",
@@ -81,7 +85,9 @@ pub fn draw(report: &Report) -> String {
 }
 
 fn has_interval(score: &Score) -> bool {
-    score.interval.is_some_and(|interval| interval.gain.is_some())
+    score
+        .interval
+        .is_some_and(|interval| interval.gain.is_some())
 }
 
 // === impl Panel ===

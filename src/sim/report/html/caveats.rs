@@ -24,7 +24,10 @@ pub fn sensitivity(report: &Report) -> String {
     }
     let mut lines = String::new();
     for policy in SENSITIVE {
-        let _ = write!(lines, "<tr class=\"{policy}\"><th scope=\"row\">{policy}</th>");
+        let _ = write!(
+            lines,
+            "<tr class=\"{policy}\"><th scope=\"row\">{policy}</th>"
+        );
         for variant in &report.sensitivity {
             let score = row(&variant.policies, policy);
             let _ = write!(

@@ -81,12 +81,7 @@ impl Axis {
     }
 
     /// Level lines of a grid with the ticks' labels before `left`.
-    pub fn draw_level(
-        &self,
-        svg: &mut String,
-        (left, right): (f64, f64),
-        ticks: &[(f64, String)],
-    ) {
+    pub fn draw_level(&self, svg: &mut String, (left, right): (f64, f64), ticks: &[(f64, String)]) {
         for (tick, label) in ticks {
             let y = self.at(*tick);
             let _ = write!(
@@ -138,10 +133,7 @@ impl Labels {
             let wanted = [left, base - HEIGHT + 3.0, left + long, base + 3.0];
             let free = self.0.iter().all(|taken| apart(taken, &wanted));
             if free && left >= 0.0 && left + long <= width {
-                let _ = write!(
-                    svg,
-                    "<text x=\"{left:.1}\" y=\"{base:.1}\">{text}</text>"
-                );
+                let _ = write!(svg, "<text x=\"{left:.1}\" y=\"{base:.1}\">{text}</text>");
                 self.0.push(wanted);
                 return;
             }

@@ -26,9 +26,12 @@ pub fn draw(replays: &[Replay], report: &Report) -> String {
     };
     let others: Vec<Other> = others(report, reactive_s);
     let waste = |point: &Point| point.waste_node.unwrap_or(0.0);
-    let widest = points.iter().map(waste).fold(0.05, f64::max) * 1.15;
+    let widest = points.iter().map(waste).fold(0.05, f64::max) * 1.1;
     // The chart is about the frontier: whoever is far from it would press it flat.
-    let least = points.iter().map(|point| point.saved_s).fold(f64::INFINITY, f64::min);
+    let least = points
+        .iter()
+        .map(|point| point.saved_s)
+        .fold(f64::INFINITY, f64::min);
     let floor = least - 0.35 * (reactive_s - least).max(0.0) - 1.0;
     let (near, far): (Vec<Other>, Vec<Other>) = others
         .into_iter()
@@ -37,7 +40,10 @@ pub fn draw(replays: &[Replay], report: &Report) -> String {
     let saved = saved.chain(near.iter().map(|other| other.saved_s));
     let most = saved.fold(1.0, f64::max);
     let across = Axis::linear([0.0, widest], [LEFT, WIDTH - 20.0]);
-    let up = Axis::linear([floor.max(0.0), most + (most - floor) * 0.08], [BOTTOM, 16.0]);
+    let up = Axis::linear(
+        [floor.max(0.0), most + (most - floor) * 0.08],
+        [BOTTOM, 16.0],
+    );
     let mut svg = format!(
         "<svg viewBox=\"0 0 {WIDTH} {:.0}\" role=\"img\" \
          aria-label=\"Frontier of waste against seconds saved\">",
@@ -60,7 +66,10 @@ pub fn draw(replays: &[Replay], report: &Report) -> String {
     let far = if far.is_empty() {
         String::new()
     } else {
-        format!("<figcaption>Too far off to be drawn: {}.</figcaption>", far.join(", "))
+        format!(
+            "<figcaption>Too far off to be drawn: {}.</figcaption>",
+            far.join(", ")
+        )
     };
     format!(
         "<h2>Waste against seconds saved</h2><p>Forelay at prices of a waited second from an eighth to \
@@ -87,7 +96,10 @@ fn others(report: &Report, reactive_s: f64) -> Vec<Other> {
 fn draw_axes(svg: &mut String, across: &Axis, up: &Axis) {
     let ticks = across.ticks(8).into_iter().map(|t| (t, format!("{t:.2}")));
     across.draw_upright(svg, (16.0, BOTTOM), &ticks.collect::<Vec<_>>());
-    let ticks = up.ticks(6).into_iter().map(|t| (t, format!("{} s", grouped(t))));
+    let ticks = up
+        .ticks(6)
+        .into_iter()
+        .map(|t| (t, format!("{} s", grouped(t))));
     up.draw_level(svg, (LEFT, WIDTH - 20.0), &ticks.collect::<Vec<_>>());
     let _ = write!(
         svg,
@@ -112,6 +124,16 @@ fn draw_points(svg: &mut String, (across, up): (&Axis, &Axis), points: &[Point],
     }
     let _ = write!(svg, "<path class=\"line forelay\" d=\"{line}\"/>");
     let mut labels = Labels::default();
+    for pair in on_frontier.windows(2) {
+        // Labels keep off the line: a point at least every 12 units.
+        let parts = ((pair[1].0 - pair[0].0).hypot(pair[1].1 - pair[0].1) / 12.0).ceil();
+        for part in 1..parts.max(1.0) as usize {
+            let part = part as f64 / parts;
+            let between = |a: f64, b: f64| a + (b - a) * part;
+            let at = (between(pair[0].0, pair[1].0), between(pair[0].1, pair[1].1));
+            labels.keep_free(at, 3.0);
+        }
+    }
     for at in &on_frontier {
         labels.keep_free(*at, 6.0);
     }
@@ -131,7 +153,11 @@ fn draw_points(svg: &mut String, (across, up): (&Axis, &Axis), points: &[Point],
             number(point.gain),
             number(point.waste_node)
         );
-        let label = if own { format!("forelay {price}") } else { price };
+        let label = if own {
+            format!("forelay {price}")
+        } else {
+            price
+        };
         labels.write(svg, (*x, *y), &label, WIDTH);
     }
     for other in near {

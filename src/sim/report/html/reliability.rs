@@ -43,7 +43,7 @@ fn diagram(calibration: &Calibration) -> String {
     let base = bottom + COUNTS;
     let mut svg = format!(
         "<svg viewBox=\"0 0 {:.0} {:.0}\" role=\"img\" aria-label=\"Reliability diagram\">",
-        LEFT + SIDE + 14.0,
+        LEFT + SIDE + 22.0,
         base + 40.0
     );
     let ticks = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0].map(|t| (t, percent(t)));
@@ -65,7 +65,12 @@ fn diagram(calibration: &Calibration) -> String {
     let mut line = String::new();
     for (number, bin) in calibration.bins.iter().enumerate() {
         let step = if number == 0 { 'M' } else { 'L' };
-        let _ = write!(line, "{step}{:.1} {:.1}", across.at(bin.said), up.at(bin.used));
+        let _ = write!(
+            line,
+            "{step}{:.1} {:.1}",
+            across.at(bin.said),
+            up.at(bin.used)
+        );
     }
     let _ = write!(svg, "<path class=\"line thin forelay\" d=\"{line}\"/>");
     for bin in &calibration.bins {

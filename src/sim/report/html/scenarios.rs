@@ -53,14 +53,22 @@ fn line(replay: &Replay, scenario: &ScenarioReport) -> String {
         brief(score.gain),
         small(score.gain, pending.and_then(|p| p.gain), "gain"),
         brief(score.waste_node),
-        small(score.waste_node, pending.and_then(|p| p.waste_node), "waste"),
+        small(
+            score.waste_node,
+            pending.and_then(|p| p.waste_node),
+            "waste"
+        ),
     )
 }
 
 /// A bar from 0 to 1 with a mark for the other.
 fn small(own: Option<f64>, other: Option<f64>, what: &str) -> String {
     let axis = Axis::linear([0.0, 1.0], [0.0, WIDTH]);
-    let class = if what == "gain" { Policy::Forelay.name() } else { "wasted" };
+    let class = if what == "gain" {
+        Policy::Forelay.name()
+    } else {
+        "wasted"
+    };
     let mut svg = format!(
         "<svg class=\"spark\" viewBox=\"0 0 {WIDTH} 14\" role=\"img\" aria-label=\"{what}\">\
          <title>{what}: forelay {}, pending-only {}</title>\

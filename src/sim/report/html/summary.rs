@@ -5,7 +5,9 @@ use std::fmt::Write;
 use crate::domain::quantity::ByteSize;
 use crate::sim::policy::{Policy, Replay};
 use crate::sim::report::Report;
-use crate::sim::report::html::text::{brief, counted, percent, row, spell, wait_s};
+use crate::sim::report::html::text::{
+    brief, counted, percent, points, precisely, row, spell, wait_s,
+};
 use crate::sim::score::Score;
 
 /// Title and paragraph.
@@ -73,7 +75,7 @@ fn said_of_gain(score: &Score, pending: Option<&Score>, report: &Report) -> Stri
     };
     let mut words = format!(
         " Forelay saved <b>{}</b> of the waiting that can be saved at all",
-        percent(gain)
+        precisely(gain)
     );
     if let Some([low, high]) = score.interval.and_then(|interval| interval.gain) {
         let _ = write!(
@@ -90,20 +92,20 @@ fn said_of_gain(score: &Score, pending: Option<&Score>, report: &Report) -> Stri
     let _ = write!(
         words,
         "; a system that looks only at pending pods saves <b>{}</b>",
-        percent(theirs)
+        precisely(theirs)
     );
     if let Some(over) = report.pooled.over_pending
         && let Some(gain) = over.gain
     {
-        let way = if gain < 0.0 { "less" } else { "more" };
-        let _ = write!(words, ", so {:.1} points {way}", gain.abs() * 100.0);
+        let _ = write!(words, ", a difference of {} points", points(gain));
         if let Some([low, high]) = over.interval {
-            let _ = write!(
-                words,
-                " than that (95 % interval {:+.1} to {:+.1})",
-                low * 100.0,
-                high * 100.0
-            );
+            let unsure = if low <= 0.0 && high >= 0.0 {
+                ", so none at all cannot be ruled out"
+            } else {
+                ""
+            };
+            let (low, high) = (points(low), points(high));
+            let _ = write!(words, " (95 % interval {low} to {high}{unsure})");
         }
     }
     words.push('.');

@@ -14,7 +14,11 @@ pub fn draw(replays: &[Replay], report: &Report) -> String {
         html.push_str(&table(&report.pooled.policies));
     }
     for (replay, scenario) in replays.iter().zip(&report.scenarios) {
-        let open = if replays.len() == 1 { " open=\"open\"" } else { "" };
+        let open = if replays.len() == 1 {
+            " open=\"open\""
+        } else {
+            ""
+        };
         let _ = write!(
             html,
             "<details{open}><summary>{}</summary><p>{}</p>{}</details>",

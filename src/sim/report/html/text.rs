@@ -54,10 +54,25 @@ pub fn percent(part: f64) -> String {
     format!("{} %", signless(format!("{:.0}", part * 100.0)))
 }
 
+/// A part of one, as per cent with a digit after the point.
+pub fn precisely(part: f64) -> String {
+    format!("{} %", signless(format!("{:.1}", part * 100.0)))
+}
+
+/// Points between two parts of one, with their sign.
+pub fn points(difference: f64) -> String {
+    let text = signless(format!("{:.1}", difference * 100.0));
+    if difference > 0.0 && text != "0.0" {
+        return format!("+{text}");
+    }
+    text
+}
+
 /// A span of time, with two units at most.
 pub fn spell(seconds: f64) -> String {
     let whole = seconds.max(0.0).round() as u64;
     match whole {
+        0 if seconds < 0.05 => "0 s".into(),
         0..10 => format!("{:.1} s", seconds.max(0.0)),
         10..120 => format!("{whole} s"),
         120..7200 => format!("{} min {} s", whole / 60, whole % 60),

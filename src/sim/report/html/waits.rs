@@ -82,9 +82,8 @@ fn draw_small(replay: &Replay, few: &[Policy], longest: f64) -> String {
         replays,
     };
     let name = escaped(&replay.header.name);
-    let mut svg = format!(
-        "<svg viewBox=\"0 0 300 170\" role=\"img\" aria-label=\"Waits of {name}\">"
-    );
+    let mut svg =
+        format!("<svg viewBox=\"0 0 300 170\" role=\"img\" aria-label=\"Waits of {name}\">");
     curves.draw_frame(&mut svg, "");
     curves.draw(&mut svg, few);
     format!("<figure><figcaption><b>{name}</b></figcaption>{svg}</svg></figure>")
@@ -123,8 +122,7 @@ impl Curves<'_> {
             let edge = if wide && t <= SHORTEST_S { "≤ " } else { "" };
             (t, format!("{edge}{t}{}", if wide { " s" } else { "" }))
         };
-        let mut ticks: Vec<(f64, String)> =
-            self.across.ticks(0).into_iter().map(seconds).collect();
+        let mut ticks: Vec<(f64, String)> = self.across.ticks(0).into_iter().map(seconds).collect();
         if wide {
             let between = [3.0, 30.0, 300.0, 3000.0].into_iter();
             let inside = between.filter(|t| *t < self.across.values[1]);
@@ -134,7 +132,11 @@ impl Curves<'_> {
         let parts = [0.0, 0.25, 0.5, 0.75, 1.0].into_iter();
         let parts = parts.filter(|part| wide || *part != 0.25 && *part != 0.75);
         let level = |part: f64| {
-            let label = if wide { percent(part) } else { format!("{part:.1}") };
+            let label = if wide {
+                percent(part)
+            } else {
+                format!("{part:.1}")
+            };
             (part, label)
         };
         let levels: Vec<(f64, String)> = parts.map(level).collect();
@@ -172,7 +174,8 @@ impl Curves<'_> {
         let mut pods = short;
         while pods < count {
             pods = (pods + every).min(count);
-            let _ = write!(path, "L{:.1} {:.1}", self.across.at(waits[pods - 1]), share(pods));
+            let at = self.across.at(waits[pods - 1]);
+            let _ = write!(path, "H{at:.1}V{:.1}", share(pods));
         }
         let _ = write!(path, "H{right:.1}");
         path

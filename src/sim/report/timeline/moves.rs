@@ -35,13 +35,21 @@ pub struct Move {
 /// Everything that moved to a node, in the order of beginning.
 pub fn moves(facts: &Facts, notes: &Notes, node: NodeId) -> Vec<Move> {
     let used = used_layers(facts, node);
-    let mut spans: Vec<&Span> = notes.spans.iter().filter(|span| span.node == node).collect();
+    let mut spans: Vec<&Span> = notes
+        .spans
+        .iter()
+        .filter(|span| span.node == node)
+        .collect();
     spans.sort_by_key(|span| (span.from, span.to, span.layer));
     let mut moves: Vec<Move> = Vec::new();
     let mut last: BTreeMap<(Mover, Option<ImageId>), usize> = BTreeMap::new();
     for span in spans {
         let image = image_of(facts, notes, span);
-        let used_bytes = if used.contains(&span.layer) { span.bytes } else { 0.0 };
+        let used_bytes = if used.contains(&span.layer) {
+            span.bytes
+        } else {
+            0.0
+        };
         let open = last.get(&(span.mover, image)).copied();
         if let Some(open) = open.map(|open| &mut moves[open])
             && span.from.secs_since(open.to) < GAP_S
