@@ -1,6 +1,7 @@
 //! What was moved to one node, image by image, and why.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use crate::domain::plan::Reason;
 use crate::domain::quantity::ByteSize;
@@ -119,17 +120,18 @@ impl Move {
         if self.mover == Mover::Agent {
             if let Some(why) = why {
                 let lead_s = self.from.secs_since(why.made);
-                text.push_str(&format!(
+                let _ = write!(
+                    text,
                     "\nWhy: {}; probability {}, planned {lead_s:.1} s before",
                     phrase(&why.reason),
                     percent(why.probability)
-                ));
+                );
             }
             if self.used_bytes <= 0.0 {
                 text.push_str("\nNo pod used it");
             } else if self.used_bytes < self.bytes * 0.999 {
                 let used = ByteSize(self.used_bytes.round() as u64);
-                text.push_str(&format!("\nPods used {used} of it"));
+                let _ = write!(text, "\nPods used {used} of it");
             }
         }
         text
