@@ -43,7 +43,7 @@ pub struct Args {
     /// How the result is written.
     #[command(flatten)]
     pub output: OutputArgs,
-    /// Also write a page with tables and timelines
+    /// Also write a page with drawings and every number; it runs what --frontier and --sensitivity run
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
     /// Parameters of prediction and planning, TOML; without it the built-in ones
@@ -138,8 +138,8 @@ fn setting(args: &Args) -> anyhow::Result<Setting> {
             delay: span(trouble.delay).unwrap_or(Duration::ZERO),
             seed: trouble.seed,
         },
-        frontier: args.frontier,
-        sensitivity: args.sensitivity,
+        frontier: args.frontier || args.report.is_some(),
+        sensitivity: args.sensitivity || args.report.is_some(),
     })
 }
 

@@ -174,7 +174,7 @@ pub const PRICES: [f64; 7] = [0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0];
 pub const PARALLEL_PULLS: usize = 5;
 
 /// Policies of the sensitivity rows.
-const SENSITIVE: [Policy; 4] = [
+pub const SENSITIVE: [Policy; 4] = [
     Policy::Reactive,
     Policy::PendingOnly,
     Policy::Forelay,

@@ -4,6 +4,7 @@ mod machine;
 mod notes;
 mod takeover;
 mod watch;
+mod whys;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -28,6 +29,7 @@ use crate::telemetry::log::json;
 
 pub use crate::sim::world::notes::{First, Mover, Notes, PodNote, Span, WINDOW, window_end};
 pub use crate::sim::world::watch::{Sight, Watch};
+pub use crate::sim::world::whys::{Why, Whys};
 
 /// From the controller's decision to the agent that reads it: two watches and a write.
 const PLAN_DELAY: Duration = Duration::from_millis(200);

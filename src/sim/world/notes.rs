@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::domain::plan::Plan;
 use crate::domain::time::Timestamp;
 use crate::sim::facts::{Facts, ImageId, LayerId, NodeId, PodId};
-use crate::sim::world::Sight;
+use crate::sim::world::{Sight, Whys};
 
 /// A node's first minutes: the horizon of a plan's probabilities (the model's `window_s`).
 pub const WINDOW: Duration = Duration::from_mins(10);
@@ -82,6 +82,8 @@ pub struct Notes {
     pub said: Vec<BTreeMap<ImageId, f64>>,
     /// What the engine thought of the targets that were watched.
     pub sights: Vec<Sight>,
+    /// Why plans named images.
+    pub whys: Whys,
     /// Since when the plan that counts for a node has named an image, without a break.
     named: Vec<BTreeMap<ImageId, Timestamp>>,
     pool_named: BTreeMap<String, BTreeMap<ImageId, Named>>,
@@ -129,6 +131,12 @@ impl Notes {
     ) {
         let wanted = images(plan, facts);
         let before = self.pool_named.remove(pool).unwrap_or_default();
+        let mine = |node: &&NodeId| !self.has_own[**node] && facts.nodes[**node].new;
+        for &node in nodes.iter().filter(mine) {
+            self.whys.inherit(node, pool);
+            self.whys.follow(node, plan, facts);
+        }
+        self.whys.pool_plan(pool, plan, facts);
         let named = wanted.iter().map(|(&image, &said)| {
             let since = before.get(&image).map_or(now, |named| named.since);
             (image, Named { since, said })
@@ -154,6 +162,8 @@ impl Notes {
             return;
         }
         self.inherit_own(node, facts);
+        self.whys.inherit(node, &facts.nodes[node].pool);
+        self.whys.follow(node, plan, facts);
         self.has_own[node] = plan.is_some();
         let wanted = if plan.is_some() {
             images(plan, facts)
@@ -182,6 +192,7 @@ impl Notes {
             return;
         }
         self.inherit_own(node, facts);
+        self.whys.inherit(node, &facts.nodes[node].pool);
         for &image in fact.images.iter().flatten() {
             let image = facts.image(image).same;
             if !self.used[node].insert(image) {
