@@ -58,10 +58,9 @@ pub struct Numbers {
     waste_interval: Option<[f64; 2]>,
     /// The same of pending-only.
     pub pending_waste_node: f64,
-    /// The scenario that is worst against reactive, and by which part its pods wait longer there;
-    /// negative is shorter.
+    /// The scenario whose pods wait longest against reactive.
     worst_scenario: String,
-    /// As part of reactive's wait.
+    /// By which part of reactive's wait they wait longer; negative is shorter.
     pub worst_against_reactive: f64,
     /// Bytes that agents brought where nobody waits.
     pub quiet_node_bytes: f64,
@@ -193,7 +192,7 @@ pub fn numbers(played: &[Played]) -> anyhow::Result<Numbers> {
         pending_waste_node: pending.waste_node.unwrap_or(0.0),
         worst_scenario: worst_scenario.clone(),
         worst_against_reactive: worse(worst),
-        quiet_node_bytes: quiet.map(|one| one.agent_bytes).sum(),
+        quiet_node_bytes: quiet.map(|one| one.agent_bytes).sum::<f64>() + 0.0,
         bounds_missed: scenarios.values().filter(missed).count(),
         scenarios,
     })
@@ -204,7 +203,8 @@ fn one_of(played: &Played) -> anyhow::Result<One> {
     let (reactive_s, oracle_s) = (wait_s(Policy::Reactive), wait_s(Policy::Oracle));
     let score = |policy| played.run(policy).tally.score(reactive_s, oracle_s);
     let (forelay, pending) = (score(Policy::Forelay), score(Policy::PendingOnly));
-    let agent_bytes = played.run(Policy::Forelay).tally.agent_bytes;
+    // Adding zero turns -0, the sum of nothing, into 0.
+    let agent_bytes = played.run(Policy::Forelay).tally.agent_bytes + 0.0;
     let bounds = played.spec.bounds.iter().map(|(name, limit)| {
         let found = match name.as_str() {
             // Where there is nothing to gain, nothing was missed.
