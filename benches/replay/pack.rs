@@ -176,6 +176,7 @@ pub fn numbers(played: &[Played]) -> anyhow::Result<Numbers> {
     let worse = |one: &One| (one.forelay_s - one.reactive_s) / one.reactive_s.max(1.0);
     let worst = scenarios
         .iter()
+        .filter(|(_, one)| one.gain.is_some() || one.forelay_s > one.reactive_s)
         .max_by(|a, b| worse(a.1).total_cmp(&worse(b.1)));
     let (worst_scenario, worst) = worst.context("no scenario")?;
     let quiet = scenarios.values().filter(|one| one.gain.is_none());
