@@ -4,10 +4,10 @@ CARGO ?= cargo
 TARGET = $${CARGO_TARGET_DIR:-target}
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint generate build-needs test-needs
+.PHONY: help demo test lint generate bench-replay build-needs test-needs
 
 help: ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 demo: build-needs ## Build, then play a recorded scale-up twice: waiting, and with Forelay (SCENARIO=.. picks one)
 	$(CARGO) build --release --locked
@@ -22,6 +22,9 @@ lint: build-needs ## Check formatting, and clippy with warnings denied
 
 generate: build-needs ## Write what is made from the code: references, schema, definitions
 	$(CARGO) run --quiet --locked -- generate
+
+bench-replay: build-needs ## Print the numbers of replay, forecasts and engine (PART=.. some), JSON in target/bench/replay.json
+	$(CARGO) bench --locked --bench replay -- $(PART)
 
 # A C compiler and make for librdkafka, aws-lc and zstd; zlib's headers for librdkafka.
 build-needs:

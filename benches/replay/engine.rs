@@ -1,0 +1,364 @@
+//! Signals through the controller's engine: speed, what each kind costs, memory.
+//!
+//! The scenario is composed into a file first, and a process of its own feeds the engine from it: what
+//! it holds then is the engine's, not the composer's.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use forelay::compose;
+use forelay::domain::image::ImageRef;
+use forelay::domain::scenario::Header;
+use forelay::domain::signal::{Fact, ImageResolved, Signal};
+use forelay::domain::time::Timestamp;
+use forelay::engine::cluster::{Cluster, Effect};
+use forelay::forecast::model::Model;
+use forelay::source::scenario::{ScenarioError, ScenarioReader, Spot, Strictness};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::files::{Words, folder, out};
+use crate::say;
+
+/// From the first news to a step: the controller's own (`GATHER` in `src/controller/driver.rs`).
+const GATHER: Duration = Duration::from_millis(5);
+
+/// A step comes so often without news: the controller's `step_interval`.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// From a reference to its manifests, as in the replay.
+const RESOLVE: Duration = Duration::from_millis(200);
+
+/// Signals read at once, before the clock runs: some 15 MB.
+const CHUNK: usize = 20_000;
+
+/// CPU after which a feed is ended: an engine that misses its goal by so much is measured on the
+/// part of the day that it came to, and the benchmark still ends.
+const ENOUGH: Duration = Duration::from_secs(60);
+
+/// What the engine cost on two clusters with the same rates per node.
+#[derive(Debug, Serialize)]
+pub struct Engine {
+    /// How steps are made.
+    pacing: &'static str,
+    /// 5,000 nodes, 150,000 pods.
+    pub large: Fed,
+    /// 500 nodes, 15,000 pods.
+    pub small: Fed,
+    /// CPU per signal of the large over that of the small.
+    pub cost_ratio: f64,
+}
+
+/// What one scenario cost.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Fed {
+    /// Name.
+    scenario: String,
+    /// Part of the day that was fed before the time was up.
+    pub day: f64,
+    /// Signals that the engine heard.
+    pub signals: u64,
+    /// Steps that it made.
+    steps: u64,
+    /// Plans that it published.
+    plans: u64,
+    /// Thread CPU in `apply` and `step`, seconds.
+    pub cpu_s: f64,
+    /// Signals a second of CPU.
+    pub signals_per_s: f64,
+    /// CPU per signal, microseconds.
+    cpu_us: f64,
+    /// The same of `apply` alone.
+    apply_us: f64,
+    /// Slowest step, milliseconds of wall clock.
+    slowest_step_ms: f64,
+    /// Nodes, pods at most, as the engine counts them.
+    nodes_most: usize,
+    /// Pods.
+    pods_most: usize,
+    /// Resident memory beyond the process without an engine, at most and at the end, MiB.
+    pub resident_mib: f64,
+    /// At the end.
+    resident_end_mib: f64,
+    /// By kind of signal, and of the steps: count, part of the time.
+    families: BTreeMap<String, Family>,
+}
+
+/// One kind of work.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Family {
+    count: u64,
+    /// Part of the wall time in the engine.
+    share: f64,
+    /// Each, microseconds.
+    mean_us: f64,
+}
+
+/// Composes both, feeds both.
+pub fn measure(words: &Words) -> anyhow::Result<Engine> {
+    let fed = |name: &str| {
+        let file = composed(name, words)?;
+        say(&format!("engine: feeding {name}"));
+        feed_apart(&file)
+    };
+    let (small, large) = (fed("small")?, fed("large")?);
+    Ok(Engine {
+        pacing: "as the controller: a step 5 ms after the first news, at the engine's own wake-ups, and each second",
+        cost_ratio: large.cpu_us / small.cpu_us,
+        large,
+        small,
+    })
+}
+
+/// The scenario's file below `target/bench`; `reuse` takes one that is there.
+fn composed(name: &str, words: &Words) -> anyhow::Result<PathBuf> {
+    let file = out()?.join(format!("{name}.jsonl.zst"));
+    if words.reuse && file.exists() {
+        return Ok(file);
+    }
+    say(&format!("engine: composing {name}"));
+    let path = folder("bench").join(format!("{name}.toml"));
+    let spec = compose::read(&path)?;
+    let cast = compose::cast(&spec, &path, None)?;
+    let created = File::create(&file).with_context(|| file.display().to_string())?;
+    // Level 1: this file is read once.
+    let mut to = zstd::stream::write::Encoder::new(BufWriter::new(created), 1)?;
+    let failed = |source| ScenarioError::Write {
+        spot: Spot {
+            file: file.clone(),
+            line: 0,
+        },
+        source,
+    };
+    let mut line = |json: serde_json::Result<String>| {
+        let json = json.map_err(std::io::Error::from);
+        json.and_then(|json| std::io::Write::write_all(&mut to, (json + "\n").as_bytes()))
+            .map_err(failed)
+    };
+    line(serde_json::to_string(&compose::header(&spec, &cast)))?;
+    compose::play(
+        &cast,
+        &mut |signal| line(serde_json::to_string(signal)),
+        |_| {},
+    )?;
+    to.finish()?.into_inner()?.sync_all()?;
+    Ok(file)
+}
+
+/// In a process of its own.
+fn feed_apart(file: &Path) -> anyhow::Result<Fed> {
+    let mut command = Command::new(std::env::current_exe()?);
+    let output = command.arg("feed").arg(file).output()?;
+    if !output.status.success() {
+        bail!(
+            "feeding {}: {}",
+            file.display(),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// What that process does; its answer is one JSON object.
+pub fn feed(file: &Path) -> anyhow::Result<Value> {
+    let (header, mut reader) = ScenarioReader::open(file, Strictness::Strict)?;
+    let mut chunk: Vec<Signal> = Vec::with_capacity(CHUNK);
+    let mut feeder: Option<Feeder<'_>> = None;
+    loop {
+        for signal in reader.by_ref().take(CHUNK) {
+            chunk.push(signal?);
+        }
+        if chunk.is_empty() {
+            break;
+        }
+        let feeder = match &mut feeder {
+            Some(feeder) => feeder,
+            none => none.insert(Feeder::new(&header)?),
+        };
+        feeder.take(chunk.drain(..))?;
+        if feeder.cpu > ENOUGH {
+            break;
+        }
+    }
+    let feeder = feeder.context("the scenario has no signal")?;
+    Ok(serde_json::to_value(feeder.end()?)?)
+}
+
+/// The engine, and the clock of its driver.
+struct Feeder<'a> {
+    header: &'a Header,
+    engine: Cluster,
+    /// First news that no step has seen.
+    news: Option<Timestamp>,
+    stepped: Timestamp,
+    asked: VecDeque<(Timestamp, ImageRef)>,
+    spent: BTreeMap<&'static str, (u64, Duration)>,
+    lap: Instant,
+    cpu: Duration,
+    signals: u64,
+    plans: u64,
+    slowest: Duration,
+    most: (usize, usize),
+    resident: (f64, f64),
+}
+
+// === impl Feeder ===
+
+impl<'a> Feeder<'a> {
+    fn new(header: &'a Header) -> anyhow::Result<Self> {
+        let resident = resident_mib()?;
+        Ok(Self {
+            header,
+            engine: Cluster::new(Model::default()),
+            news: None,
+            stepped: header.start,
+            asked: VecDeque::new(),
+            spent: BTreeMap::new(),
+            lap: Instant::now(),
+            cpu: Duration::ZERO,
+            signals: 0,
+            plans: 0,
+            slowest: Duration::ZERO,
+            most: (0, 0),
+            resident: (resident, resident),
+        })
+    }
+
+    fn take(&mut self, chunk: impl Iterator<Item = Signal>) -> anyhow::Result<()> {
+        let began = thread_cpu()?;
+        self.lap = Instant::now();
+        for signal in chunk {
+            if signal.truth {
+                continue;
+            }
+            let at = signal.observedtime;
+            while let Some(due) = self.due().filter(|due| *due < at) {
+                self.step(due);
+            }
+            self.apply(&signal, at);
+        }
+        self.cpu += thread_cpu()?.saturating_sub(began);
+        let sizes = self.engine.sizes();
+        self.most = (self.most.0.max(sizes.nodes), self.most.1.max(sizes.pods));
+        self.resident.1 = self.resident.1.max(resident_mib()?);
+        Ok(())
+    }
+
+    fn apply(&mut self, signal: &Signal, at: Timestamp) {
+        self.engine.apply(signal);
+        self.signals += 1;
+        self.news.get_or_insert(at);
+        let kind = signal.fact.event_type();
+        self.spend(kind);
+    }
+
+    /// Wall time since the last lap. Reading the clock is in it: some 30 ns.
+    fn spend(&mut self, kind: &'static str) -> Duration {
+        let now = Instant::now();
+        let took = now - self.lap;
+        self.lap = now;
+        let spent = self.spent.entry(kind).or_default();
+        spent.0 += 1;
+        spent.1 += took;
+        took
+    }
+
+    /// When the driver steps next, or an answer comes.
+    fn due(&self) -> Option<Timestamp> {
+        let step = match self.news {
+            Some(news) => news + GATHER,
+            None => self.stepped + IDLE,
+        };
+        let woken = self
+            .engine
+            .wake_at()
+            .map(|at| at.max(self.stepped + GATHER));
+        let answer = self.asked.front().map(|(due, _)| *due);
+        [Some(step), woken, answer].into_iter().flatten().min()
+    }
+
+    fn step(&mut self, now: Timestamp) {
+        if self.asked.front().is_some_and(|(due, _)| *due <= now)
+            && let Some((_, image)) = self.asked.pop_front()
+        {
+            if let Some(manifests) = self.header.images.get(&image) {
+                let id = image.to_string();
+                let manifests = manifests.clone();
+                let fact = Fact::ImageResolved(ImageResolved { image, manifests });
+                self.apply(&Signal::new("/bench", id, now, fact), now);
+            }
+            return;
+        }
+        for effect in self.engine.step(now) {
+            match effect {
+                Effect::Publish(_) => self.plans += 1,
+                Effect::Retract(_) => {}
+                Effect::Resolve(image) => self.asked.push_back((now + RESOLVE, image)),
+            }
+        }
+        self.news = None;
+        self.stepped = now;
+        let took = self.spend("step");
+        self.slowest = self.slowest.max(took);
+    }
+
+    fn end(self) -> anyhow::Result<Fed> {
+        let all: Duration = self.spent.values().map(|(_, took)| *took).sum();
+        let applied = self.spent.iter().filter(|(kind, _)| **kind != "step");
+        let applied: Duration = applied.map(|(_, (_, took))| *took).sum();
+        let family = |(kind, (count, took)): (&&str, &(u64, Duration))| {
+            let name = kind.trim_start_matches("dev.forelay.");
+            let name = name.trim_end_matches(".v1").to_owned();
+            let family = Family {
+                count: *count,
+                share: took.as_secs_f64() / all.as_secs_f64(),
+                mean_us: took.as_secs_f64() / *count as f64 * 1e6,
+            };
+            (name, family)
+        };
+        let cpu_s = self.cpu.as_secs_f64();
+        let signals = self.signals as f64;
+        let (before, most) = self.resident;
+        Ok(Fed {
+            scenario: self.header.name.clone(),
+            day: self.stepped.secs_since(self.header.start)
+                / self.header.end.secs_since(self.header.start),
+            signals: self.signals,
+            steps: self.spent.get("step").map_or(0, |(count, _)| *count),
+            plans: self.plans,
+            cpu_s,
+            signals_per_s: signals / cpu_s,
+            cpu_us: cpu_s / signals * 1e6,
+            apply_us: applied.as_secs_f64() / signals * 1e6,
+            slowest_step_ms: self.slowest.as_secs_f64() * 1e3,
+            nodes_most: self.most.0,
+            pods_most: self.most.1,
+            resident_mib: most - before,
+            resident_end_mib: resident_mib()? - before,
+            families: self.spent.iter().map(family).collect(),
+        })
+    }
+}
+
+/// CPU time of this thread: the first number of `schedstat`, nanoseconds (proc(5)).
+fn thread_cpu() -> anyhow::Result<Duration> {
+    let path = "/proc/thread-self/schedstat";
+    let text = std::fs::read_to_string(path).context(path)?;
+    let first = text.split_whitespace().next().and_then(|n| n.parse().ok());
+    Ok(Duration::from_nanos(first.context(path)?))
+}
+
+/// `VmRSS` of this process, MiB.
+fn resident_mib() -> anyhow::Result<f64> {
+    let path = "/proc/self/status";
+    let text = std::fs::read_to_string(path).context(path)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next());
+    let kib: f64 = kib.context("no VmRSS")?.parse()?;
+    Ok(kib / 1024.0)
+}
