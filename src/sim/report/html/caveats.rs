@@ -44,7 +44,7 @@ pub fn sensitivity(report: &Report) -> String {
         "<h2>Other kubelets</h2><p>A kubelet pulls images one after the other unless \
          <code>serializeImagePulls</code> is off. The same scenarios with kubelets that pull several at \
          once, their gains measured between that world's own reactive and oracle.</p>\
-         <div class=\"scroll\"><table class=\"narrow\"><thead><tr><td></td>{heads}</tr><tr><th>policy</th>\
+         <div class=\"scroll\"><table><thead><tr><td></td>{heads}</tr><tr><th>policy</th>\
          {subheads}</tr></thead><tbody>{lines}</tbody></table></div>"
     )
 }

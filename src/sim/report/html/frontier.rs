@@ -131,7 +131,7 @@ fn draw_points(svg: &mut String, (across, up): (&Axis, &Axis), points: &[Point],
             let part = part as f64 / parts;
             let between = |a: f64, b: f64| a + (b - a) * part;
             let at = (between(pair[0].0, pair[1].0), between(pair[0].1, pair[1].1));
-            labels.keep_free(at, 3.0);
+            labels.keep_free(at, 4.0);
         }
     }
     for at in &on_frontier {

@@ -5,9 +5,7 @@ use std::fmt::Write;
 use crate::domain::quantity::ByteSize;
 use crate::sim::policy::{Policy, Replay};
 use crate::sim::report::Report;
-use crate::sim::report::html::text::{
-    brief, counted, percent, points, precisely, row, spell, wait_s,
-};
+use crate::sim::report::html::text::{brief, counted, points, precisely, row, spell, wait_s};
 use crate::sim::score::Score;
 
 /// Title and paragraph.
@@ -81,8 +79,8 @@ fn said_of_gain(score: &Score, pending: Option<&Score>, report: &Report) -> Stri
         let _ = write!(
             words,
             " (95 % interval {} to {})",
-            percent(low),
-            percent(high)
+            precisely(low),
+            precisely(high)
         );
     }
     let Some(theirs) = pending.and_then(|pending| pending.gain) else {

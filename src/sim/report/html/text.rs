@@ -51,12 +51,12 @@ fn signless(text: String) -> String {
 
 /// A part of one, as whole per cent.
 pub fn percent(part: f64) -> String {
-    format!("{} %", signless(format!("{:.0}", part * 100.0)))
+    format!("{}\u{a0}%", signless(format!("{:.0}", part * 100.0)))
 }
 
 /// A part of one, as per cent with a digit after the point.
 pub fn precisely(part: f64) -> String {
-    format!("{} %", signless(format!("{:.1}", part * 100.0)))
+    format!("{}\u{a0}%", signless(format!("{:.1}", part * 100.0)))
 }
 
 /// Points between two parts of one, with their sign.
@@ -72,11 +72,15 @@ pub fn points(difference: f64) -> String {
 pub fn spell(seconds: f64) -> String {
     let whole = seconds.max(0.0).round() as u64;
     match whole {
-        0 if seconds < 0.05 => "0 s".into(),
-        0..10 => format!("{:.1} s", seconds.max(0.0)),
-        10..120 => format!("{whole} s"),
-        120..7200 => format!("{} min {} s", whole / 60, whole % 60),
-        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+        0 if seconds < 0.05 => "0\u{a0}s".into(),
+        0..10 => format!("{:.1}\u{a0}s", seconds.max(0.0)),
+        10..120 => format!("{whole}\u{a0}s"),
+        120..7200 => format!("{}\u{a0}min\u{a0}{}\u{a0}s", whole / 60, whole % 60),
+        _ => format!(
+            "{}\u{a0}h\u{a0}{}\u{a0}min",
+            whole / 3600,
+            whole % 3600 / 60
+        ),
     }
 }
 

@@ -8,7 +8,6 @@ use crate::sim::report::html::chart::Axis;
 use crate::sim::report::html::text::{counted, escaped, shortened};
 use crate::sim::report::timeline::moves::{Move, moves};
 use crate::sim::report::timeline::wave::Wave;
-use crate::sim::score::quantile;
 use crate::sim::world::{Mover, Notes};
 
 /// Width of the drawing, and of the column with the nodes' names.
@@ -16,9 +15,8 @@ const WIDTH: f64 = 1000.0;
 const NAMES: f64 = 150.0;
 /// The drawing ends so many seconds after the first node joined, at the latest.
 const LONGEST_S: f64 = 600.0;
-/// Part of the pods whose waits under a kubelet alone the drawing shows to their end: one late pod must
-/// not press all others into a corner.
-const MOST_PODS: f64 = 0.95;
+/// Part of the waiting that it shows: one late pod must not press all others into a corner.
+const MOST: f64 = 0.95;
 /// Height of a lane of transfers and of a pod's wait, each with the gap below it.
 const LANE: f64 = 6.0;
 const POD: f64 = 4.0;
@@ -43,9 +41,12 @@ impl<'a> Drawing<'a> {
         let start = joined.min().unwrap_or(facts.start);
         let pods = wave.nodes.iter().flat_map(|node| &facts.nodes[*node].pods);
         let pods = pods.filter(|pod| facts.is_scored(**pod));
-        let ready = pods.filter_map(|pod| without.pods[*pod].map(|note| note.ready));
-        let ends: Vec<f64> = ready.map(|ready| ready.secs_since(start)).collect();
-        let last = quantile(&ends, MOST_PODS).unwrap_or(0.0) * 1.2;
+        let waits = pods.filter_map(|pod| {
+            let ready = without.pods[*pod]?.ready;
+            let waited = ready.secs_since(facts.waits_from(*pod));
+            (waited > 0.0).then_some((ready.secs_since(start), waited))
+        });
+        let last = end_of_most(waits.collect()) * 1.15;
         let seconds = last.clamp(30.0, LONGEST_S);
         Self {
             facts,
@@ -203,4 +204,18 @@ impl<'a> Drawing<'a> {
             );
         }
     }
+}
+
+/// Until when most of the waiting is over, of ends and lengths of waits, in seconds.
+fn end_of_most(mut waits: Vec<(f64, f64)>) -> f64 {
+    waits.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let most: f64 = MOST * waits.iter().map(|(_, waited)| waited).sum::<f64>();
+    let mut over = 0.0;
+    for (end, waited) in waits {
+        over += waited;
+        if over >= most {
+            return end;
+        }
+    }
+    0.0
 }

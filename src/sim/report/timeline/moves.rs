@@ -7,7 +7,7 @@ use crate::domain::plan::Reason;
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::sim::facts::{Facts, ImageId, LayerId, NodeId};
-use crate::sim::report::html::text::{counted, percent};
+use crate::sim::report::html::text::{counted, percent, spell};
 use crate::sim::score::used_layers;
 use crate::sim::world::{Mover, Notes, Span};
 
@@ -119,12 +119,12 @@ impl Move {
         let why = self.image.and_then(|image| notes.whys.of(node, image));
         if self.mover == Mover::Agent {
             if let Some(why) = why {
-                let lead_s = self.from.secs_since(why.made);
                 let _ = write!(
                     text,
-                    "\nWhy: {}; probability {}, planned {lead_s:.1} s before",
+                    "\nWhy: {}; probability {}, planned {} before",
                     phrase(&why.reason),
-                    percent(why.probability)
+                    percent(why.probability),
+                    spell(self.from.secs_since(why.made))
                 );
             }
             if self.used_bytes <= 0.0 {
@@ -148,12 +148,12 @@ fn phrase(reason: &Reason) -> String {
         Reason::Bound(of) => format!("pod {of} is bound to the node"),
         Reason::Nominated(of) => format!("pod {of} is nominated to the node"),
         Reason::PendingPod(of) => format!("pod {of} is pending, and the node can take it"),
-        Reason::DaemonSet(of) => format!("DaemonSet {of} matches the node"),
+        Reason::DaemonSet(of) => format!("{of} matches the node"),
         Reason::Announced(of) => format!("{of} announces pods"),
         Reason::ScalerWish(of) => format!("the scaler of {of} wants more"),
         Reason::Rollout(of) => format!("{of} is rolled out"),
         Reason::Replacement(of) => format!("the node takes over from {of}"),
-        Reason::Schedule(of) => format!("CronJob {of} is due"),
-        Reason::History(of) => format!("earlier new nodes of {of} ran it"),
+        Reason::Schedule(of) => format!("{of} is due"),
+        Reason::History(of) => format!("new nodes ran {of} before"),
     }
 }
