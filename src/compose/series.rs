@@ -15,8 +15,8 @@ const ROWS_MAX: usize = 3_000_000;
 /// A gap of more than so many usual steps is a hole.
 const HOLE_STEPS: f64 = 1.9;
 
-/// A table's fault: the row (from 1, the header not counted; 0 for the whole table), the column, the
-/// reason.
+/// A table's fault: the row (from 1, the header not counted; 0 for the whole table), the column (none
+/// where no cell was reached), the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableFault {
     /// from one
@@ -49,12 +49,8 @@ pub struct Series {
 
 /// Reads the rows of a table in the order of their times, in unix seconds.
 pub fn rows(file: &Path, columns: Columns<'_>) -> Result<Vec<(f64, f64)>, TableFault> {
-    let whole = |reason: String| TableFault {
-        row: 0,
-        column: columns.time.to_owned(),
-        reason,
-    };
-    let opened = File::open(file).map_err(|e| whole(format!("{}: {e}", file.display())))?;
+    let unread = |e| fault(0, "", format!("cannot be read: {e}; name a file of rows"));
+    let opened = File::open(file).map_err(unread)?;
     let reader: Box<dyn Read> = if file.extension().is_some_and(|ext| ext == "gz") {
         Box::new(MultiGzDecoder::new(BufReader::new(opened)))
     } else {
@@ -68,6 +64,9 @@ pub fn table(reader: impl Read, columns: Columns<'_>) -> Result<Vec<(f64, f64)>,
     let mut csv = csv::ReaderBuilder::new().flexible(true).from_reader(reader);
     let broken = |row: usize, e: csv::Error| fault(row, columns.time, e.to_string());
     let headers = csv.headers().map_err(|e| broken(0, e))?.clone();
+    if headers.is_empty() {
+        return Err(fault(0, "", "is empty; name a file of rows".into()));
+    }
     let places = Places::of(&headers, columns)?;
     let mut found: Vec<(f64, f64)> = Vec::new();
     let mut record = csv::StringRecord::new();

@@ -147,16 +147,16 @@ fn table_fault(key: &str, file: Option<&Path>, found: &TableFault, faults: &mut 
     let file = file
         .as_ref()
         .map_or(String::new(), |file| file.display().to_string());
-    let place = if found.row == 0 {
-        format!("column `{}`", found.column)
-    } else {
-        format!("row {}, column `{}`", found.row, found.column)
+    let place = match (found.row, found.column.as_str()) {
+        (0, "") => String::new(),
+        (0, column) => format!("column `{column}`: "),
+        (row, column) => format!("row {row}, column `{column}`: "),
     };
     let (reason, mend) = found
         .reason
         .split_once("; ")
         .unwrap_or((&found.reason, "look at the table"));
-    faults.add(key, format!("{file}: {place}: {reason}"), mend);
+    faults.add(key, format!("{file}: {place}{reason}"), mend);
 }
 
 impl Tables {
