@@ -56,7 +56,7 @@ fn compose(args: &Args, progress: &Progress) -> anyhow::Result<Exit> {
     let bar = progress.bar(&spec.name, length as u64);
     bar.set_message("s of the scenario");
     let summary = compose::write(&spec, &cast, out, |seconds| {
-        bar.set_position(seconds as u64)
+        bar.set_position(seconds as u64);
     })?;
     bar.finish_and_clear();
     progress.clear();
