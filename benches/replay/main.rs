@@ -71,10 +71,10 @@ struct HeldOut {
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [word, file] = arguments.as_slice()
+    if let [word, file, day] = arguments.as_slice()
         && word == "feed"
     {
-        return show(&engine::feed(Path::new(file))?.to_string());
+        return show(&engine::feed(Path::new(file), day.parse()?)?.to_string());
     }
     let words = Words::read(arguments.into_iter())?;
     let began = Instant::now();
