@@ -15,8 +15,9 @@ const WIDTH: f64 = 1000.0;
 const NAMES: f64 = 150.0;
 /// The drawing ends so many seconds after the first node joined, at the latest.
 const LONGEST_S: f64 = 600.0;
-/// Part of the waiting that it shows: one late pod must not press all others into a corner.
-const MOST: f64 = 0.95;
+/// Part of the waiting after which it ends soon: pods that come to the same nodes in a later wave must
+/// not press this one into a corner.
+const MOST: f64 = 0.75;
 /// Height of a lane of transfers and of a pod's wait, each with the gap below it.
 const LANE: f64 = 6.0;
 const POD: f64 = 4.0;
@@ -46,7 +47,7 @@ impl<'a> Drawing<'a> {
             let waited = ready.secs_since(facts.waits_from(*pod));
             (waited > 0.0).then_some((ready.secs_since(start), waited))
         });
-        let last = end_of_most(waits.collect()) * 1.15;
+        let last = end_of_most(waits.collect()) * 1.4;
         let seconds = last.clamp(30.0, LONGEST_S);
         Self {
             facts,
