@@ -3,6 +3,7 @@
 mod demand;
 mod lanes;
 mod merge;
+mod progress;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use crate::domain::time::Timestamp;
 use crate::engine::node::demand::{Demand, Stock, Wanted, demand, distinct};
 use crate::engine::node::lanes::Lanes;
 use crate::engine::node::merge::merged;
+pub use crate::engine::node::progress::{EntryProgress, Phase};
 use crate::engine::trouble::{BackOff, Troubles, Verdict};
 
 /// Limits of one agent.
@@ -140,38 +142,6 @@ pub enum Effect {
     /// No entry has named this manifest for long: release what only it needed and no container uses.
     /// What is left is told with [`Input::Inventory`].
     Release(Digest),
-}
-
-/// How far one entry of the plan is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EntryProgress {
-    /// Name.
-    pub image: ImageRef,
-    /// Manifest digest.
-    pub digest: Digest,
-    /// What it is waiting for.
-    pub phase: Phase,
-    /// Compressed bytes of all its layers; the plan's own figure until the manifest is known.
-    pub bytes_total: ByteSize,
-    /// Compressed bytes of its layers that are there.
-    pub bytes_present: ByteSize,
-}
-
-/// What an entry of the plan is waiting for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Phase {
-    /// Its turn.
-    Queued,
-    /// Its manifest or one of its layers, which is under way.
-    Fetching,
-    /// Its record: all layers are there.
-    Recording,
-    /// Nothing: pods can use it.
-    Recorded,
-    /// Room on the disk.
-    LeftOut,
-    /// Another plan: a part of it was given up.
-    Failed,
 }
 
 /// The plan of one node, and how far it is.

@@ -1,4 +1,4 @@
-//! Planners without an engine: an operator's list, what ran last, the right images without the time.
+//! Planners without an engine: an operator's list, what ran last, the right images untimed.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 

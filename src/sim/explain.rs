@@ -186,11 +186,11 @@ impl Question<'_> {
         let reactive = World::new(Stage::new(header, &facts, &[]), Planner::Nobody).run();
         let engine = Planner::Engine(Box::new(Cluster::new(self.model.clone())));
         let world = World::new(Stage::new(header, &facts, signals), engine);
-        let forelay = world.watched(Watch::new(targets, self.at)).run();
+        let ours = world.watched(Watch::new(targets, self.at)).run();
         Played {
             facts,
             reactive,
-            forelay,
+            forelay: ours,
         }
     }
 }

@@ -183,8 +183,8 @@ fn with_intervals(mut rows: Rows, replays: &[Replay]) -> Pooled {
         row.map(|(_, score)| score.gain)
     };
     let both = gain(Policy::Forelay).zip(gain(Policy::PendingOnly));
-    let over_pending = both.map(|(forelay, pending)| Difference {
-        gain: forelay.zip(pending).map(|(a, b)| rounded(a - b)),
+    let over_pending = both.map(|(ours, pending)| Difference {
+        gain: ours.zip(pending).map(|(a, b)| rounded(a - b)),
         interval: resamples.and_then(|resamples| {
             resamples.gain_difference(&sums(Policy::Forelay), &sums(Policy::PendingOnly))
         }),

@@ -51,8 +51,8 @@ pub fn sensitivity(report: &Report) -> String {
 
 /// What is modelled, and what that leaves open.
 pub fn draw(report: &Report) -> String {
-    let forelay = row(&report.pooled.policies, Policy::Forelay);
-    let at_end = forelay.map_or_else(String::new, |score| {
+    let ours = row(&report.pooled.policies, Policy::Forelay);
+    let at_end = ours.map_or_else(String::new, |score| {
         format!(
             " Of Forelay's {} of waste, {} lie so.",
             ByteSize(score.wasted_bytes),

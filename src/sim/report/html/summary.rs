@@ -11,11 +11,11 @@ use crate::sim::score::Score;
 /// Title and paragraph.
 pub fn draw(replays: &[Replay], report: &Report) -> String {
     let rows = &report.pooled.policies;
-    let forelay = row(rows, Policy::Forelay);
+    let ours = row(rows, Policy::Forelay);
     let pending = row(rows, Policy::PendingOnly);
     let waits = |policy| wait_s(replays, policy).filter(|_| !replays.is_empty());
     let reactive_s = waits(Policy::Reactive);
-    let headline = match (reactive_s, forelay) {
+    let headline = match (reactive_s, ours) {
         (Some(before), Some(score)) => format!(
             "Pods waited <b class=\"before\">{}</b> for images; with Forelay \
              <b class=\"after\">{}</b>",
@@ -25,12 +25,12 @@ pub fn draw(replays: &[Replay], report: &Report) -> String {
         _ => "Waiting for images".into(),
     };
     let mut words = said_of_the_pack(replays, report);
-    if let Some(score) = forelay {
+    if let Some(score) = ours {
         words.push_str(&said_of_gain(score, pending, report));
         words.push_str(&said_of_waste(score, pending));
     }
     if let (Some(before), Some(oracle), Some(score)) =
-        (row(rows, Policy::Reactive), waits(Policy::Oracle), forelay)
+        (row(rows, Policy::Reactive), waits(Policy::Oracle), ours)
     {
         let _ = write!(
             words,

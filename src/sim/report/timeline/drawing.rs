@@ -1,4 +1,4 @@
-//! The drawing of a wave: a row per node, a bar per image on its way, a thin one per pod that waits.
+//! The drawing of a wave: a row per node, a bar per transfer, a thin one per waiting pod.
 
 use std::fmt::Write;
 
