@@ -78,8 +78,11 @@ pub fn measure(folder: &Path) -> anyhow::Result<Tuning> {
     })?;
     let all = began.elapsed();
     let (from, to) = (laps[0], laps[laps.len() - 1]);
-    let per_trial_s = (to.1 - from.1).as_secs_f64() / (to.0 - from.0) as f64;
-    let (prepare_s, settle_s) = (prepare.as_secs_f64(), (all - to.1).as_secs_f64());
+    let per_trial_s = to.1.saturating_sub(from.1).as_secs_f64() / (to.0 - from.0) as f64;
+    let (prepare_s, settle_s) = (
+        prepare.as_secs_f64(),
+        all.saturating_sub(to.1).as_secs_f64(),
+    );
     Ok(Tuning {
         trials: to.0 - from.0,
         threads: THREADS,
