@@ -5,8 +5,8 @@ use crate::compose::tape::Note;
 use crate::compose::world::World;
 use crate::compose::world::groups::SUBJECT;
 use crate::compose::world::state::PodId;
-use crate::compose::world::words::{CLAIMS, NODES, PODS, SCALERS, STATUS, object};
-use crate::domain::signal::{Fact, NodeRequested};
+use crate::compose::world::words::{CLAIMS, NODES, PODS, SCALERS, STATUS, STATUS_UID, object};
+use crate::domain::signal::Fact;
 
 impl World<'_> {
     /// Tells what there is, and goes live.
@@ -91,20 +91,9 @@ impl World<'_> {
                 if self.pools[pool].claims.is_empty() {
                     continue;
                 }
-                let name = &self.cast.pools[pool].name;
-                let fact = Fact::NodeRequested(NodeRequested {
-                    pool: name.clone(),
-                    count: self.pools[pool].claims.len() as u32,
-                    target: Some(self.pools[pool].size()),
-                    ..NodeRequested::default()
-                });
-                let what = format!("target:{name}");
-                let note = object(
-                    STATUS,
-                    "7cea56dc-7efd-457a-83cb-cad7ec08da04",
-                    &what,
-                    SUBJECT,
-                );
+                let fact = self.target_fact(pool, self.pools[pool].claims.len() as u32);
+                let what = format!("target:{}", self.cast.pools[pool].name);
+                let note = object(STATUS, STATUS_UID, &what, SUBJECT);
                 self.tape.known(self.now, &note, fact);
             }
             return;

@@ -6,7 +6,7 @@ use crate::compose::cast::PoolId;
 use crate::compose::spec::Expander;
 use crate::compose::tape::{Note, Stamp};
 use crate::compose::world::pack::{self, Estimate, Wanted};
-use crate::compose::world::words::{EVENTS, STATUS, object};
+use crate::compose::world::words::{EVENTS, STATUS, STATUS_UID, object};
 use crate::compose::world::{Due, World};
 use crate::domain::node::NodeShape;
 use crate::domain::signal::{Fact, NodeRequested};
@@ -168,20 +168,9 @@ impl World<'_> {
         if !self.tape.is_live() || !self.cast.autoscaler.status || self.has_claims() {
             return;
         }
-        let name = &self.cast.pools[pool].name;
-        let fact = Fact::NodeRequested(NodeRequested {
-            pool: name.clone(),
-            count: 0,
-            target: Some(self.pools[pool].size()),
-            ..NodeRequested::default()
-        });
-        let what = format!("target:{name}");
-        let note = object(
-            STATUS,
-            "7cea56dc-7efd-457a-83cb-cad7ec08da04",
-            &what,
-            SUBJECT,
-        );
+        let fact = self.target_fact(pool, 0);
+        let what = format!("target:{}", self.cast.pools[pool].name);
+        let note = object(STATUS, STATUS_UID, &what, SUBJECT);
         let stamp = Stamp::Seen;
         self.tape.note(self.now, &Note { stamp, ..note }, fact);
     }

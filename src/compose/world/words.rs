@@ -1,6 +1,6 @@
 //! The model's facts in the words of signals, as the Kubernetes source says them.
 
-use crate::compose::cast::WorkId;
+use crate::compose::cast::{PoolId, WorkId};
 use crate::compose::spec::{AutoscalerKind, Kind};
 use crate::compose::tape::{Note, Stamp};
 use crate::compose::world::World;
@@ -26,6 +26,9 @@ pub(super) const SCALERS: &str = "/kubernetes/horizontalpodautoscalers";
 /// Images that a Node's status lists at most (`nodeStatusMaxImages`).
 const STATUS_IMAGES: usize = 50;
 
+/// Uid of the autoscaler's status ConfigMap.
+pub(super) const STATUS_UID: &str = "7cea56dc-7efd-457a-83cb-cad7ec08da04";
+
 /// An object's fact.
 pub(super) fn object<'n>(
     source: &'n str,
@@ -44,6 +47,16 @@ pub(super) fn object<'n>(
 }
 
 impl World<'_> {
+    /// What the status ConfigMap says of a pool: its target, and how many nodes more that is.
+    pub(super) fn target_fact(&self, pool: PoolId, count: u32) -> Fact {
+        Fact::NodeRequested(NodeRequested {
+            pool: self.cast.pools[pool].name.clone(),
+            count,
+            target: Some(self.pools[pool].size()),
+            ..NodeRequested::default()
+        })
+    }
+
     /// Name and uid.
     pub(super) fn pod_ref(&self, pod: PodId) -> PodRef {
         let pod = &self.pods[pod];

@@ -73,7 +73,6 @@ impl Cluster {
 
     /// What a scaler saw, into its track.
     pub(super) fn track(&mut self, fact: &Scaler, at: Timestamp) {
-        let serving = None;
         let seen = Observed {
             at,
             current: fact.current,
@@ -82,7 +81,9 @@ impl Cluster {
             max: fact.max,
             ratio: fact.ratio,
             limited: fact.limited,
-            serving,
+            // Told how many serve, the track is worse on both recordings: .78 instead of .65 of "stays"
+            // at p90, half a minute ahead.
+            serving: None,
         };
         if let Some(state) = self.scalers.get_mut(&fact.scaler) {
             state.track.observe(seen, &Behaviour::default());

@@ -20,8 +20,6 @@ pub struct Pod {
     pub template: Arc<Template>,
     pub phase: Phase,
     nominated: Option<Place>,
-    /// All its containers have started.
-    started: bool,
     /// When it was first heard of.
     pub first_seen: Timestamp,
     seen: Timestamp,
@@ -60,8 +58,6 @@ pub struct Waiting {
 pub struct Crowd {
     pub waiting: u32,
     pub bound: u32,
-    /// Of the bound ones, those that have started.
-    pub started: u32,
     /// How many of them run on which node.
     pub nodes: BTreeMap<Arc<str>, u32>,
 }
@@ -175,18 +171,12 @@ impl Cluster {
     }
 
     pub(super) fn pod_started(&mut self, pod: &PodRef) -> Applied {
-        let Some(known) = self.pods.get_mut(pod.uid.as_str()) else {
+        let Some(known) = self.pods.get(pod.uid.as_str()) else {
             return Applied::Ignored("start of an unknown pod");
         };
         let Phase::Bound { node, .. } = &known.phase else {
             return Applied::Ignored("start of a pod that is not bound");
         };
-        if !std::mem::replace(&mut known.started, true)
-            && let Some(owner) = &known.owner
-            && let Some(crowd) = self.crowds.get_mut(owner)
-        {
-            crowd.started += 1;
-        }
         let (node, template) = (Arc::clone(node), Arc::clone(&known.template));
         let mut changed = false;
         if let Some(there) = self.nodes.get_mut(&node) {
@@ -270,7 +260,6 @@ impl Cluster {
             template,
             phase: Phase::Waiting { gated: true },
             nominated: None,
-            started: false,
             first_seen: at.min(first_seen),
             seen: at,
             generation: self.generation(Family::Pods),
@@ -372,11 +361,6 @@ impl Cluster {
             }
             Phase::Bound { node, .. } => {
                 let (node, taken) = (Arc::clone(node), taken(&pod.template.needs));
-                if pod.started
-                    && let Some(crowd) = owner.as_ref().and_then(|name| self.crowds.get_mut(name))
-                {
-                    crowd.started = crowd.started.saturating_sub(1);
-                }
                 if let Some(load) = self.loads.get_mut(&node) {
                     load.pods.remove(uid);
                     load.unsettled.remove(uid);

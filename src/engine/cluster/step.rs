@@ -1,6 +1,7 @@
 //! One step: what was marked is planned anew, and what differs becomes an effect.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -157,6 +158,12 @@ impl Cluster {
         let concerned = |(_, pool): &(&Arc<str>, &Pool)| {
             !pool.is_vacant() && changed.iter().any(|t| self.could_take(pool, t))
         };
+        // Where no node comes or is new, groups land nowhere: the pool's plan is the same.
+        let grows = |name: &&Arc<str>| {
+            let pool = &self.pools[*name];
+            !(pool.fresh.is_empty() && pool.requests.is_empty() && pool.asked.is_empty())
+                || !pool.plain.is_empty()
+        };
         let pools: Vec<Arc<str>> = self
             .pools
             .iter()
@@ -168,7 +175,8 @@ impl Cluster {
             let nodes: Vec<Arc<str>> = pools.iter().flat_map(nodes_of).cloned().collect();
             self.marks.nodes.extend(nodes);
         }
-        self.marks.pools.extend(pools);
+        let growing: Vec<Arc<str>> = pools.iter().filter(grows).cloned().collect();
+        self.marks.pools.extend(growing);
     }
 
     /// Whether some node of the pool, whatever its size, could run the pod: what the nodes have in
@@ -383,17 +391,16 @@ impl Cluster {
 
 /// Templates of the groups that are in one list only, or with other numbers.
 fn changed_templates(new: &[Group], old: &[Group]) -> Vec<Arc<Template>> {
-    let key = |group: &Group| {
+    fn key(group: &Group) -> impl Eq + Hash + '_ {
         let reason = std::mem::discriminant(&group.reason);
         let numbers = (group.count.to_bits(), group.chance.to_bits());
-        (
-            group.template.print,
-            group.owner.clone(),
-            reason,
-            numbers,
-            group.priority,
-        )
-    };
+        let whose = (group.template.print, group.owner.as_deref());
+        (whose, reason, numbers, group.priority)
+    }
+    // Most changes of an index change no demand: that is seen without a hash.
+    if new.len() == old.len() && new.iter().zip(old).all(|(a, b)| key(a) == key(b)) {
+        return Vec::new();
+    }
     let known: HashSet<_> = old.iter().map(key).collect();
     let kept: HashSet<_> = new.iter().map(key).collect();
     let appeared = new.iter().filter(|group| !known.contains(&key(group)));

@@ -2,8 +2,8 @@
 //!
 //! One stream moves at the speed at which one core unpacks; a slow link is filled by one of them, and
 //! every further one only makes the first image later: whoever waits longest for it gains nothing from
-//! an even share. A fast link wants more. On the scenario pack the right number closes half as much
-//! again of what is left to the oracle as a fixed four does.
+//! an even share. A fast link wants more. On the scenario pack this gains .856 where a fixed four gains
+//! .847 and a fixed two .833 (ADR 6).
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,6 @@
 //! `forelay compose` as a user runs it: exit codes, the summary, every fault, a file that reads.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
-
+use crate::{run, text};
 use forelay::source::scenario::{ScenarioReader, Strictness};
 
 const SPEC: &str = r#"
@@ -28,25 +26,6 @@ per_replica = 100
 min = 2
 max = 60
 "#;
-
-fn run(arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_forelay"))
-        .args(arguments)
-        .env_clear()
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code().unwrap(),
-        text(output.stdout),
-        text(output.stderr),
-    )
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
 
 #[test]
 fn a_spec_becomes_a_scenario_that_reads() {

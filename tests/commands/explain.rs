@@ -1,23 +1,16 @@
 //! `forelay explain` on a recorded scenario: images, reasons, savings, and names that exist.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
-
 use serde_json::Value;
 
+use crate::run;
+
 fn explain(arguments: &[&str]) -> (i32, String, String) {
-    let scenario =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/karpenter-rollout.jsonl.zst");
-    let output = Command::new(env!("CARGO_BIN_EXE_forelay"))
-        .args(["explain", "--scenario", scenario.to_str().unwrap()])
-        .args(arguments)
-        .env_clear()
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    let code = output.status.code().unwrap();
-    (code, text(output.stdout), text(output.stderr))
+    let scenario = [
+        "explain",
+        "--scenario",
+        "scenarios/karpenter-rollout.jsonl.zst",
+    ];
+    run(&[&scenario, arguments].concat())
 }
 
 fn json(arguments: &[&str]) -> Value {

@@ -1,29 +1,7 @@
 //! `forelay import` as a user runs it: exit codes, counts, errors, a scenario that reads.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
-
+use crate::{run, text};
 use forelay::source::scenario::{ScenarioReader, Strictness};
-
-fn run(arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_forelay"))
-        .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env_clear()
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code().unwrap(),
-        text(output.stdout),
-        text(output.stderr),
-    )
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
 
 #[test]
 fn a_recording_becomes_a_scenario_and_what_was_skipped_is_counted() {

@@ -1,8 +1,8 @@
 //! `forelay tune` on the recorded scenarios: a model with a card, a journal, and clear refusals.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
+use crate::run;
 use forelay::forecast::model::{Model, ModelFile};
 
 fn scenario(name: &str) -> String {
@@ -12,16 +12,7 @@ fn scenario(name: &str) -> String {
 }
 
 fn tune(arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_forelay"))
-        .arg("tune")
-        .args(arguments)
-        .env_clear()
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    let code = output.status.code().unwrap();
-    (code, text(output.stdout), text(output.stderr))
+    run(&[&["tune"], arguments].concat())
 }
 
 fn out(folder: &tempfile::TempDir) -> (PathBuf, String) {
