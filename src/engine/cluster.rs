@@ -12,11 +12,11 @@ use crate::domain::plan::{Plan, Target};
 use crate::domain::signal::{Fact, Signal};
 use crate::domain::time::Timestamp;
 use crate::domain::workload::WorkloadRef;
-use crate::forecast::demand::Group;
 use crate::forecast::model::Model;
 use crate::plan::policy::Policy;
 
 use ahead::{Series, Surpluses};
+use groups::{Groups, Source};
 use images::Images;
 use intern::Templates;
 use nodes::{Node, Request};
@@ -27,6 +27,7 @@ use workloads::{Announcement, ScalerState, WorkloadState};
 mod ahead;
 mod clues;
 mod demand;
+mod groups;
 mod images;
 mod intern;
 mod nodes;
@@ -83,8 +84,8 @@ pub struct Cluster {
     plans: BTreeMap<Target, Plan>,
     /// Who would plan an image if its meaning were known.
     unresolved: BTreeMap<ImageRef, BTreeSet<Target>>,
-    /// Last computed demand.
-    groups: Arc<Vec<Group>>,
+    /// Pods that look for a node, as last counted.
+    groups: Groups,
     marks: Marks,
     generations: HashMap<Family, u32>,
     gone: Gone,
@@ -93,7 +94,11 @@ pub struct Cluster {
 /// What may have changed since the last step.
 #[derive(Debug, Default)]
 struct Marks {
-    demand: bool,
+    /// Groups to be counted anew.
+    groups: BTreeSet<Source>,
+    /// The same of all that change with the time, and of the pods of leaving nodes.
+    timed: bool,
+    drained: bool,
     pools: BTreeSet<Arc<str>>,
     nodes: BTreeSet<Arc<str>>,
     retract: BTreeSet<Target>,
@@ -103,7 +108,7 @@ struct Marks {
 /// What to look at again when its time comes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Wake {
-    Demand,
+    Groups,
     Pool(Arc<str>),
     Node(Arc<str>),
 }
@@ -221,11 +226,11 @@ impl Cluster {
             scalers: BTreeMap::new(),
             targets: BTreeMap::new(),
             series: BTreeMap::new(),
-            surpluses: BTreeMap::new(),
+            surpluses: Surpluses::default(),
             announcements: BTreeMap::new(),
             plans: BTreeMap::new(),
             unresolved: BTreeMap::new(),
-            groups: Arc::default(),
+            groups: Groups::default(),
             marks: Marks::default(),
             generations: HashMap::new(),
             gone: Gone::default(),
@@ -375,7 +380,7 @@ impl Cluster {
     }
 
     fn mark_everything(&mut self) {
-        self.marks.demand = true;
+        self.mark_groups();
         self.marks.pools.extend(self.pools.keys().cloned());
         self.marks.nodes.extend(self.nodes.keys().cloned());
     }

@@ -3,7 +3,7 @@
 //! A forecast never brings a node: the groups that are made here land only where a node is on its way
 //! or new (design section 6).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use crate::forecast::demand::Group;
 use crate::forecast::load::{LoadForecaster, LoadSettings};
 use crate::forecast::scaler::{Behaviour, Growth, Observed};
 
+use super::groups::Source;
+use super::pools::Pool;
 use super::{Applied, Cluster, UNUSED};
 
 /// Load series that are followed, at most: what a forecaster keeps is a day of minutes.
@@ -36,6 +38,24 @@ const GUIDES: [Duration; 3] = [
 pub struct Series {
     forecaster: LoadForecaster,
     last: f64,
+}
+
+/// Between two looks at one workload: two synchronisations of the HPA controller (15 s each). A look
+/// plays its next ten minutes through, 20 microseconds for each of 40 steps and more levels.
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// What scalers will ask for, by workload; looked at again some time after they spoke.
+#[derive(Debug, Default)]
+pub struct Surpluses {
+    looks: BTreeMap<WorkloadRef, Look>,
+    due: BTreeSet<(Timestamp, WorkloadRef)>,
+}
+
+#[derive(Debug, Default)]
+struct Look {
+    surplus: Option<Surplus>,
+    last: Option<Timestamp>,
+    due: Option<Timestamp>,
 }
 
 /// More pods than a workload has or lacks now.
@@ -90,18 +110,18 @@ impl Cluster {
         }
     }
 
-    /// Works out what the scalers of a workload will ask for beyond what it has and lacks.
-    pub(super) fn look_ahead(&mut self, workload: &WorkloadRef) {
-        let surplus = self.surplus(workload);
-        let known = self.surpluses.get(workload);
-        if known == surplus.as_ref() {
+    /// Works out what scalers will ask for beyond what their workloads have and lack, where they said
+    /// something since the last look. Without a node that is on its way or new, nobody would use it.
+    pub(super) fn look_ahead(&mut self, now: Timestamp) {
+        if !self.pools.values().any(Pool::grows) {
             return;
         }
-        match surplus {
-            Some(surplus) => self.surpluses.insert(workload.clone(), surplus),
-            None => self.surpluses.remove(workload),
-        };
-        self.marks.demand = true;
+        while let Some(workload) = self.surpluses.due(now) {
+            let surplus = self.surplus(&workload);
+            if self.surpluses.looked(&workload, surplus, now) {
+                self.marks.groups.insert(Source::Ahead(workload));
+            }
+        }
     }
 
     fn surplus(&self, workload: &WorkloadRef) -> Option<Surplus> {
@@ -133,21 +153,76 @@ impl Cluster {
         Growth::of(series.last, &guides?)
     }
 
-    pub(super) fn add_ahead(&self, groups: &mut Vec<Group>) {
-        for (name, surplus) in &self.surpluses {
-            if let Some(state) = self.workloads.get(name) {
-                groups.push(Group {
-                    template: Arc::clone(&state.template),
-                    owner: Some(self.owner(name)),
-                    count: surplus.pods,
-                    chance: surplus.chance,
-                    reason: Reason::ScalerWish(name.to_string()),
-                    priority: Priority::Background,
-                });
-            }
-        }
+    pub(super) fn ahead_group(&self, name: &WorkloadRef) -> Option<Group> {
+        let surplus = self.surpluses.get(name)?;
+        let state = self.workloads.get(name)?;
+        Some(Group {
+            template: Arc::clone(&state.template),
+            owner: Some(self.owner(name)),
+            count: surplus.pods,
+            chance: surplus.chance,
+            reason: Reason::ScalerWish(name.to_string()),
+            priority: Priority::Background,
+        })
     }
 }
 
-/// Workloads with a surplus, in the order of their names.
-pub type Surpluses = BTreeMap<WorkloadRef, Surplus>;
+// === impl Surpluses ===
+
+impl Surpluses {
+    /// A scaler of the workload said something at `at`.
+    pub fn look_at(&mut self, workload: &WorkloadRef, at: Timestamp) {
+        if !self.looks.contains_key(workload) {
+            self.looks.insert(workload.clone(), Look::default());
+        }
+        let Some(look) = self.looks.get_mut(workload) else {
+            return;
+        };
+        if look.due.is_none() {
+            let due = look.last.map_or(at, |last| at.max(last + PAUSE));
+            look.due = Some(due);
+            self.due.insert((due, workload.clone()));
+        }
+    }
+
+    /// The workload is gone.
+    pub fn forget(&mut self, workload: &WorkloadRef) {
+        if let Some(look) = self.looks.remove(workload)
+            && let Some(due) = look.due
+        {
+            self.due.remove(&(due, workload.clone()));
+        }
+    }
+
+    /// What its scalers will ask for, as last looked at.
+    pub fn get(&self, workload: &WorkloadRef) -> Option<&Surplus> {
+        self.looks.get(workload)?.surplus.as_ref()
+    }
+
+    /// Workloads with a surplus.
+    pub fn with_some(&self) -> impl Iterator<Item = &WorkloadRef> {
+        let some = self.looks.iter().filter(|(_, look)| look.surplus.is_some());
+        some.map(|(workload, _)| workload)
+    }
+
+    fn due(&mut self, now: Timestamp) -> Option<WorkloadRef> {
+        let (due, _) = self.due.first()?;
+        (*due <= now).then(|| self.due.pop_first().map(|(_, workload)| workload))?
+    }
+
+    /// Keeps what was found; true when it is something else than before.
+    fn looked(
+        &mut self,
+        workload: &WorkloadRef,
+        surplus: Option<Surplus>,
+        now: Timestamp,
+    ) -> bool {
+        let Some(look) = self.looks.get_mut(workload) else {
+            return false;
+        };
+        (look.due, look.last) = (None, Some(now));
+        let news = look.surplus != surplus;
+        look.surplus = surplus;
+        news
+    }
+}

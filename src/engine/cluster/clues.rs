@@ -42,7 +42,7 @@ impl Cluster {
             }
         }
         match view.places.get(&node.name) {
-            Some(place) => add_landings(&mut clues, &self.groups, &view.landings[*place]),
+            Some(place) => add_landings(&mut clues, self.groups.list(), &view.landings[*place]),
             None if node.ready.is_some() => self.add_vacancies(&mut clues, node, view),
             None => {}
         }
@@ -60,7 +60,7 @@ impl Cluster {
         self.add_history(&mut clues, &shape, view);
         if !view.landings.is_empty() {
             let rooms = view.landings.len() as f64;
-            let average: Vec<Landing> = (0..self.groups.len())
+            let average: Vec<Landing> = (0..self.groups.list().len())
                 .map(|group| {
                     let of = |value: fn(&Landing) -> f64| {
                         view.landings
@@ -75,7 +75,7 @@ impl Cluster {
                     }
                 })
                 .collect();
-            add_landings(&mut clues, &self.groups, &average);
+            add_landings(&mut clues, self.groups.list(), &average);
         }
         clues
     }
@@ -223,7 +223,7 @@ impl Cluster {
                 .get(&node.name)
                 .map_or_else(|| capacity.clone(), |load| capacity.minus(&load.used))
         });
-        for group in self.groups.iter() {
+        for group in self.groups.list() {
             // Fewer than one pod in eight nodes is below every threshold.
             if group.count * 8.0 < nodes || matches!(group.reason, Reason::Rollout(_)) {
                 continue;

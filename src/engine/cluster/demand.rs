@@ -1,21 +1,19 @@
-//! What looks for a node, and the rooms that come: one pool's view.
+//! The rooms that come in a pool, and what lands in them: one pool's view.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::domain::node::{NodeShape, Resources};
 use crate::domain::plan::{Priority, Reason};
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::domain::workload::WorkloadRef;
-use crate::forecast::calendar::Calendar;
 use crate::forecast::demand::{Group, Landing, Room, Template, capacity_in_pods, share};
 use crate::forecast::history::{Chance, Key};
 
 use super::pods::{Place, taken};
 use super::pools::Pool;
-use super::{Cluster, Wake};
+use super::Cluster;
 
 /// Rooms that one pool's view looks at: beyond them nodes are planned as the last one.
 const ROOMS_MAX: usize = 64;
@@ -42,191 +40,6 @@ struct Coming {
 }
 
 impl Cluster {
-    /// Every kind of pod that looks for a node, in a fixed order: those that wait first.
-    pub(super) fn demand(&mut self, now: Timestamp) -> Vec<Group> {
-        let mut groups = Vec::new();
-        if self.model.uses.pods {
-            self.add_waiting(&mut groups);
-        }
-        self.add_wanting(&mut groups);
-        if self.model.uses.scalers {
-            self.add_ahead(&mut groups);
-        }
-        if self.model.uses.announcements {
-            self.add_announced(&mut groups, now);
-            self.add_scheduled(&mut groups, now);
-        }
-        if self.model.uses.pods {
-            self.add_drained(&mut groups);
-        }
-        groups
-    }
-
-    fn add_waiting(&self, groups: &mut Vec<Group>) {
-        let chances = &self.model.chances;
-        let mut gated_groups = Vec::new();
-        for ((owner, _, gated), waiting) in &self.waiting {
-            let name = waiting.pods.first().map_or("", |(name, _)| name).to_owned();
-            let group = Group {
-                template: Arc::clone(&waiting.template),
-                owner: owner.clone(),
-                count: waiting.pods.len() as f64,
-                chance: if *gated { chances.gated } else { 1.0 },
-                reason: Reason::PendingPod(name),
-                priority: if *gated {
-                    Priority::Predicted
-                } else {
-                    Priority::Pending
-                },
-            };
-            if *gated {
-                gated_groups.push(group);
-            } else {
-                groups.push(group);
-            }
-        }
-        groups.append(&mut gated_groups);
-    }
-
-    fn add_wanting(&self, groups: &mut Vec<Group>) {
-        let chances = &self.model.chances;
-        for name in &self.wanting {
-            let Some(state) = self.workloads.get(name) else {
-                continue;
-            };
-            let mut add = |count: u32, chance: f64, reason: Reason| {
-                if count > 0 {
-                    groups.push(Group {
-                        template: Arc::clone(&state.template),
-                        owner: Some(self.owner(name)),
-                        count: f64::from(count),
-                        chance,
-                        reason,
-                        priority: Priority::Predicted,
-                    });
-                }
-            };
-            add(
-                state.missing,
-                chances.wished,
-                Reason::ScalerWish(name.to_string()),
-            );
-            add(
-                state.outdated,
-                chances.rollout,
-                Reason::Rollout(name.to_string()),
-            );
-        }
-    }
-
-    fn add_announced(&mut self, groups: &mut Vec<Group>, now: Timestamp) {
-        let mut wakes = Vec::new();
-        for (name, announcement) in &self.announcements {
-            let capacity = &announcement.capacity;
-            let window = self.model.times.window_s;
-            if let Some(at) = capacity.at {
-                let until = at.secs_since(now);
-                if until > window {
-                    let early = Duration::from_secs_f64(window.max(0.0));
-                    wakes.push(at - early);
-                    continue;
-                }
-                if until < -self.model.times.request_s {
-                    continue;
-                }
-            }
-            let of_workload = capacity.workload.as_ref();
-            let template = announcement.template.as_ref().or_else(|| {
-                of_workload
-                    .and_then(|workload| self.workloads.get(workload))
-                    .map(|state| &state.template)
-            });
-            let filled = announcement.filled.len() as u32;
-            let count = f64::from(capacity.count.saturating_sub(filled));
-            let Some(template) = template.filter(|_| count > 0.0) else {
-                continue;
-            };
-            // Spare room says how large a pod it is for, not that one will come.
-            let spare = name.starts_with("CapacityBuffer/");
-            let chances = &self.model.chances;
-            groups.push(Group {
-                template: Arc::clone(template),
-                owner: of_workload.map(|workload| self.owner(workload)),
-                count,
-                chance: if spare {
-                    chances.spare
-                } else {
-                    chances.announced
-                },
-                reason: Reason::Announced(name.clone()),
-                priority: if spare {
-                    Priority::Background
-                } else {
-                    Priority::Predicted
-                },
-            });
-        }
-        for at in wakes {
-            self.marks.wake(at, Wake::Demand);
-        }
-    }
-
-    /// Pods that calendars start within the window.
-    fn add_scheduled(&mut self, groups: &mut Vec<Group>, now: Timestamp) {
-        let until = now + Duration::from_secs_f64(self.model.times.window_s.max(0.0));
-        for name in &self.calendars {
-            let Some(state) = self.workloads.get(name) else {
-                continue;
-            };
-            let firings = state.calendar.as_ref().map_or(0, |c| c.firings(now, until));
-            if firings > 0 {
-                groups.push(Group {
-                    template: Arc::clone(&state.template),
-                    owner: Some(self.owner(name)),
-                    count: f64::from(firings) * f64::from(state.replicas.max(1)),
-                    chance: self.model.chances.scheduled,
-                    reason: Reason::Schedule(name.to_string()),
-                    priority: Priority::Predicted,
-                });
-            }
-        }
-        if !self.calendars.is_empty() {
-            self.marks.wake(Calendar::next_look(now), Wake::Demand);
-        }
-    }
-
-    /// Pods of nodes that go away and that no named node replaces.
-    fn add_drained(&self, groups: &mut Vec<Group>) {
-        for node in &self.leaving {
-            if self.is_replaced(node) {
-                continue;
-            }
-            for (owner, template, count) in self.movable(node) {
-                groups.push(Group {
-                    template,
-                    owner,
-                    count,
-                    chance: self.model.chances.drained,
-                    reason: Reason::Replacement(node.to_string()),
-                    priority: Priority::Predicted,
-                });
-            }
-        }
-    }
-
-    fn is_replaced(&self, node: &str) -> bool {
-        let requests = self.requests.values().map(|request| &request.replaces);
-        let fresh = self
-            .pools
-            .values()
-            .flat_map(|pool| &pool.fresh)
-            .filter_map(|name| self.nodes.get(name))
-            .map(|node| &node.replaces);
-        requests
-            .chain(fresh)
-            .any(|replaces| replaces.as_deref() == Some(node))
-    }
-
     /// Pods on a node that will look for another when it goes, in kinds.
     pub(super) fn movable(
         &self,

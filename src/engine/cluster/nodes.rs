@@ -126,6 +126,7 @@ impl Cluster {
             }
             known.shape.clone_from(&fact.shape);
             known.replaces.clone_from(&fact.replaces);
+            self.marks.drained |= !self.leaving.is_empty();
             self.marks.pools.insert(Arc::clone(&known.pool));
             return Applied::Changed;
         }
@@ -138,6 +139,7 @@ impl Cluster {
             generation,
         };
         self.requests.insert(name.to_owned(), request);
+        self.marks.drained |= !self.leaving.is_empty();
         self.pools
             .entry(Arc::clone(&pool))
             .or_default()
@@ -219,6 +221,7 @@ impl Cluster {
             generation,
         };
         self.nodes.insert(Arc::clone(&name), node);
+        self.marks.drained |= !self.leaving.is_empty();
         self.marks.pools.insert(pool_name);
         if let Some((time, observed)) = self.early_ready.remove(&name) {
             self.make_ready(&name, time, observed);
@@ -346,7 +349,7 @@ impl Cluster {
         if at < node.first_seen || !self.leaving.insert(Arc::clone(&name)) {
             return KNOWN;
         }
-        self.marks.demand = true;
+        self.marks.drained = true;
         self.marks.pools.insert(Arc::clone(&node.pool));
         self.marks.nodes.insert(name);
         Applied::Changed
@@ -438,7 +441,7 @@ impl Cluster {
         if node.ready.is_none() {
             self.marks.pools.insert(Arc::clone(&node.pool));
         }
-        self.marks.demand |= self.leaving.contains(name);
+        self.marks.drained |= self.leaving.contains(name);
         self.marks.nodes.insert(Arc::clone(name));
     }
 
@@ -448,6 +451,7 @@ impl Cluster {
 
     fn take_request(&mut self, name: &str) -> Option<Request> {
         let request = self.requests.remove(name)?;
+        self.marks.drained |= !self.leaving.is_empty();
         if let Some(pool) = self.pools.get_mut(&request.pool) {
             pool.requests.remove(name);
         }
@@ -456,6 +460,7 @@ impl Cluster {
     }
 
     fn drop_node(&mut self, name: &Arc<str>) {
+        let leaving = !self.leaving.is_empty();
         let Some(node) = self.nodes.remove(name) else {
             return;
         };
@@ -474,7 +479,8 @@ impl Cluster {
         {
             self.fulfilled.remove(request);
         }
-        self.marks.demand |= self.leaving.remove(name);
+        self.leaving.remove(name);
+        self.marks.drained |= leaving;
         self.marks.pools.insert(Arc::clone(&node.pool));
         self.marks.nodes.remove(name);
         self.marks.retract.insert(Target::Node(name.to_string()));

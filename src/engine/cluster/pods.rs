@@ -10,6 +10,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::workload::{PodNeeds, PodRef, Requirement, WorkloadRef};
 use crate::forecast::demand::Template;
 
+use super::groups::Source;
 use super::{Applied, Cluster, Family, KNOWN, STALE, Wake};
 
 /// One pod: its strings and template are shared.
@@ -297,6 +298,7 @@ impl Cluster {
                 } else if owner.as_ref().is_none_or(|owner| owner.kind != "DaemonSet") {
                     // A DaemonSet's pod waits for the one node that it was made for.
                     let key = (owner.clone(), pod.template.print, gated);
+                    let source = Source::waiting(key.clone());
                     let template = &pod.template;
                     self.waiting
                         .entry(key)
@@ -306,7 +308,7 @@ impl Cluster {
                         })
                         .pods
                         .insert((Arc::clone(&pod.name), Arc::clone(uid)));
-                    self.marks.demand = true;
+                    self.marks.groups.insert(source);
                 }
                 if let Some(owner) = &owner {
                     self.crowds.entry(Arc::clone(owner)).or_default().waiting += 1;
@@ -346,7 +348,7 @@ impl Cluster {
                     if waiting.pods.is_empty() {
                         self.waiting.remove(&key);
                     }
-                    self.marks.demand = true;
+                    self.marks.groups.insert(Source::waiting(key));
                 }
                 if let Some(place) = pod.nominated.clone() {
                     if let Some(pods) = self.nominated.get_mut(&place) {

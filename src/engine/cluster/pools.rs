@@ -67,6 +67,14 @@ impl Pool {
             && self.plain.is_empty()
     }
 
+    /// Whether a node is on its way or new: only then does the demand change what is planned here.
+    pub fn grows(&self) -> bool {
+        !(self.fresh.is_empty()
+            && self.requests.is_empty()
+            && self.asked.is_empty()
+            && self.plain.is_empty())
+    }
+
     /// A new absolute size was said; true when more or fewer nodes are on their way than before.
     pub fn set_target(&mut self, target: SizeTarget, at: Timestamp) -> bool {
         let before = self.asked.len();

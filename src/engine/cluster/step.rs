@@ -1,7 +1,6 @@
 //! One step: what was marked is planned anew, and what differs becomes an effect.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::hash::Hash;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::forecast::arrival::Leg;
 use crate::forecast::combine::Clue;
-use crate::forecast::demand::{Group, Template};
+use crate::forecast::demand::Template;
 use crate::plan::explain::{Explanation, Fate};
 use crate::plan::policy::Mode;
 use crate::plan::select::{Brief, Selection, budget, select};
@@ -39,9 +38,10 @@ impl Cluster {
     pub fn step(&mut self, now: Timestamp) -> Vec<Effect> {
         self.fire_timers(now);
         self.images.sweep(now, &self.model.times);
-        if std::mem::take(&mut self.marks.demand) {
-            self.renew_demand(now);
+        if self.model.uses.scalers {
+            self.look_ahead(now);
         }
+        self.renew_demand(now);
         let mut effects = self.retractions();
         let pools = std::mem::take(&mut self.marks.pools);
         let mut nodes = std::mem::take(&mut self.marks.nodes);
@@ -57,7 +57,7 @@ impl Cluster {
         let mut outlines: BTreeMap<Arc<str>, View> = BTreeMap::new();
         for name in pools {
             self.remember(&name, now);
-            let view = self.view(&name, &self.groups, now);
+            let view = self.view(&name, self.groups.list(), now);
             self.plan_pool(&name, &view, now, &mut effects);
             views.insert(name, view);
         }
@@ -73,7 +73,7 @@ impl Cluster {
             let seen = if fresh { &mut views } else { &mut outlines };
             let view = seen.entry(Arc::clone(&pool)).or_insert_with(|| {
                 if fresh {
-                    self.view(&pool, &self.groups, now)
+                    self.view(&pool, self.groups.list(), now)
                 } else {
                     self.outline(&pool)
                 }
@@ -95,12 +95,12 @@ impl Cluster {
         let selection = match target {
             Target::Node(name) => {
                 let node = self.nodes.get(name.as_str())?;
-                let view = self.view(&node.pool, &self.groups, now);
+                let view = self.view(&node.pool, self.groups.list(), now);
                 self.select_for_node(node, &view, now)
             }
             Target::Pool(name) => {
                 let pool = self.pools.get(name.as_str())?;
-                let view = self.view(name, &self.groups, now);
+                let view = self.view(name, self.groups.list(), now);
                 self.select_for_pool(name, pool, &view, now)
             }
         };
@@ -118,7 +118,7 @@ impl Cluster {
             }
             for wake in entry.remove() {
                 match wake {
-                    Wake::Demand => self.marks.demand = true,
+                    Wake::Groups => self.marks.timed = true,
                     Wake::Pool(name) => {
                         self.marks.pools.insert(name);
                     }
@@ -149,20 +149,12 @@ impl Cluster {
     /// Looks again at whom a change of the demand can concern: pools that could take a pod of a
     /// group that changed, and their Ready nodes where those are few.
     fn renew_demand(&mut self, now: Timestamp) {
-        let groups = self.demand(now);
-        let changed = changed_templates(&groups, &self.groups);
-        if changed.is_empty() {
+        let turned = self.renew_groups(now);
+        if turned.is_empty() {
             return;
         }
-        self.groups = Arc::new(groups);
         let concerned = |(_, pool): &(&Arc<str>, &Pool)| {
-            !pool.is_vacant() && changed.iter().any(|t| self.could_take(pool, t))
-        };
-        // Where no node comes or is new, groups land nowhere: the pool's plan is the same.
-        let grows = |name: &&Arc<str>| {
-            let pool = &self.pools[*name];
-            !(pool.fresh.is_empty() && pool.requests.is_empty() && pool.asked.is_empty())
-                || !pool.plain.is_empty()
+            !pool.is_vacant() && turned.values().any(|t| self.could_take(pool, t))
         };
         let pools: Vec<Arc<str>> = self
             .pools
@@ -175,7 +167,9 @@ impl Cluster {
             let nodes: Vec<Arc<str>> = pools.iter().flat_map(nodes_of).cloned().collect();
             self.marks.nodes.extend(nodes);
         }
-        let growing: Vec<Arc<str>> = pools.iter().filter(grows).cloned().collect();
+        // Where no node comes or is new, groups land nowhere: the pool's plan is the same.
+        let grows = |name: &Arc<str>| self.pools.get(name).is_some_and(Pool::grows);
+        let growing: Vec<Arc<str>> = pools.into_iter().filter(grows).collect();
         self.marks.pools.extend(growing);
     }
 
@@ -387,27 +381,4 @@ impl Cluster {
         let ephemeral = shape.capacity.as_ref().map(|capacity| capacity.ephemeral);
         budget(&self.model.disk, ephemeral)
     }
-}
-
-/// Templates of the groups that are in one list only, or with other numbers.
-fn changed_templates(new: &[Group], old: &[Group]) -> Vec<Arc<Template>> {
-    fn key(group: &Group) -> impl Eq + Hash + '_ {
-        let reason = std::mem::discriminant(&group.reason);
-        let numbers = (group.count.to_bits(), group.chance.to_bits());
-        let whose = (group.template.print, group.owner.as_deref());
-        (whose, reason, numbers, group.priority)
-    }
-    // Most changes of an index change no demand: that is seen without a hash.
-    if new.len() == old.len() && new.iter().zip(old).all(|(a, b)| key(a) == key(b)) {
-        return Vec::new();
-    }
-    let known: HashSet<_> = old.iter().map(key).collect();
-    let kept: HashSet<_> = new.iter().map(key).collect();
-    let appeared = new.iter().filter(|group| !known.contains(&key(group)));
-    let gone = old.iter().filter(|group| !kept.contains(&key(group)));
-    let changed: BTreeMap<u64, &Arc<Template>> = appeared
-        .chain(gone)
-        .map(|group| (group.template.print, &group.template))
-        .collect();
-    changed.into_values().cloned().collect()
 }

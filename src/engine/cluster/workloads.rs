@@ -12,6 +12,7 @@ use crate::forecast::calendar::Calendar;
 use crate::forecast::demand::Template;
 use crate::forecast::scaler::ScalerTrack;
 
+use super::groups::Source;
 use super::pods::Pod;
 use super::{Applied, Cluster, Family, KNOWN, STALE};
 
@@ -130,9 +131,9 @@ impl Cluster {
         }
         if turned {
             self.mark_template_change(&fact.workload);
+            self.mark_workload(&fact.workload);
         }
         self.mark_calendar(&fact.workload);
-        self.marks.demand |= turned;
         self.refresh_wish(&fact.workload);
         Applied::Changed
     }
@@ -182,7 +183,7 @@ impl Cluster {
         self.track(fact, at);
         self.refresh_wish(&fact.target);
         if self.model.uses.scalers {
-            self.look_ahead(&fact.target);
+            self.surpluses.look_at(&fact.target, at);
         }
         Applied::Changed
     }
@@ -235,7 +236,8 @@ impl Cluster {
                 self.release(&template, at);
             }
         }
-        self.marks.demand = true;
+        let source = Source::Announced(fact.name.clone());
+        self.marks.groups.insert(source);
         Applied::Changed
     }
 
@@ -275,14 +277,17 @@ impl Cluster {
 
     /// A pod with the images, or of the workload, that was announced: one less is to come.
     pub(super) fn fill_announcements(&mut self, uid: &str, pod: &Pod) {
-        for announcement in self.announcements.values_mut() {
+        for (name, announcement) in &mut self.announcements {
             let of_workload = announcement.capacity.workload.as_ref();
             let meant = match (&announcement.template, of_workload) {
                 (Some(template), _) => template.images == pod.template.images,
                 (None, workload) => workload.is_some() && workload == pod.owner.as_deref(),
             };
-            if meant && pod.first_seen >= announcement.since {
-                self.marks.demand |= announcement.filled.insert(uid.into());
+            if meant
+                && pod.first_seen >= announcement.since
+                && announcement.filled.insert(uid.into())
+            {
+                self.marks.groups.insert(Source::Announced(name.clone()));
             }
         }
     }
@@ -321,7 +326,9 @@ impl Cluster {
         }
         if (state.missing, state.outdated) != (missing, outdated) {
             (state.missing, state.outdated) = (missing, outdated);
-            self.marks.demand = true;
+            let groups = &mut self.marks.groups;
+            groups.insert(Source::Missing(workload.clone()));
+            groups.insert(Source::Outdated(workload.clone()));
         }
         let rolling =
             outdated > 0 || (workload.kind == "DaemonSet" && state.updated < state.replicas);
@@ -373,10 +380,10 @@ impl Cluster {
         }
         self.wanting.remove(workload);
         self.rolling.remove(workload);
-        self.surpluses.remove(workload);
+        self.surpluses.forget(workload);
         self.series.remove(workload);
         self.mark_calendar(workload);
-        self.marks.demand = true;
+        self.mark_workload(workload);
         self.mark_template_change(workload);
     }
 
@@ -386,7 +393,7 @@ impl Cluster {
         {
             self.release(&template, at);
         }
-        self.marks.demand = true;
+        self.marks.groups.insert(Source::Announced(name.to_owned()));
     }
 
     fn leave_target(&mut self, target: &WorkloadRef, scaler: &WorkloadRef) {
@@ -429,11 +436,12 @@ impl Cluster {
             .workloads
             .get(workload)
             .is_some_and(|state| state.calendar.is_some() && !state.idle);
-        self.marks.demand |= if starts {
-            self.calendars.insert(workload.clone())
-        } else {
-            self.calendars.remove(workload)
-        };
+        if starts {
+            self.calendars.insert(workload.clone());
+            self.marks.timed = true;
+        } else if self.calendars.remove(workload) {
+            self.marks.groups.insert(Source::Scheduled(workload.clone()));
+        }
     }
 
     /// Relists name the kind by a static text; kinds that nobody relists are never swept.

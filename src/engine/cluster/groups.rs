@@ -1,0 +1,331 @@
+//! Every kind of pod that looks for a node, kept in order; only what was marked is counted anew.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::plan::{Priority, Reason};
+use crate::domain::time::Timestamp;
+use crate::domain::workload::WorkloadRef;
+use crate::forecast::calendar::Calendar;
+use crate::forecast::demand::{Group, Template};
+
+use super::pods::WaitingKey;
+use super::{Cluster, Wake};
+
+/// Whence a group comes. Groups stand in this order: those that wait come first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// Pods that wait, by owner and fingerprint of their template.
+    Waiting(Option<Arc<WorkloadRef>>, u64),
+    /// The same, held by gates of their own.
+    Gated(Option<Arc<WorkloadRef>>, u64),
+    /// Pods that a workload lacks.
+    Missing(WorkloadRef),
+    /// Pods of an older template.
+    Outdated(WorkloadRef),
+    /// Pods that scalers will ask for.
+    Ahead(WorkloadRef),
+    /// An announcement, by name.
+    Announced(String),
+    /// Pods that a calendar starts.
+    Scheduled(WorkloadRef),
+    /// Pods of a node that goes away.
+    Drained(Arc<str>, Option<Arc<WorkloadRef>>, u64),
+}
+
+/// Groups in the order of their sources; at most one of each.
+#[derive(Debug, Default)]
+pub struct Groups {
+    sources: Vec<Source>,
+    list: Vec<Group>,
+}
+
+/// Templates that more, fewer or other pods ask for than before, by fingerprint.
+pub type Turned = BTreeMap<u64, Arc<Template>>;
+
+// === impl Source ===
+
+impl Source {
+    /// Waiting pods of one kind.
+    pub fn waiting((owner, print, gated): WaitingKey) -> Self {
+        if gated {
+            Self::Gated(owner, print)
+        } else {
+            Self::Waiting(owner, print)
+        }
+    }
+
+    /// Whether the group changes with the time alone.
+    fn is_timed(&self) -> bool {
+        matches!(self, Self::Announced(_) | Self::Scheduled(_))
+    }
+}
+
+// === impl Groups ===
+
+impl Groups {
+    /// The groups.
+    pub fn list(&self) -> &[Group] {
+        &self.list
+    }
+
+    /// Puts what a source says now in place of what it said; notes the templates for which that
+    /// makes a difference.
+    fn set(&mut self, source: Source, group: Option<Group>, turned: &mut Turned) {
+        let mut note = |group: &Group| {
+            turned.insert(group.template.print, Arc::clone(&group.template));
+        };
+        match (self.sources.binary_search(&source), group) {
+            (Ok(at), Some(group)) => {
+                if !same_pods(&self.list[at], &group) {
+                    note(&self.list[at]);
+                    note(&group);
+                }
+                self.list[at] = group;
+            }
+            (Ok(at), None) => {
+                note(&self.list[at]);
+                self.sources.remove(at);
+                self.list.remove(at);
+            }
+            (Err(at), Some(group)) => {
+                note(&group);
+                self.sources.insert(at, source);
+                self.list.insert(at, group);
+            }
+            (Err(_), None) => {}
+        }
+    }
+
+    fn sources_that(&self, holds: impl Fn(&Source) -> bool) -> Vec<Source> {
+        let held = self.sources.iter().filter(|source| holds(source));
+        held.cloned().collect()
+    }
+}
+
+/// Whether two groups of one source ask for the same; the pod that a reason names may be another.
+fn same_pods(a: &Group, b: &Group) -> bool {
+    let numbers = |group: &Group| (group.count.to_bits(), group.chance.to_bits());
+    a.template.print == b.template.print
+        && numbers(a) == numbers(b)
+        && a.priority == b.priority
+        && a.owner == b.owner
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// Counts anew what was marked.
+    pub(super) fn renew_groups(&mut self, now: Timestamp) -> Turned {
+        let mut turned = Turned::new();
+        let mut marked = std::mem::take(&mut self.marks.groups);
+        if std::mem::take(&mut self.marks.timed) {
+            marked.extend(self.groups.sources_that(Source::is_timed));
+            marked.extend(self.announcements.keys().cloned().map(Source::Announced));
+            marked.extend(self.calendars.iter().cloned().map(Source::Scheduled));
+            if !self.calendars.is_empty() && self.model.uses.announcements {
+                self.marks.wake(Calendar::next_look(now), Wake::Groups);
+            }
+        }
+        for source in marked {
+            let group = self.group(&source, now);
+            self.groups.set(source, group, &mut turned);
+        }
+        if std::mem::take(&mut self.marks.drained) {
+            self.renew_drained(&mut turned);
+        }
+        turned
+    }
+
+    /// Every group is to be counted anew.
+    pub(super) fn mark_groups(&mut self) {
+        let there = self.groups.sources_that(|_| true);
+        let waiting = self.waiting.keys().cloned().map(Source::waiting);
+        let lacking = self.wanting.iter().cloned();
+        let marks = &mut self.marks;
+        marks.groups.extend(there.into_iter().chain(waiting));
+        for workload in lacking {
+            marks.groups.insert(Source::Missing(workload.clone()));
+            marks.groups.insert(Source::Outdated(workload));
+        }
+        let ahead = self.surpluses.with_some().cloned();
+        marks.groups.extend(ahead.map(Source::Ahead));
+        (marks.timed, marks.drained) = (true, true);
+    }
+
+    /// What a workload says of its pods is another than before.
+    pub(super) fn mark_workload(&mut self, workload: &WorkloadRef) {
+        let groups = &mut self.marks.groups;
+        groups.insert(Source::Missing(workload.clone()));
+        groups.insert(Source::Outdated(workload.clone()));
+        groups.insert(Source::Ahead(workload.clone()));
+        self.marks.timed = true;
+    }
+
+    fn group(&mut self, source: &Source, now: Timestamp) -> Option<Group> {
+        let uses = &self.model.uses;
+        match source {
+            Source::Waiting(owner, print) if uses.pods => self.waiting_group(owner, *print, false),
+            Source::Gated(owner, print) if uses.pods => self.waiting_group(owner, *print, true),
+            Source::Missing(name) => {
+                let count = self.workloads.get(name)?.missing;
+                let reason = Reason::ScalerWish(name.to_string());
+                self.lacking_group(name, count, self.model.chances.wished, reason)
+            }
+            Source::Outdated(name) => {
+                let count = self.workloads.get(name)?.outdated;
+                let reason = Reason::Rollout(name.to_string());
+                self.lacking_group(name, count, self.model.chances.rollout, reason)
+            }
+            Source::Ahead(name) if uses.scalers => self.ahead_group(name),
+            Source::Announced(name) if uses.announcements => self.announced_group(name, now),
+            Source::Scheduled(name) if uses.announcements => self.scheduled_group(name, now),
+            _ => None,
+        }
+    }
+
+    fn waiting_group(
+        &self,
+        owner: &Option<Arc<WorkloadRef>>,
+        print: u64,
+        gated: bool,
+    ) -> Option<Group> {
+        let waiting = self.waiting.get(&(owner.clone(), print, gated))?;
+        let name = waiting.pods.first().map_or("", |(name, _)| name).to_owned();
+        let (chance, priority) = if gated {
+            (self.model.chances.gated, Priority::Predicted)
+        } else {
+            (1.0, Priority::Pending)
+        };
+        Some(Group {
+            template: Arc::clone(&waiting.template),
+            owner: owner.clone(),
+            count: waiting.pods.len() as f64,
+            chance,
+            reason: Reason::PendingPod(name),
+            priority,
+        })
+    }
+
+    fn lacking_group(
+        &self,
+        name: &WorkloadRef,
+        count: u32,
+        chance: f64,
+        reason: Reason,
+    ) -> Option<Group> {
+        let state = self.workloads.get(name).filter(|_| count > 0)?;
+        Some(Group {
+            template: Arc::clone(&state.template),
+            owner: Some(self.owner(name)),
+            count: f64::from(count),
+            chance,
+            reason,
+            priority: Priority::Predicted,
+        })
+    }
+
+    fn announced_group(&mut self, name: &str, now: Timestamp) -> Option<Group> {
+        let announcement = self.announcements.get(name)?;
+        let capacity = &announcement.capacity;
+        if let Some(at) = capacity.at {
+            let seconds = |s: f64| Duration::from_secs_f64(s.max(0.0));
+            let (from, until) = (
+                at - seconds(self.model.times.window_s),
+                at + seconds(self.model.times.request_s),
+            );
+            if now < from {
+                self.marks.wake(from, Wake::Groups);
+                return None;
+            }
+            if now > until {
+                return None;
+            }
+            self.marks
+                .wake(until + Duration::from_secs(1), Wake::Groups);
+        }
+        let announcement = self.announcements.get(name)?;
+        let of_workload = announcement.capacity.workload.as_ref();
+        let template = announcement.template.as_ref().or_else(|| {
+            of_workload
+                .and_then(|workload| self.workloads.get(workload))
+                .map(|state| &state.template)
+        })?;
+        let filled = announcement.filled.len() as u32;
+        let count = announcement.capacity.count.saturating_sub(filled);
+        // Spare room says how large a pod it is for, not that one will come.
+        let spare = name.starts_with("CapacityBuffer/");
+        let chances = &self.model.chances;
+        let (chance, priority) = if spare {
+            (chances.spare, Priority::Background)
+        } else {
+            (chances.announced, Priority::Predicted)
+        };
+        (count > 0).then(|| Group {
+            template: Arc::clone(template),
+            owner: of_workload.map(|workload| self.owner(workload)),
+            count: f64::from(count),
+            chance,
+            reason: Reason::Announced(name.to_owned()),
+            priority,
+        })
+    }
+
+    /// Pods that a calendar starts within the window.
+    fn scheduled_group(&self, name: &WorkloadRef, now: Timestamp) -> Option<Group> {
+        let until = now + Duration::from_secs_f64(self.model.times.window_s.max(0.0));
+        let state = self.workloads.get(self.calendars.get(name)?)?;
+        let firings = state.calendar.as_ref().map_or(0, |c| c.firings(now, until));
+        (firings > 0).then(|| Group {
+            template: Arc::clone(&state.template),
+            owner: Some(self.owner(name)),
+            count: f64::from(firings) * f64::from(state.replicas.max(1)),
+            chance: self.model.chances.scheduled,
+            reason: Reason::Schedule(name.to_string()),
+            priority: Priority::Predicted,
+        })
+    }
+
+    /// Pods of nodes that go away and that no named node replaces.
+    fn renew_drained(&mut self, turned: &mut Turned) {
+        let drained = |source: &Source| matches!(source, Source::Drained(..));
+        let mut found: BTreeMap<Source, Option<Group>> = self
+            .groups
+            .sources_that(drained)
+            .into_iter()
+            .map(|source| (source, None))
+            .collect();
+        let leaving = self.leaving.iter().filter(|_| self.model.uses.pods);
+        for node in leaving.filter(|node| !self.is_replaced(node)) {
+            for (owner, template, count) in self.movable(node) {
+                let source = Source::Drained(Arc::clone(node), owner.clone(), template.print);
+                let group = Group {
+                    template,
+                    owner,
+                    count,
+                    chance: self.model.chances.drained,
+                    reason: Reason::Replacement(node.to_string()),
+                    priority: Priority::Predicted,
+                };
+                found.insert(source, Some(group));
+            }
+        }
+        for (source, group) in found {
+            self.groups.set(source, group, turned);
+        }
+    }
+
+    fn is_replaced(&self, node: &str) -> bool {
+        let requests = self.requests.values().map(|request| &request.replaces);
+        let fresh = self
+            .pools
+            .values()
+            .flat_map(|pool| &pool.fresh)
+            .filter_map(|name| self.nodes.get(name))
+            .map(|node| &node.replaces);
+        requests
+            .chain(fresh)
+            .any(|replaces| replaces.as_deref() == Some(node))
+    }
+}
