@@ -24,11 +24,14 @@ impl NodeShape {
             }
             wanted.fits_in(room)
         });
-        fits && self.selects(needs, partial)
-            && self
-                .taints
-                .iter()
-                .all(|taint| tolerated(taint, &needs.tolerations))
+        fits && self.attracts(needs, partial)
+    }
+
+    /// The same of a node of this kind, whatever its size.
+    #[must_use]
+    pub fn attracts(&self, needs: &PodNeeds, partial: bool) -> bool {
+        let tolerated = |taint| tolerated(taint, &needs.tolerations);
+        self.selects(needs, partial) && self.taints.iter().all(tolerated)
     }
 
     fn selects(&self, needs: &PodNeeds, partial: bool) -> bool {

@@ -50,6 +50,13 @@ impl Timestamp {
         self.0.saturating_sub(earlier.0) as f64 / 1e6
     }
 
+    /// The first multiple of `step` since the epoch that is later; a step of zero is a microsecond.
+    #[must_use]
+    pub fn next_whole(self, step: Duration) -> Self {
+        let step = i64::try_from(step.as_micros()).unwrap_or(i64::MAX).max(1);
+        Self(self.0.div_euclid(step).saturating_add(1).saturating_mul(step))
+    }
+
     /// Time from `earlier` to here, zero when `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

@@ -99,10 +99,19 @@ struct Marks {
     /// The same of all that change with the time, and of the pods of leaving nodes.
     timed: bool,
     drained: bool,
-    pools: BTreeSet<Arc<str>>,
+    pools: BTreeMap<Arc<str>, Reach>,
     nodes: BTreeSet<Arc<str>>,
     retract: BTreeSet<Target>,
     timers: BTreeMap<Timestamp, BTreeSet<Wake>>,
+}
+
+/// Which nodes of a pool a change concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reach {
+    /// Those that are on their way or not Ready: what lands on them is another.
+    Coming,
+    /// The Ready ones that are new as well.
+    Fresh,
 }
 
 /// What to look at again when its time comes.
@@ -110,6 +119,7 @@ struct Marks {
 enum Wake {
     Groups,
     Pool(Arc<str>),
+    Fresh(Arc<str>),
     Node(Arc<str>),
 }
 
@@ -187,6 +197,10 @@ pub struct Sizes {
     /// Plans in force.
     pub plans: usize,
 }
+
+/// Where at most so many nodes can take a pod, a change of the demand is looked at for every one of
+/// them. Among more, one more waiting pod moves the probability of a Ready node by less than 2 %.
+const FEW_NODES: usize = 64;
 
 /// Known already.
 const KNOWN: Applied = Applied::Ignored("known already");
@@ -368,7 +382,7 @@ impl Cluster {
         match target {
             Target::Pool(name) => {
                 if let Some((name, _)) = self.pools.get_key_value(name.as_str()) {
-                    self.marks.pools.insert(Arc::clone(name));
+                    self.marks.pools.insert(Arc::clone(name), Reach::Fresh);
                 }
             }
             Target::Node(name) => {
@@ -379,9 +393,26 @@ impl Cluster {
         }
     }
 
+    /// Something concerns a pool. In a small one, one node more or less is felt by all.
+    fn mark_pool(&mut self, name: &Arc<str>, reach: Reach) {
+        let few = |pool: &Pool| pool.nodes.len() <= FEW_NODES;
+        let reach = match self.pools.get(name) {
+            Some(pool) if few(pool) => Reach::Fresh,
+            _ => reach,
+        };
+        let marked = self.marks.pools.entry(Arc::clone(name)).or_insert(reach);
+        *marked = reach.max(*marked);
+    }
+
+    fn mark_pools(&mut self) {
+        self.pools.values_mut().for_each(|pool| pool.planned = None);
+        let all = self.pools.keys().map(|name| (Arc::clone(name), Reach::Fresh));
+        self.marks.pools.extend(all);
+    }
+
     fn mark_everything(&mut self) {
         self.mark_groups();
-        self.marks.pools.extend(self.pools.keys().cloned());
+        self.mark_pools();
         self.marks.nodes.extend(self.nodes.keys().cloned());
     }
 }

@@ -104,8 +104,7 @@ impl Calendar {
     /// The next whole minute after `now`: when `firings` may say something else.
     #[must_use]
     pub fn next_look(now: Timestamp) -> Timestamp {
-        let minute = now.as_micros().div_euclid(60_000_000);
-        Timestamp::from_micros(minute.saturating_mul(60_000_000)) + Duration::from_mins(1)
+        now.next_whole(Duration::from_mins(1))
     }
 
     fn fires_at(&self, second: i64) -> bool {

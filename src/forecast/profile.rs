@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::node::{NodeShape, Resources};
 use crate::domain::time::Timestamp;
+use crate::domain::workload::PodNeeds;
 
 /// What all nodes of a pool had in common, and what the latest one offered.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -57,6 +58,14 @@ impl Profile {
         }
         shape.capacity = larger(shape.capacity.take(), told.capacity.as_ref());
         shape
+    }
+
+    /// Whether what the nodes had in common forbids no pod with these needs, whatever the next one's
+    /// size.
+    #[must_use]
+    pub fn attracts(&self, needs: &PodNeeds) -> bool {
+        let common = self.common.as_ref();
+        common.is_none_or(|common| common.attracts(needs, true))
     }
 
     /// A joined node's own shape; until it is Ready, what it does not offer yet but its siblings do

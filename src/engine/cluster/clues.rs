@@ -12,7 +12,7 @@ use crate::forecast::demand::{Group, Landing, Template, capacity_in_pods};
 use crate::forecast::history::Key;
 
 use super::Cluster;
-use super::demand::View;
+use super::demand::{View, is_wide};
 use super::nodes::Node;
 use super::pods::Phase;
 use super::pools::Pool;
@@ -224,8 +224,7 @@ impl Cluster {
                 .map_or_else(|| capacity.clone(), |load| capacity.minus(&load.used))
         });
         for group in self.groups.list() {
-            // Fewer than one pod in eight nodes is below every threshold.
-            if group.count * 8.0 < nodes || matches!(group.reason, Reason::Rollout(_)) {
+            if !is_wide(group.count, view.ready) || matches!(group.reason, Reason::Rollout(_)) {
                 continue;
             }
             // What is only foreseen is no reason to touch a node that serves.

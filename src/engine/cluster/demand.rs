@@ -72,7 +72,7 @@ impl Cluster {
         }
     }
 
-    fn ready_in(&self, pool: &Pool) -> usize {
+    pub(super) fn ready_in(&self, pool: &Pool) -> usize {
         let fresh = pool.fresh.iter().filter_map(|name| self.nodes.get(name));
         pool.nodes.len() - fresh.filter(|node| node.ready.is_none()).count()
     }
@@ -342,4 +342,10 @@ fn times(amount: &Resources, count: f64) -> Resources {
             .map(|(name, value)| (name.clone(), scale(*value)))
             .collect(),
     }
+}
+
+/// Whether a group of so many pods is felt on each of so many Ready nodes: fewer than one pod in eight
+/// nodes is below every threshold.
+pub fn is_wide(pods: f64, nodes: usize) -> bool {
+    pods * 8.0 >= nodes.max(1) as f64
 }

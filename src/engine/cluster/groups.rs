@@ -42,7 +42,15 @@ pub struct Groups {
 }
 
 /// Templates that more, fewer or other pods ask for than before, by fingerprint.
-pub type Turned = BTreeMap<u64, Arc<Template>>;
+pub type Turned = BTreeMap<u64, Turn>;
+
+/// One of them.
+#[derive(Debug)]
+pub struct Turn {
+    pub template: Arc<Template>,
+    /// Pods of the largest group, before or after.
+    pub most: f64,
+}
 
 // === impl Source ===
 
@@ -74,7 +82,11 @@ impl Groups {
     /// makes a difference.
     fn set(&mut self, source: Source, group: Option<Group>, turned: &mut Turned) {
         let mut note = |group: &Group| {
-            turned.insert(group.template.print, Arc::clone(&group.template));
+            let turn = turned.entry(group.template.print).or_insert_with(|| Turn {
+                template: Arc::clone(&group.template),
+                most: 0.0,
+            });
+            turn.most = turn.most.max(group.count);
         };
         match (self.sources.binary_search(&source), group) {
             (Ok(at), Some(group)) => {

@@ -16,7 +16,7 @@ use crate::forecast::history::{Key, Record};
 
 use super::pods::{Phase, Pod};
 use super::pools::{PlainRequest, Pool, SizeTarget};
-use super::{Applied, Cluster, Family, KNOWN, STALE, Wake};
+use super::{Applied, Cluster, Family, KNOWN, Reach, STALE, Wake};
 
 /// A node that joined.
 #[derive(Debug)]
@@ -54,6 +54,10 @@ pub struct Request {
 
 /// Nodes that are told Ready before they are told at all, at most.
 const EARLY_MAX: usize = 10_000;
+
+/// What pods on new nodes say of the next ones is taken up so often: on a wave of nodes, each of its
+/// pods would otherwise plan for all of them anew.
+const HISTORY_PAUSE: Duration = Duration::from_secs(2);
 
 /// Seconds in which the scheduler binds what waited for a node that became Ready: all of them within
 /// one second in the recordings, bar those that its back-off (1 to 10 s) holds.
@@ -106,7 +110,7 @@ impl Cluster {
         }
         self.marks
             .wake(when + timeout, Wake::Pool(Arc::clone(&pool_name)));
-        self.marks.pools.insert(pool_name);
+        self.mark_pool(&pool_name, Reach::Coming);
         Applied::Changed
     }
 
@@ -127,7 +131,8 @@ impl Cluster {
             known.shape.clone_from(&fact.shape);
             known.replaces.clone_from(&fact.replaces);
             self.marks.drained |= !self.leaving.is_empty();
-            self.marks.pools.insert(Arc::clone(&known.pool));
+            let pool = Arc::clone(&known.pool);
+            self.mark_pool(&pool, Reach::Coming);
             return Applied::Changed;
         }
         let pool = self.pool_name(&fact.pool);
@@ -148,7 +153,7 @@ impl Cluster {
         let timeout = self.request_timeout();
         self.marks
             .wake(signal.time + timeout, Wake::Pool(Arc::clone(&pool)));
-        self.marks.pools.insert(pool);
+        self.mark_pool(&pool, Reach::Coming);
         Applied::Changed
     }
 
@@ -163,7 +168,8 @@ impl Cluster {
             return KNOWN;
         }
         request.shape.clone_from(&fact.shape);
-        self.marks.pools.insert(Arc::clone(&request.pool));
+        let pool = Arc::clone(&request.pool);
+        self.mark_pool(&pool, Reach::Coming);
         Applied::Changed
     }
 
@@ -222,7 +228,8 @@ impl Cluster {
         };
         self.nodes.insert(Arc::clone(&name), node);
         self.marks.drained |= !self.leaving.is_empty();
-        self.marks.pools.insert(pool_name);
+        self.mark_pool(&pool_name, Reach::Coming);
+        self.marks.nodes.insert(Arc::clone(&name));
         if let Some((time, observed)) = self.early_ready.remove(&name) {
             self.make_ready(&name, time, observed);
         }
@@ -240,7 +247,8 @@ impl Cluster {
                 pool.profile.note(name, node.joined, shape);
             }
             node.shape.clone_from(shape);
-            self.marks.pools.insert(Arc::clone(&node.pool));
+            let pool = Arc::clone(&node.pool);
+            self.mark_pool(&pool, Reach::Fresh);
         } else if !news {
             return KNOWN;
         }
@@ -280,7 +288,7 @@ impl Cluster {
         node.resident = resident;
         let (pool_name, joined, requested) = (Arc::clone(&node.pool), node.joined, node.requested);
         self.marks.wake(time + window, Wake::Node(Arc::clone(name)));
-        self.marks.pools.insert(Arc::clone(&pool_name));
+        self.mark_pool(&pool_name, Reach::Coming);
         self.marks.nodes.insert(Arc::clone(name));
         let (mut used, mut late) = (BTreeSet::new(), BTreeSet::new());
         for pod in self.pods_on(name) {
@@ -334,7 +342,8 @@ impl Cluster {
             news |= pool.history.note_use(node, key, late);
         }
         if news && !pool.fresh.is_empty() {
-            self.marks.pools.insert(Arc::clone(&there.pool));
+            let at = signal.observedtime.next_whole(HISTORY_PAUSE);
+            self.marks.wake(at, Wake::Fresh(Arc::clone(&there.pool)));
         }
     }
 
@@ -350,7 +359,8 @@ impl Cluster {
             return KNOWN;
         }
         self.marks.drained = true;
-        self.marks.pools.insert(Arc::clone(&node.pool));
+        let pool = Arc::clone(&node.pool);
+        self.mark_pool(&pool, Reach::Fresh);
         self.marks.nodes.insert(name);
         Applied::Changed
     }
@@ -383,7 +393,7 @@ impl Cluster {
             if let Some(pool) = self.pools.get_mut(&name) {
                 pool.withdraw();
             }
-            self.marks.pools.insert(name);
+            self.mark_pool(&name, Reach::Coming);
             changed = true;
         }
         if changed {
@@ -438,11 +448,21 @@ impl Cluster {
                 pool.used.minus(taken)
             };
         }
-        if node.ready.is_none() {
-            self.marks.pools.insert(Arc::clone(&node.pool));
-        }
+        let (resident, coming) = (node.resident, node.ready.is_none());
         self.marks.drained |= self.leaving.contains(name);
+        // A node that nobody saw come is sent nothing, whatever runs on it.
+        if resident {
+            return;
+        }
         self.marks.nodes.insert(Arc::clone(name));
+        if coming {
+            let pool = Arc::clone(&node.pool);
+            self.mark_pool(&pool, Reach::Coming);
+        }
+    }
+
+    pub(super) fn is_resident(&self, node: &str) -> bool {
+        self.nodes.get(node).is_some_and(|node| node.resident)
     }
 
     pub(super) fn request_timeout(&self) -> Duration {
@@ -455,7 +475,7 @@ impl Cluster {
         if let Some(pool) = self.pools.get_mut(&request.pool) {
             pool.requests.remove(name);
         }
-        self.marks.pools.insert(Arc::clone(&request.pool));
+        self.mark_pool(&request.pool, Reach::Coming);
         Some(request)
     }
 
@@ -481,7 +501,7 @@ impl Cluster {
         }
         self.leaving.remove(name);
         self.marks.drained |= leaving;
-        self.marks.pools.insert(Arc::clone(&node.pool));
+        self.mark_pool(&node.pool, Reach::Coming);
         self.marks.nodes.remove(name);
         self.marks.retract.insert(Target::Node(name.to_string()));
     }

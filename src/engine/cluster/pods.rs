@@ -11,7 +11,7 @@ use crate::domain::workload::{PodNeeds, PodRef, Requirement, WorkloadRef};
 use crate::forecast::demand::Template;
 
 use super::groups::Source;
-use super::{Applied, Cluster, Family, KNOWN, STALE, Wake};
+use super::{Applied, Cluster, Family, KNOWN, Reach, STALE, Wake};
 
 /// One pod: its strings and template are shared.
 #[derive(Debug)]
@@ -142,9 +142,11 @@ impl Cluster {
                 at: signal.time,
             },
         );
-        let settle = Duration::from_secs_f64(self.model.times.settle_s.max(0.0));
-        self.marks
-            .wake(signal.time + settle, Wake::Node(Arc::clone(&node)));
+        if !self.is_resident(&node) {
+            let settle = Duration::from_secs_f64(self.model.times.settle_s.max(0.0));
+            let wake = Wake::Node(Arc::clone(&node));
+            self.marks.wake(signal.time + settle, wake);
+        }
         self.note_use(&node, &uid, signal);
         Applied::Changed
     }
@@ -409,7 +411,8 @@ impl Cluster {
             }
             Place::Request(request) => {
                 if let Some(request) = self.requests.get(&**request) {
-                    self.marks.pools.insert(Arc::clone(&request.pool));
+                    let pool = Arc::clone(&request.pool);
+                    self.mark_pool(&pool, Reach::Coming);
                 }
             }
         }

@@ -29,6 +29,8 @@ pub struct Pool {
     pub capacity: Resources,
     /// What the pods on them take.
     pub used: Resources,
+    /// When all its targets were last planned for.
+    pub planned: Option<Timestamp>,
     /// Typical shape.
     pub profile: Profile,
     /// What ran on the last nodes.

@@ -16,15 +16,18 @@ use crate::plan::explain::{Explanation, Fate};
 use crate::plan::policy::Mode;
 use crate::plan::select::{Brief, Selection, budget, select};
 
-use super::demand::View;
+use super::demand::{View, is_wide};
 use super::nodes::Node;
 use super::pods::Phase;
 use super::pools::Pool;
-use super::{Cluster, Effect, Wake};
+use super::{Cluster, Effect, FEW_NODES, Reach, Wake};
 
-/// Where at most so many nodes can take a pod, a change of the demand is looked at for every one of
-/// them. Among more, one more waiting pod moves the probability of a Ready node by less than 2 %.
-const FEW_NODES: usize = 64;
+/// Pause per target between two looks at all of a pool's targets: a plan takes some 20 microseconds, so
+/// all of them a thousandth of a core. Two coming nodes are planned for within 60 ms of a new pod.
+const PLAN_PAUSE: Duration = Duration::from_millis(20);
+
+/// The same for however many targets: a tenth of the seconds in which a node boots at best.
+const PLAN_PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// References that nobody could resolve and that targets wait for, at most.
 const UNRESOLVED_MAX: usize = 10_000;
@@ -43,29 +46,33 @@ impl Cluster {
         }
         self.renew_demand(now);
         let mut effects = self.retractions();
-        let pools = std::mem::take(&mut self.marks.pools);
+        let pools = self.due_pools(now);
         let mut nodes = std::mem::take(&mut self.marks.nodes);
-        for name in &pools {
-            nodes.extend(
-                self.pools
-                    .get(name)
-                    .iter()
-                    .flat_map(|pool| pool.fresh.iter().cloned()),
-            );
+        for (name, reach) in &pools {
+            let pool = self.pools.get(name);
+            let fresh = pool.into_iter().flat_map(|pool| &pool.fresh);
+            let concerned = fresh.filter(|node| {
+                *reach == Reach::Fresh || self.nodes.get(*node).is_some_and(|n| n.ready.is_none())
+            });
+            nodes.extend(concerned.cloned());
         }
         let mut views: BTreeMap<Arc<str>, View> = BTreeMap::new();
         let mut outlines: BTreeMap<Arc<str>, View> = BTreeMap::new();
-        for name in pools {
+        for name in pools.into_keys() {
             self.remember(&name, now);
             let view = self.view(&name, self.groups.list(), now);
             self.plan_pool(&name, &view, now, &mut effects);
             views.insert(name, view);
         }
         for name in nodes {
-            self.settle(&name, now);
-            let Some(pool) = self.nodes.get(&name).map(|node| Arc::clone(&node.pool)) else {
+            let Some(node) = self.nodes.get(&name) else {
                 continue;
             };
+            let pool = Arc::clone(&node.pool);
+            if node.resident && !self.plans.contains_key(&Target::Node(name.to_string())) {
+                continue;
+            }
+            self.settle(&name, now);
             let fresh = self.is_fresh(&name);
             if fresh {
                 self.remember(&pool, now);
@@ -119,9 +126,8 @@ impl Cluster {
             for wake in entry.remove() {
                 match wake {
                     Wake::Groups => self.marks.timed = true,
-                    Wake::Pool(name) => {
-                        self.marks.pools.insert(name);
-                    }
+                    Wake::Pool(name) => self.mark_pool(&name, Reach::Coming),
+                    Wake::Fresh(name) => self.mark_pool(&name, Reach::Fresh),
                     Wake::Node(name) => {
                         self.age(&name, now);
                         self.marks.nodes.insert(name);
@@ -154,7 +160,7 @@ impl Cluster {
             return;
         }
         let concerned = |(_, pool): &(&Arc<str>, &Pool)| {
-            !pool.is_vacant() && turned.values().any(|t| self.could_take(pool, t))
+            !pool.is_vacant() && turned.values().any(|t| self.could_take(pool, &t.template))
         };
         let pools: Vec<Arc<str>> = self
             .pools
@@ -167,29 +173,62 @@ impl Cluster {
             let nodes: Vec<Arc<str>> = pools.iter().flat_map(nodes_of).cloned().collect();
             self.marks.nodes.extend(nodes);
         }
-        // Where no node comes or is new, groups land nowhere: the pool's plan is the same.
-        let grows = |name: &Arc<str>| self.pools.get(name).is_some_and(Pool::grows);
-        let growing: Vec<Arc<str>> = pools.into_iter().filter(grows).collect();
-        self.marks.pools.extend(growing);
+        let most = turned.values().map(|one| one.most).fold(0.0, f64::max);
+        for name in pools {
+            // Where no node comes or is new, groups land nowhere: the pool's plan is the same.
+            let Some(pool) = self.pools.get(&name).filter(|pool| pool.grows()) else {
+                continue;
+            };
+            let reach = if is_wide(most, self.ready_in(pool)) {
+                Reach::Fresh
+            } else {
+                Reach::Coming
+            };
+            self.mark_pool(&name, reach);
+        }
+    }
+
+    /// The marked pools whose pause is over; the others wake up when theirs is. Pods of one wave come
+    /// one by one, and each would otherwise plan for every node that is on its way.
+    fn due_pools(&mut self, now: Timestamp) -> BTreeMap<Arc<str>, Reach> {
+        let mut due = BTreeMap::new();
+        for (name, reach) in std::mem::take(&mut self.marks.pools) {
+            let Some(pool) = self.pools.get_mut(&name) else {
+                continue;
+            };
+            let targets = pool.fresh.len() + pool.requests.len().max(pool.asked.len());
+            let pause = (PLAN_PAUSE * targets as u32).min(PLAN_PAUSE_MAX);
+            match pool.planned.map(|planned| planned + pause) {
+                Some(at) if now < at => {
+                    let wake = match reach {
+                        Reach::Coming => Wake::Pool(name),
+                        Reach::Fresh => Wake::Fresh(name),
+                    };
+                    self.marks.wake(at, wake);
+                }
+                _ => {
+                    pool.planned = Some(now);
+                    due.insert(name, reach);
+                }
+            }
+        }
+        due
     }
 
     /// Whether some node of the pool, whatever its size, could run the pod: what the nodes have in
     /// common, or what a request says, does not forbid it.
     fn could_take(&self, pool: &Pool, template: &Template) -> bool {
-        let admits = |told: &NodeShape| {
-            let mut shape = pool.profile.coming(told);
-            shape.capacity = None;
-            shape.admits(&template.needs, true)
-        };
-        let named = pool.requests.iter().filter_map(|r| self.requests.get(r));
-        admits(&NodeShape::default()) || named.into_iter().any(|request| admits(&request.shape))
+        let needs = &template.needs;
+        let named = || pool.requests.iter().filter_map(|r| self.requests.get(r));
+        pool.profile.attracts(needs)
+            || named().any(|request| pool.profile.coming(&request.shape).attracts(needs, true))
     }
 
     fn retractions(&mut self) -> Vec<Effect> {
         let vacant: Vec<Target> = self
             .marks
             .pools
-            .iter()
+            .keys()
             .filter(|name| self.pools.get(*name).is_none_or(Pool::is_vacant))
             .map(|name| Target::Pool(name.to_string()))
             .collect();

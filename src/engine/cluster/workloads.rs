@@ -428,7 +428,7 @@ impl Cluster {
         if let Some(crowd) = self.crowds.get(workload) {
             self.marks.nodes.extend(crowd.nodes.keys().cloned());
         }
-        self.marks.pools.extend(self.pools.keys().cloned());
+        self.mark_pools();
     }
 
     fn mark_calendar(&mut self, workload: &WorkloadRef) {
