@@ -85,7 +85,7 @@ impl From<&Reason> for Because {
 impl From<&Because> for Reason {
     /// A kind that this program does not know is read as the weakest one: the entry stays usable.
     fn from(because: &Because) -> Self {
-        let of = because.of.clone();
+        let of = because.of.as_str().into();
         match because.kind.as_str() {
             "Bound" => Self::Bound(of),
             "Nominated" => Self::Nominated(of),

@@ -28,16 +28,16 @@ fn entry(seed: u8, reason: Reason) -> PlanEntry {
 fn plan(target: Target) -> Plan {
     let name = || "shop/web".to_owned();
     let reasons = [
-        Reason::Bound(name()),
-        Reason::Nominated(name()),
-        Reason::PendingPod(name()),
-        Reason::DaemonSet(name()),
-        Reason::Announced(name()),
-        Reason::ScalerWish(name()),
-        Reason::Rollout(name()),
-        Reason::Replacement(name()),
-        Reason::Schedule(name()),
-        Reason::History(name()),
+        Reason::Bound(name().into()),
+        Reason::Nominated(name().into()),
+        Reason::PendingPod(name().into()),
+        Reason::DaemonSet(name().into()),
+        Reason::Announced(name().into()),
+        Reason::ScalerWish(name().into()),
+        Reason::Rollout(name().into()),
+        Reason::Replacement(name().into()),
+        Reason::Schedule(name().into()),
+        Reason::History(name().into()),
     ];
     Plan {
         target,
@@ -97,7 +97,7 @@ fn more_entries_than_an_object_holds_are_counted_as_left_out() {
 
 #[test]
 fn an_expiry_that_never_comes_is_written_as_an_instant() {
-    let mut one = entry(1, Reason::History(String::new()));
+    let mut one = entry(1, Reason::History("".into()));
     one.expires = Timestamp::MAX;
     let json = serde_json::to_value(Entry::from(&one)).unwrap();
     let text = json["expires"].as_str().unwrap();

@@ -1,6 +1,7 @@
 //! What a node, or any coming node of a pool, should have, in which order, with the reason why.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -44,29 +45,31 @@ pub enum Priority {
 }
 
 /// Why an entry is in a plan; the strongest of its reasons.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(tag = "kind", content = "of")]
 pub enum Reason {
     /// A pod bound to this node.
-    Bound(String),
+    Bound(Arc<str>),
     /// A pod nominated to this node or request.
-    Nominated(String),
+    Nominated(Arc<str>),
     /// A pending pod that this node can take.
-    PendingPod(String),
+    PendingPod(Arc<str>),
     /// A DaemonSet that matches the node.
-    DaemonSet(String),
+    DaemonSet(Arc<str>),
     /// An announcement (buffer, provisioning request).
-    Announced(String),
+    Announced(Arc<str>),
     /// A workload whose scaler wants more replicas.
-    ScalerWish(String),
+    ScalerWish(Arc<str>),
     /// A workload that is rolling out a new template.
-    Rollout(String),
+    Rollout(Arc<str>),
     /// Pods of a node that this one replaces.
-    Replacement(String),
+    Replacement(Arc<str>),
     /// A CronJob that is due.
-    Schedule(String),
+    Schedule(Arc<str>),
     /// What new nodes of this pool ran before.
-    History(String),
+    History(Arc<str>),
 }
 
 /// One image that the target should have.

@@ -33,6 +33,7 @@ mod intern;
 mod nodes;
 mod pods;
 mod pools;
+mod recall;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -65,6 +66,8 @@ pub struct Cluster {
     /// Pods per owner.
     crowds: BTreeMap<Arc<WorkloadRef>, Crowd>,
     workloads: BTreeMap<WorkloadRef, WorkloadState>,
+    /// How often a workload began or ended to make pods, or made others.
+    turns_of_workloads: u64,
     /// DaemonSets that make pods.
     daemonsets: BTreeSet<WorkloadRef>,
     /// Workloads that a calendar starts.
@@ -233,6 +236,7 @@ impl Cluster {
             nominated: BTreeMap::new(),
             crowds: BTreeMap::new(),
             workloads: BTreeMap::new(),
+            turns_of_workloads: 0,
             daemonsets: BTreeSet::new(),
             calendars: BTreeSet::new(),
             wanting: BTreeSet::new(),
@@ -334,6 +338,7 @@ impl Cluster {
             for pool in self.pools.values_mut() {
                 pool.history.invalidate();
             }
+            self.note_turn();
             self.mark_everything();
         }
     }

@@ -1,6 +1,6 @@
 //! Several reasons for one image, made into one probability.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::image::ImageRef;
@@ -80,23 +80,20 @@ fn wish(image: &ImageRef, clues: &[&Clue]) -> Wish {
         *pods = pods.max(clue.pods);
     }
     let missed: f64 = causes.values().map(|(chance, _)| 1.0 - chance).product();
-    let mut reasons: Vec<(Reason, f64, Priority)> = Vec::new();
-    for clue in clues {
-        if !reasons.iter().any(|(reason, ..)| *reason == clue.reason) {
-            reasons.push((clue.reason.clone(), clue.chance, clue.priority));
-        }
-    }
-    reasons.sort_by(|a, b| {
-        let strength = |(_, chance, priority): &(Reason, f64, Priority)| {
-            (*priority == Priority::Pending && *chance >= LIKELY, *chance)
-        };
-        let (a_waits, a_chance) = strength(a);
-        let (b_waits, b_chance) = strength(b);
-        b_waits
-            .cmp(&a_waits)
-            .then(b_chance.total_cmp(&a_chance))
-            .then_with(|| format!("{:?}", a.0).cmp(&format!("{:?}", b.0)))
+    let mut strongest: Vec<&Clue> = clues.to_vec();
+    strongest.sort_by(|a, b| {
+        let waits = |clue: &Clue| clue.priority == Priority::Pending && clue.chance >= LIKELY;
+        waits(b)
+            .cmp(&waits(a))
+            .then(b.chance.total_cmp(&a.chance))
+            .then_with(|| a.reason.cmp(&b.reason))
     });
+    let mut told: BTreeSet<&Reason> = BTreeSet::new();
+    let reasons = strongest
+        .into_iter()
+        .filter(|clue| told.insert(&clue.reason))
+        .map(|clue| (clue.reason.clone(), clue.chance))
+        .collect();
     let priority = clues
         .iter()
         .map(|clue| match clue.priority {
@@ -112,10 +109,7 @@ fn wish(image: &ImageRef, clues: &[&Clue]) -> Wish {
             && priority != Priority::Background,
         pods: causes.values().map(|(_, pods)| pods).sum(),
         priority,
-        reasons: reasons
-            .into_iter()
-            .map(|(reason, chance, _)| (reason, chance))
-            .collect(),
+        reasons,
     }
 }
 

@@ -57,6 +57,8 @@ pub struct History {
     records: Vec<Record>,
     /// Last computed probabilities, until when they hold.
     computed: Option<(Timestamp, Arc<BTreeMap<Key, Chance>>)>,
+    /// How often they were computed.
+    times: u64,
 }
 
 /// Probabilities that still grow with a node's age are computed anew after so many seconds: 1/60 of
@@ -145,14 +147,10 @@ impl History {
         self.records.retain(|record| record.node != node);
     }
 
-    /// Computes [`Self::chances`] where the last ones no longer hold.
-    pub fn refresh(&mut self, model: &HistoryModel, times: &Times, now: Timestamp) {
-        if self
-            .computed
-            .as_ref()
-            .is_some_and(|(until, _)| now < *until)
-        {
-            return;
+    /// Computes [`Self::chances`] where the last ones no longer hold; says the how manyth are in force.
+    pub fn refresh(&mut self, model: &HistoryModel, times: &Times, now: Timestamp) -> u64 {
+        if let Some(computed) = self.computed(now) {
+            return computed;
         }
         let newest = self.records.iter().map(|record| record.since).max();
         let grown = newest.is_none_or(|at| now.secs_since(at) >= grown_s(times));
@@ -162,6 +160,15 @@ impl History {
             now + Duration::from_secs(GROWTH_STEP_S)
         };
         self.computed = Some((until, Arc::new(self.chances(model, times, now))));
+        self.times += 1;
+        self.times
+    }
+
+    /// The how manyth computed probabilities are in force; none if they no longer hold.
+    #[must_use]
+    pub fn computed(&self, now: Timestamp) -> Option<u64> {
+        let (until, _) = self.computed.as_ref()?;
+        (now < *until).then_some(self.times)
     }
 
     /// What [`Self::refresh`] computed last; computed now where that does not hold.

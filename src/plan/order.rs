@@ -133,7 +133,7 @@ mod tests {
             cause: Cause::Image(images.join("-").parse().unwrap()),
             chance: 1.0,
             pods,
-            reason: Reason::PendingPod(images.join("+")),
+            reason: Reason::PendingPod(images.join("+").into()),
             priority: Priority::Pending,
         }
     }

@@ -216,7 +216,7 @@ fn entry(
     bytes: ByteSize,
 ) -> PlanEntry {
     let reason = wish.reasons.first().map_or_else(
-        || Reason::History(brief.pool.to_owned()),
+        || Reason::History(brief.pool.into()),
         |(reason, _)| reason.clone(),
     );
     let waits_here = matches!(reason, Reason::Bound(_));

@@ -248,7 +248,7 @@ pub async fn fencing(cluster: &TestCluster) {
 
     let mut long = plan(Target::Pool("long".into()), &["nginx"]);
     let one = PlanEntry {
-        reason: Reason::History("x".repeat(2_000)),
+        reason: Reason::History("x".repeat(2_000).into()),
         expires: Timestamp::MAX,
         ..long.entries.remove(0)
     };

@@ -161,7 +161,7 @@ impl Cluster {
             owner: Some(self.owner(name)),
             count: surplus.pods,
             chance: surplus.chance,
-            reason: Reason::ScalerWish(name.to_string()),
+            reason: Reason::ScalerWish(name.to_string().into()),
             priority: Priority::Background,
         })
     }

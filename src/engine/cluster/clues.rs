@@ -9,10 +9,10 @@ use crate::domain::time::Timestamp;
 use crate::domain::workload::WorkloadRef;
 use crate::forecast::combine::{Cause, Clue};
 use crate::forecast::demand::{Group, Landing, Template, capacity_in_pods};
-use crate::forecast::history::Key;
 
 use super::Cluster;
 use super::demand::{View, is_wide};
+use super::recall::add_recalled;
 use super::nodes::Node;
 use super::pods::Phase;
 use super::pools::Pool;
@@ -36,7 +36,7 @@ impl Cluster {
         if pool.fresh.contains(&node.name) {
             let shape = pool.profile.completed(&node.shape);
             self.add_daemons(&mut clues, &shape, false);
-            self.add_history(&mut clues, &shape, view);
+            add_recalled(&mut clues, &shape, &view.recalled);
             if self.model.uses.pods {
                 self.add_replaced(&mut clues, node);
             }
@@ -57,7 +57,7 @@ impl Cluster {
         let mut clues = Vec::new();
         let shape = pool.profile.coming(&NodeShape::default());
         self.add_daemons(&mut clues, &shape, true);
-        self.add_history(&mut clues, &shape, view);
+        add_recalled(&mut clues, &shape, &view.recalled);
         if !view.landings.is_empty() {
             let rooms = view.landings.len() as f64;
             let average: Vec<Landing> = (0..self.groups.list().len())
@@ -102,7 +102,7 @@ impl Cluster {
                     cause: cause(owner, template),
                     chance: 1.0,
                     pods: count,
-                    reason: Reason::Bound(name.to_owned()),
+                    reason: Reason::Bound(name.into()),
                     priority: Priority::Pending,
                 }),
         );
@@ -125,7 +125,7 @@ impl Cluster {
                 cause: cause(owner, template),
                 chance: 1.0 - (1.0 - stays).powi(count),
                 pods: f64::from(count) * stays,
-                reason: Reason::Nominated(name.to_owned()),
+                reason: Reason::Nominated(name.into()),
                 priority: Priority::Pending,
             });
         }
@@ -145,49 +145,11 @@ impl Cluster {
                     cause: Cause::Workload(self.owner(name)),
                     chance: self.model.chances.daemonset,
                     pods: 1.0,
-                    reason: Reason::DaemonSet(name.to_string()),
+                    reason: Reason::DaemonSet(name.to_string().into()),
                     priority: Priority::Predicted,
                 });
             }
         }
-    }
-
-    fn add_history(&self, clues: &mut Vec<Clue>, shape: &NodeShape, view: &View) {
-        for (key, chance) in view.chances.iter() {
-            // Who waits is counted by the waiting pods themselves, where those are looked at.
-            let chance = if self.model.uses.pods {
-                chance.late.max(chance.any * self.model.history.unasked)
-            } else {
-                chance.any
-            };
-            let (images, cause) = match key {
-                Key::Image(image) => (Arc::from([image.clone()]), Cause::Image(image.clone())),
-                Key::Workload(name) => match self.workloads.get(name) {
-                    // Scaled to nothing, or suspended: its pods come from nowhere.
-                    Some(state) if state.idle || !self.makes_pods(name, state.replicas) => continue,
-                    Some(state) if !shape.admits(&state.template.needs, true) => continue,
-                    Some(state) => (
-                        Arc::clone(&state.template.images),
-                        Cause::Workload(self.owner(name)),
-                    ),
-                    None => continue,
-                },
-            };
-            clues.push(Clue {
-                images,
-                cause,
-                chance,
-                pods: chance,
-                reason: Reason::History(key_name(key)),
-                priority: Priority::Predicted,
-            });
-        }
-    }
-
-    fn makes_pods(&self, name: &WorkloadRef, replicas: u32) -> bool {
-        replicas > 0
-            || matches!(name.kind.as_str(), "DaemonSet" | "CronJob")
-            || self.crowds.contains_key(name)
     }
 
     /// Pods of the node that this one replaces, until it is gone.
@@ -206,7 +168,7 @@ impl Cluster {
                     cause: cause(owner.as_ref(), &template),
                     chance: self.model.chances.replacement,
                     pods: count,
-                    reason: Reason::Replacement(old.to_owned()),
+                    reason: Reason::Replacement(old.into()),
                     priority: Priority::Predicted,
                 });
             }
@@ -292,7 +254,7 @@ impl Cluster {
                 cause: Cause::Workload(Arc::clone(owner)),
                 chance: self.model.chances.rollout * any,
                 pods: old_pods,
-                reason: Reason::Rollout(owner.to_string()),
+                reason: Reason::Rollout(owner.to_string().into()),
                 priority: Priority::Predicted,
             });
         }
@@ -320,11 +282,4 @@ fn cause(owner: Option<&Arc<WorkloadRef>>, template: &Template) -> Cause {
     owner.map_or(Cause::Template(template.print), |owner| {
         Cause::Workload(Arc::clone(owner))
     })
-}
-
-fn key_name(key: &Key) -> String {
-    match key {
-        Key::Workload(workload) => workload.to_string(),
-        Key::Image(image) => image.to_string(),
-    }
 }

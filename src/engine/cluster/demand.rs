@@ -9,10 +9,10 @@ use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::domain::workload::WorkloadRef;
 use crate::forecast::demand::{Group, Landing, Room, Template, capacity_in_pods, share};
-use crate::forecast::history::{Chance, Key};
 
 use super::pods::{Place, taken};
 use super::pools::Pool;
+use super::recall::Recalled;
 use super::Cluster;
 
 /// Rooms that one pool's view looks at: beyond them nodes are planned as the last one.
@@ -26,7 +26,7 @@ pub struct View {
     /// Per room and group, what lands there.
     pub landings: Vec<Vec<Landing>>,
     /// History of the pool.
-    pub chances: Arc<BTreeMap<Key, Chance>>,
+    pub recalled: Arc<[Recalled]>,
     /// Nodes on their way.
     pub rooms: usize,
     /// Ready nodes.
@@ -63,11 +63,12 @@ impl Cluster {
             .collect()
     }
 
-    /// How many nodes of a pool are Ready: all that is asked for nodes that are no newcomers.
-    pub(super) fn outline(&self, name: &str) -> View {
+    /// What is asked for nodes that are Ready: how many there are, and what history says.
+    pub(super) fn outline(&self, name: &str, now: Timestamp) -> View {
         let ready = self.pools.get(name).map_or(0, |pool| self.ready_in(pool));
         View {
             ready,
+            recalled: self.recalled(name, now),
             ..View::default()
         }
     }
@@ -92,11 +93,7 @@ impl Cluster {
             rooms.push(one.room);
         }
         view.ready = self.ready_in(pool);
-        if self.model.uses.history {
-            view.chances = pool
-                .history
-                .current(&self.model.history, &self.model.times, now);
-        }
+        view.recalled = self.recalled(name, now);
         view.rooms = rooms.len();
         view.landings = self.land(pool, &view, groups, rooms);
         view

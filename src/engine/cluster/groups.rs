@@ -182,12 +182,12 @@ impl Cluster {
             Source::Gated(owner, print) if uses.pods => self.waiting_group(owner, *print, true),
             Source::Missing(name) => {
                 let count = self.workloads.get(name)?.missing;
-                let reason = Reason::ScalerWish(name.to_string());
+                let reason = Reason::ScalerWish(name.to_string().into());
                 self.lacking_group(name, count, self.model.chances.wished, reason)
             }
             Source::Outdated(name) => {
                 let count = self.workloads.get(name)?.outdated;
-                let reason = Reason::Rollout(name.to_string());
+                let reason = Reason::Rollout(name.to_string().into());
                 self.lacking_group(name, count, self.model.chances.rollout, reason)
             }
             Source::Ahead(name) if uses.scalers => self.ahead_group(name),
@@ -204,7 +204,7 @@ impl Cluster {
         gated: bool,
     ) -> Option<Group> {
         let waiting = self.waiting.get(&(owner.clone(), print, gated))?;
-        let name = waiting.pods.first().map_or("", |(name, _)| name).to_owned();
+        let first = waiting.pods.first().map(|(name, _)| Arc::clone(name));
         let (chance, priority) = if gated {
             (self.model.chances.gated, Priority::Predicted)
         } else {
@@ -215,7 +215,7 @@ impl Cluster {
             owner: owner.clone(),
             count: waiting.pods.len() as f64,
             chance,
-            reason: Reason::PendingPod(name),
+            reason: Reason::PendingPod(first.unwrap_or_default()),
             priority,
         })
     }
@@ -279,7 +279,7 @@ impl Cluster {
             owner: of_workload.map(|workload| self.owner(workload)),
             count: f64::from(count),
             chance,
-            reason: Reason::Announced(name.to_owned()),
+            reason: Reason::Announced(name.into()),
             priority,
         })
     }
@@ -294,7 +294,7 @@ impl Cluster {
             owner: Some(self.owner(name)),
             count: f64::from(firings) * f64::from(state.replicas.max(1)),
             chance: self.model.chances.scheduled,
-            reason: Reason::Schedule(name.to_string()),
+            reason: Reason::Schedule(name.to_string().into()),
             priority: Priority::Predicted,
         })
     }
@@ -317,7 +317,7 @@ impl Cluster {
                     owner,
                     count,
                     chance: self.model.chances.drained,
-                    reason: Reason::Replacement(node.to_string()),
+                    reason: Reason::Replacement(Arc::clone(node)),
                     priority: Priority::Predicted,
                 };
                 found.insert(source, Some(group));

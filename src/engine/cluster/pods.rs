@@ -11,6 +11,7 @@ use crate::domain::workload::{PodNeeds, PodRef, Requirement, WorkloadRef};
 use crate::forecast::demand::Template;
 
 use super::groups::Source;
+use super::workloads::WorkloadState;
 use super::{Applied, Cluster, Family, KNOWN, Reach, STALE, Wake};
 
 /// One pod: its strings and template are shared.
@@ -313,7 +314,7 @@ impl Cluster {
                     self.marks.groups.insert(source);
                 }
                 if let Some(owner) = &owner {
-                    self.crowds.entry(Arc::clone(owner)).or_default().waiting += 1;
+                    self.join_crowd(owner, None);
                 }
             }
             Phase::Bound { node, .. } => {
@@ -323,9 +324,7 @@ impl Cluster {
                 load.unsettled.insert(Arc::clone(uid));
                 load.used = load.used.plus(&taken);
                 if let Some(owner) = &owner {
-                    let crowd = self.crowds.entry(Arc::clone(owner)).or_default();
-                    crowd.bound += 1;
-                    *crowd.nodes.entry(Arc::clone(&node)).or_default() += 1;
+                    self.join_crowd(owner, Some(&node));
                 }
                 self.mark_load(&node, &taken, true);
             }
@@ -382,6 +381,32 @@ impl Cluster {
         }
     }
 
+    fn join_crowd(&mut self, owner: &Arc<WorkloadRef>, node: Option<&Arc<str>>) {
+        if !self.crowds.contains_key(owner) {
+            self.crowds.insert(Arc::clone(owner), Crowd::default());
+            self.note_crowd(owner);
+        }
+        let Some(crowd) = self.crowds.get_mut(owner) else {
+            return;
+        };
+        match node {
+            None => crowd.waiting += 1,
+            Some(node) => {
+                crowd.bound += 1;
+                *crowd.nodes.entry(Arc::clone(node)).or_default() += 1;
+            }
+        }
+    }
+
+    /// A workload has its first pod, or had its last: one that asks for none counts as long as it has
+    /// some.
+    fn note_crowd(&mut self, owner: &WorkloadRef) {
+        let asks = |state: &WorkloadState| state.replicas > 0;
+        if !self.workloads.get(owner).is_none_or(asks) {
+            self.note_turn();
+        }
+    }
+
     fn leave_crowd(&mut self, owner: Option<&Arc<WorkloadRef>>, node: Option<&Arc<str>>) {
         let Some(owner) = owner else { return };
         let Some(crowd) = self.crowds.get_mut(owner) else {
@@ -401,6 +426,7 @@ impl Cluster {
         }
         if crowd.waiting == 0 && crowd.bound == 0 {
             self.crowds.remove(owner);
+            self.note_crowd(owner);
         }
     }
 

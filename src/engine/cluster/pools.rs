@@ -10,6 +10,8 @@ use crate::forecast::arrival::Arrivals;
 use crate::forecast::history::History;
 use crate::forecast::profile::Profile;
 
+use super::recall::Recall;
+
 /// A node group or node pool.
 #[derive(Debug, Default)]
 pub struct Pool {
@@ -35,6 +37,8 @@ pub struct Pool {
     pub profile: Profile,
     /// What ran on the last nodes.
     pub history: History,
+    /// The same as clues.
+    pub recall: Recall,
     /// How long nodes took.
     pub arrivals: Arrivals,
 }

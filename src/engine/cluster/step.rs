@@ -72,17 +72,19 @@ impl Cluster {
             if node.resident && !self.plans.contains_key(&Target::Node(name.to_string())) {
                 continue;
             }
+            let coming = node.ready.is_none();
             self.settle(&name, now);
             let fresh = self.is_fresh(&name);
             if fresh {
                 self.remember(&pool, now);
             }
-            let seen = if fresh { &mut views } else { &mut outlines };
+            // Only on a node that is not Ready does anything land; the others know it all from less.
+            let seen = if coming { &mut views } else { &mut outlines };
             let view = seen.entry(Arc::clone(&pool)).or_insert_with(|| {
-                if fresh {
+                if coming {
                     self.view(&pool, self.groups.list(), now)
                 } else {
-                    self.outline(&pool)
+                    self.outline(&pool, now)
                 }
             });
             let selection = self.select_for_node(&self.nodes[&name], view, now);
@@ -268,14 +270,6 @@ impl Cluster {
             if let Some(node) = self.nodes.get_mut(name) {
                 node.present.extend(template.images.iter().cloned());
             }
-        }
-    }
-
-    /// What history says of a pool, computed once for all looks at it.
-    fn remember(&mut self, pool: &Arc<str>, now: Timestamp) {
-        if let Some(pool) = self.pools.get_mut(pool) {
-            let model = &self.model;
-            pool.history.refresh(&model.history, &model.times, now);
         }
     }
 

@@ -123,6 +123,9 @@ impl Cluster {
             generation,
         };
         let old = self.workloads.insert(fact.workload.clone(), state);
+        if old.as_ref().is_some_and(|old| (old.replicas == 0) != (fact.replicas == 0)) {
+            self.note_turn();
+        }
         let turned = old
             .as_ref()
             .is_none_or(|old| old.template.print != template.print || old.idle != fact.idle);
@@ -425,6 +428,7 @@ impl Cluster {
                 self.daemonsets.insert(workload.clone());
             }
         }
+        self.note_turn();
         if let Some(crowd) = self.crowds.get(workload) {
             self.marks.nodes.extend(crowd.nodes.keys().cloned());
         }

@@ -1,0 +1,129 @@
+//! What a pool's history says of its next node: clues that are made once for all looks at the pool.
+
+use std::sync::Arc;
+
+use crate::domain::node::NodeShape;
+use crate::domain::plan::{Priority, Reason};
+use crate::domain::time::Timestamp;
+use crate::domain::workload::WorkloadRef;
+use crate::forecast::combine::{Cause, Clue};
+use crate::forecast::demand::Template;
+use crate::forecast::history::{Chance, History, Key};
+
+use super::Cluster;
+
+/// A clue, and what its pod needs of a node, where that is known.
+#[derive(Clone, Debug)]
+pub struct Recalled {
+    clue: Clue,
+    template: Option<Arc<Template>>,
+}
+
+/// Clues of a pool's history, and of which history and which workloads they speak.
+#[derive(Clone, Debug, Default)]
+pub struct Recall {
+    of: Option<(u64, u64)>,
+    clues: Arc<[Recalled]>,
+}
+
+/// Adds those whose pods a node of this shape could run.
+pub fn add_recalled(clues: &mut Vec<Clue>, shape: &NodeShape, recalled: &[Recalled]) {
+    let fits = recalled.iter().filter(|one| {
+        let template = one.template.as_ref();
+        template.is_none_or(|template| shape.admits(&template.needs, true))
+    });
+    clues.extend(fits.map(|one| one.clue.clone()));
+}
+
+impl Cluster {
+    /// Makes the clues of a pool anew where its history or a workload says something else by now.
+    pub(super) fn remember(&mut self, name: &Arc<str>, now: Timestamp) {
+        let model = &self.model;
+        let Some(pool) = self.pools.get_mut(name) else {
+            return;
+        };
+        let computed = pool.history.refresh(&model.history, &model.times, now);
+        let of = Some((computed, self.turns_of_workloads));
+        if pool.recall.of == of {
+            return;
+        }
+        let Some(pool) = self.pools.get(name) else {
+            return;
+        };
+        let clues = self.recollect(&pool.history, now);
+        if let Some(pool) = self.pools.get_mut(name) {
+            pool.recall = Recall { of, clues };
+        }
+    }
+
+    /// The clues of a pool's history; made for this look only if the kept ones are of another time.
+    pub(super) fn recalled(&self, name: &str, now: Timestamp) -> Arc<[Recalled]> {
+        let Some(pool) = self.pools.get(name).filter(|_| self.model.uses.history) else {
+            return Arc::default();
+        };
+        match (pool.history.computed(now), pool.recall.of) {
+            (Some(computed), Some(of)) if of == (computed, self.turns_of_workloads) => {
+                Arc::clone(&pool.recall.clues)
+            }
+            _ => self.recollect(&pool.history, now),
+        }
+    }
+
+    fn recollect(&self, history: &History, now: Timestamp) -> Arc<[Recalled]> {
+        let model = &self.model;
+        let chances = history.current(&model.history, &model.times, now);
+        chances
+            .iter()
+            .filter_map(|(key, chance)| self.recollection(key, *chance))
+            .collect()
+    }
+
+    fn recollection(&self, key: &Key, chance: Chance) -> Option<Recalled> {
+        // Who waits is counted by the waiting pods themselves, where those are looked at.
+        let chance = if self.model.uses.pods {
+            chance.late.max(chance.any * self.model.history.unasked)
+        } else {
+            chance.any
+        };
+        let (images, cause, template) = match key {
+            Key::Image(image) => {
+                let cause = Cause::Image(image.clone());
+                (Arc::from([image.clone()]), cause, None)
+            }
+            Key::Workload(name) => {
+                let state = self.workloads.get(name)?;
+                // Scaled to nothing, or suspended: its pods come from nowhere.
+                if state.idle || !self.makes_pods(name, state.replicas) {
+                    return None;
+                }
+                let cause = Cause::Workload(self.owner(name));
+                let template = Arc::clone(&state.template);
+                (Arc::clone(&template.images), cause, Some(template))
+            }
+        };
+        let name = match key {
+            Key::Workload(workload) => workload.to_string(),
+            Key::Image(image) => image.to_string(),
+        };
+        let clue = Clue {
+            images,
+            cause,
+            chance,
+            pods: chance,
+            reason: Reason::History(name.into()),
+            priority: Priority::Predicted,
+        };
+        Some(Recalled { clue, template })
+    }
+
+    fn makes_pods(&self, name: &WorkloadRef, replicas: u32) -> bool {
+        replicas > 0
+            || matches!(name.kind.as_str(), "DaemonSet" | "CronJob")
+            || self.crowds.contains_key(name)
+    }
+
+    /// A workload began or ended to make pods, or makes others.
+    pub(super) fn note_turn(&mut self) {
+        self.turns_of_workloads += 1;
+    }
+}
