@@ -4,8 +4,10 @@
 //! about and marks what it may have changed; `step` looks at the marks only, so the cost of a signal
 //! does not grow with the cluster.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+use foldhash::{HashMap, HashMapExt as _};
 
 use crate::domain::image::ImageRef;
 use crate::domain::plan::{Plan, Target};
@@ -16,6 +18,7 @@ use crate::forecast::model::Model;
 use crate::plan::policy::Policy;
 
 use ahead::{Series, Surpluses};
+use gone::Gone;
 use groups::{Groups, Source};
 use images::Images;
 use intern::Templates;
@@ -27,6 +30,7 @@ use workloads::{Announcement, ScalerState, WorkloadState};
 mod ahead;
 mod clues;
 mod demand;
+mod gone;
 mod groups;
 mod images;
 mod intern;
@@ -47,7 +51,7 @@ pub struct Cluster {
     epoch: u64,
     templates: Templates,
     images: Images,
-    nodes: BTreeMap<Arc<str>, Node>,
+    nodes: HashMap<Arc<str>, Node>,
     /// Nodes that were Ready before they were heard of.
     early_ready: BTreeMap<Arc<str>, (Timestamp, Timestamp)>,
     /// Nodes that will go away soon.
@@ -64,8 +68,8 @@ pub struct Cluster {
     /// Pods that somebody intends for a place.
     nominated: BTreeMap<Place, BTreeSet<Arc<str>>>,
     /// Pods per owner.
-    crowds: BTreeMap<Arc<WorkloadRef>, Crowd>,
-    workloads: BTreeMap<WorkloadRef, WorkloadState>,
+    crowds: HashMap<Arc<WorkloadRef>, Crowd>,
+    workloads: HashMap<WorkloadRef, WorkloadState>,
     /// How often a workload began or ended to make pods, or made others.
     turns_of_workloads: u64,
     /// DaemonSets that make pods.
@@ -76,11 +80,11 @@ pub struct Cluster {
     wanting: BTreeSet<WorkloadRef>,
     /// Of those and of the DaemonSets, the ones that run pods of an older template.
     rolling: BTreeSet<WorkloadRef>,
-    scalers: BTreeMap<WorkloadRef, ScalerState>,
+    scalers: HashMap<WorkloadRef, ScalerState>,
     /// Scalers by what they scale.
-    targets: BTreeMap<WorkloadRef, BTreeSet<WorkloadRef>>,
+    targets: HashMap<WorkloadRef, BTreeSet<WorkloadRef>>,
     /// Load of workloads.
-    series: BTreeMap<WorkloadRef, Series>,
+    series: HashMap<WorkloadRef, Series>,
     /// Pods that scalers will ask for.
     surpluses: Surpluses,
     announcements: BTreeMap<String, Announcement>,
@@ -125,16 +129,6 @@ enum Wake {
     Fresh(Arc<str>),
     Node(Arc<str>),
 }
-
-/// Names of things that were removed, so that a late or repeated word does not raise them.
-#[derive(Debug, Default)]
-struct Gone {
-    at: HashMap<String, Timestamp>,
-    order: BTreeSet<(Timestamp, String)>,
-}
-
-/// Removed things that are remembered.
-const GONE_MAX: usize = 50_000;
 
 /// What the driver is asked to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -224,7 +218,7 @@ impl Cluster {
             epoch: 0,
             templates: Templates::default(),
             images: Images::default(),
-            nodes: BTreeMap::new(),
+            nodes: HashMap::new(),
             early_ready: BTreeMap::new(),
             leaving: BTreeSet::new(),
             fulfilled: BTreeMap::new(),
@@ -234,16 +228,16 @@ impl Cluster {
             loads: HashMap::new(),
             waiting: BTreeMap::new(),
             nominated: BTreeMap::new(),
-            crowds: BTreeMap::new(),
-            workloads: BTreeMap::new(),
+            crowds: HashMap::new(),
+            workloads: HashMap::new(),
             turns_of_workloads: 0,
             daemonsets: BTreeSet::new(),
             calendars: BTreeSet::new(),
             wanting: BTreeSet::new(),
             rolling: BTreeSet::new(),
-            scalers: BTreeMap::new(),
-            targets: BTreeMap::new(),
-            series: BTreeMap::new(),
+            scalers: HashMap::new(),
+            targets: HashMap::new(),
+            series: HashMap::new(),
             surpluses: Surpluses::default(),
             announcements: BTreeMap::new(),
             plans: BTreeMap::new(),
@@ -427,34 +421,6 @@ impl Cluster {
 impl Marks {
     fn wake(&mut self, at: Timestamp, wake: Wake) {
         self.timers.entry(at).or_default().insert(wake);
-    }
-}
-
-// === impl Gone ===
-
-impl Gone {
-    fn note(&mut self, name: String, at: Timestamp) {
-        if self.at.get(&name).is_some_and(|known| *known >= at) {
-            return;
-        }
-        if let Some(earlier) = self.at.insert(name.clone(), at) {
-            self.order.remove(&(earlier, name.clone()));
-        }
-        self.order.insert((at, name));
-        while self.order.len() > GONE_MAX {
-            if let Some((_, name)) = self.order.pop_first() {
-                self.at.remove(&name);
-            }
-        }
-    }
-
-    /// Whether a word of `at` on `name` is not newer than its removal.
-    fn after(&self, name: &str, at: Timestamp) -> bool {
-        self.at.get(name).is_some_and(|gone| at <= *gone)
-    }
-
-    fn knows(&self, name: &str) -> bool {
-        self.at.contains_key(name)
     }
 }
 

@@ -80,7 +80,7 @@ impl Cluster {
             series.forecaster.observe(at, fact.value);
             series.last = fact.value;
         } else if self.series.len() < SERIES_MAX {
-            let mut forecaster = LoadForecaster::new(LoadSettings::default());
+            let mut forecaster = LoadForecaster::new(settings());
             forecaster.observe(at, fact.value);
             let series = Series {
                 forecaster,
@@ -164,6 +164,15 @@ impl Cluster {
             reason: Reason::ScalerWish(name.to_string().into()),
             priority: Priority::Background,
         })
+    }
+}
+
+/// As by default, for no more horizons than [`GUIDES`] ask for: each costs a quarter of a sample.
+fn settings() -> LoadSettings {
+    let minutes = GUIDES.map(|ahead| ahead.as_secs() as usize / 60);
+    LoadSettings {
+        horizons: minutes.to_vec(),
+        ..LoadSettings::default()
     }
 }
 

@@ -1,7 +1,8 @@
 //! Pod templates and owners, each kept once.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use crate::domain::workload::PodNeeds;
 use crate::forecast::demand::Template;

@@ -119,7 +119,7 @@ impl Cluster {
         if self.fulfilled.contains_key(name) {
             return Applied::Ignored("request that is a node already");
         }
-        if self.gone.after(&request_gone(name), at) {
+        if self.gone.requests.after(name, at) {
             return STALE;
         }
         let generation = self.generation(Family::Requests);
@@ -175,7 +175,7 @@ impl Cluster {
 
     pub(super) fn node_joined(&mut self, fact: &NodeJoined, signal: &Signal) -> Applied {
         let at = signal.observedtime;
-        if self.gone.after(&node_gone(&fact.node), at) {
+        if self.gone.nodes.after(&fact.node, at) {
             return STALE;
         }
         let generation = self.generation(Family::Nodes);
@@ -257,7 +257,7 @@ impl Cluster {
     }
 
     pub(super) fn node_ready(&mut self, node: &str, signal: &Signal) -> Applied {
-        if self.gone.after(&node_gone(node), signal.observedtime) {
+        if self.gone.nodes.after(node, signal.observedtime) {
             return STALE;
         }
         let name = self.node_name(node);
@@ -349,7 +349,7 @@ impl Cluster {
 
     pub(super) fn node_interrupted(&mut self, fact: &NodeInterrupted, at: Timestamp) -> Applied {
         let name = self.node_name(&fact.node);
-        if self.gone.after(&node_gone(&name), at) {
+        if self.gone.nodes.after(&name, at) {
             return STALE;
         }
         let Some(node) = self.nodes.get(&name) else {
@@ -368,12 +368,12 @@ impl Cluster {
     pub(super) fn node_removed(&mut self, fact: &NodeRemoved, at: Timestamp) -> Applied {
         let mut changed = false;
         if let Some(request) = &fact.request {
-            self.gone.note(request_gone(request), at);
+            self.gone.requests.note(request, at);
             self.fulfilled.remove(request);
             changed |= self.take_request(request).is_some();
         }
         if let Some(node) = &fact.node {
-            self.gone.note(node_gone(node), at);
+            self.gone.nodes.note(node, at);
             let name = self.node_name(node);
             self.early_ready.remove(&name);
             if self
@@ -404,14 +404,15 @@ impl Cluster {
     }
 
     pub(super) fn sweep_nodes(&mut self, current: u32, now: Timestamp) {
-        let gone: Vec<Arc<str>> = self
+        let mut gone: Vec<Arc<str>> = self
             .nodes
             .values()
             .filter(|node| node.generation != current)
             .map(|node| Arc::clone(&node.name))
             .collect();
+        gone.sort();
         for name in gone {
-            self.gone.note(node_gone(&name), now);
+            self.gone.nodes.note(&name, now);
             self.drop_node(&name);
         }
     }
@@ -549,12 +550,4 @@ fn count_out(pool: &mut Pool, shape: &NodeShape, used: Option<&Resources>) {
     if let Some(used) = used {
         pool.used = pool.used.minus(used);
     }
-}
-
-fn node_gone(name: &str) -> String {
-    format!("node/{name}")
-}
-
-fn request_gone(name: &str) -> String {
-    format!("request/{name}")
 }

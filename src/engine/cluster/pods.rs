@@ -83,7 +83,7 @@ pub fn taken(needs: &PodNeeds) -> Resources {
 impl Cluster {
     pub(super) fn pod_wanted(&mut self, fact: &PodWanted, gated: bool, at: Timestamp) -> Applied {
         let uid: Arc<str> = fact.pod.uid.as_str().into();
-        if self.gone.knows(&gone_name(&uid)) {
+        if self.gone.pods.knows(&uid) {
             return STALE;
         }
         let generation = self.generation(Family::Pods);
@@ -98,10 +98,7 @@ impl Cluster {
                 // Gates are only ever taken off.
                 Phase::Waiting { gated: was } => was == gated || gated,
             };
-            let same_owner = pod.owner.as_deref() == fact.owner.as_ref();
-            let shared = without_own_node(&fact.needs);
-            let needs = shared.as_ref().unwrap_or(&fact.needs);
-            if same && same_owner && pod.template.needs == *needs {
+            if same && self.is_as_told(&uid, fact.owner.as_ref(), &fact.needs) {
                 return KNOWN;
             }
         }
@@ -118,7 +115,7 @@ impl Cluster {
 
     pub(super) fn pod_bound(&mut self, fact: &PodBound, signal: &Signal) -> Applied {
         let uid: Arc<str> = fact.pod.uid.as_str().into();
-        if self.gone.knows(&gone_name(&uid)) {
+        if self.gone.pods.knows(&uid) {
             return STALE;
         }
         let generation = self.generation(Family::Pods);
@@ -132,10 +129,18 @@ impl Cluster {
             }
         }
         let at = signal.observedtime;
-        let first_seen = self.take_out(&uid).unwrap_or(at);
         let node = self.node_name(&fact.node);
         let owner = fact.owner.as_ref();
-        self.put_in(&fact.pod, owner, &fact.needs, (first_seen, at));
+        if self.is_as_told(&uid, owner, &fact.needs) {
+            self.leave_phase(&uid);
+            if let Some(pod) = self.pods.get_mut(&uid) {
+                (pod.seen, pod.nominated) = (at, None);
+                pod.first_seen = pod.first_seen.min(at);
+            }
+        } else {
+            let first_seen = self.take_out(&uid).unwrap_or(at);
+            self.put_in(&fact.pod, owner, &fact.needs, (first_seen, at));
+        }
         self.set_phase(
             &uid,
             Phase::Bound {
@@ -201,7 +206,7 @@ impl Cluster {
     }
 
     pub(super) fn pod_removed(&mut self, pod: &PodRef, at: Timestamp) -> Applied {
-        self.gone.note(gone_name(&pod.uid), at);
+        self.gone.pods.note(&pod.uid, at);
         let uid: Arc<str> = pod.uid.as_str().into();
         if !self.pods.contains_key(&uid) {
             return Applied::Ignored("removal of an unknown pod");
@@ -220,7 +225,7 @@ impl Cluster {
             .collect();
         gone.sort();
         for uid in gone {
-            self.gone.note(gone_name(&uid), now);
+            self.gone.pods.note(&uid, now);
             self.take_out(&uid);
         }
     }
@@ -239,6 +244,15 @@ impl Cluster {
         let load = self.loads.get(node).into_iter();
         load.flat_map(|load| &load.unsettled)
             .filter_map(|uid| self.pods.get(uid))
+    }
+
+    /// Whether a pod is known with this owner and these needs.
+    fn is_as_told(&self, uid: &str, owner: Option<&WorkloadRef>, needs: &PodNeeds) -> bool {
+        self.pods.get(uid).is_some_and(|pod| {
+            let shared = without_own_node(needs);
+            pod.owner.as_deref() == owner
+                && pod.template.needs == *shared.as_ref().unwrap_or(needs)
+        })
     }
 
     fn put_in(
@@ -276,6 +290,9 @@ impl Cluster {
     fn take_out(&mut self, uid: &Arc<str>) -> Option<Timestamp> {
         self.leave_phase(uid);
         let pod = self.pods.remove(uid)?;
+        if let Some(owner) = &pod.owner {
+            self.refresh_wish(owner);
+        }
         if self.templates.release(&pod.template) {
             self.images.drop_template(&pod.template, pod.seen);
         }
@@ -334,7 +351,7 @@ impl Cluster {
         }
     }
 
-    /// Leaves the indexes of the phase that the pod is in.
+    /// Leaves the indexes of the phase that the pod is in; what its workload lacks is left to the caller.
     fn leave_phase(&mut self, uid: &Arc<str>) {
         let Some(pod) = self.pods.get(uid) else {
             return;
@@ -375,9 +392,6 @@ impl Cluster {
                 self.mark_load(&node, &taken, false);
                 self.leave_crowd(owner.as_ref(), Some(&node));
             }
-        }
-        if let Some(owner) = owner {
-            self.refresh_wish(&owner);
         }
     }
 
@@ -461,8 +475,4 @@ fn without_own_node(needs: &PodNeeds) -> Option<PodNeeds> {
         shared.affinity.clear();
     }
     Some(shared)
-}
-
-fn gone_name(uid: &str) -> String {
-    format!("pod/{uid}")
 }

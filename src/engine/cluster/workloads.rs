@@ -83,8 +83,7 @@ impl ScalerState {
 
 impl Cluster {
     pub(super) fn workload_applied(&mut self, fact: &Workload, at: Timestamp) -> Applied {
-        let name = gone_name(&fact.workload);
-        if self.gone.after(&name, at) {
+        if self.gone.workloads.after(&fact.workload.to_string(), at) {
             return STALE;
         }
         let generation = self.workload_generation(&fact.workload.kind);
@@ -142,7 +141,7 @@ impl Cluster {
     }
 
     pub(super) fn workload_removed(&mut self, workload: &WorkloadRef, at: Timestamp) -> Applied {
-        self.gone.note(gone_name(workload), at);
+        self.gone.workloads.note(&workload.to_string(), at);
         match self.workloads.get(workload) {
             Some(known) if known.seen > at => STALE,
             Some(_) => {
@@ -192,9 +191,8 @@ impl Cluster {
     }
 
     pub(super) fn capacity_announced(&mut self, fact: &Capacity, at: Timestamp) -> Applied {
-        let name = format!("capacity/{}", fact.name);
         let generation = self.generation(Family::Announcements);
-        if self.gone.after(&name, at) {
+        if self.gone.capacities.after(&fact.name, at) {
             return STALE;
         }
         if let Some(known) = self.announcements.get_mut(&fact.name) {
@@ -208,7 +206,7 @@ impl Cluster {
             }
         }
         if fact.count == 0 {
-            self.gone.note(name, at);
+            self.gone.capacities.note(&fact.name, at);
             if !self.announcements.contains_key(&fact.name) {
                 return Applied::Ignored("withdrawal of an unknown announcement");
             }
@@ -340,25 +338,27 @@ impl Cluster {
     }
 
     pub(super) fn sweep_workloads(&mut self, kind: &str, current: u32, now: Timestamp) {
-        let gone: Vec<WorkloadRef> = self
+        let mut gone: Vec<WorkloadRef> = self
             .workloads
             .iter()
             .filter(|(name, state)| name.kind == kind && state.generation != current)
             .map(|(name, _)| name.clone())
             .collect();
+        gone.sort();
         for name in gone {
-            self.gone.note(gone_name(&name), now);
+            self.gone.workloads.note(&name.to_string(), now);
             self.drop_workload(&name, now);
         }
     }
 
     pub(super) fn sweep_scalers(&mut self, current: u32) {
-        let gone: Vec<(WorkloadRef, WorkloadRef)> = self
+        let mut gone: Vec<(WorkloadRef, WorkloadRef)> = self
             .scalers
             .iter()
             .filter(|(_, state)| state.generation != current)
             .map(|(name, state)| (name.clone(), state.scaler.target.clone()))
             .collect();
+        gone.sort();
         for (name, target) in gone {
             self.scalers.remove(&name);
             self.leave_target(&target, &name);
@@ -469,8 +469,4 @@ fn keep(set: &mut BTreeSet<WorkloadRef>, name: &WorkloadRef, wanted: bool) {
             set.remove(name);
         }
     }
-}
-
-fn gone_name(workload: &WorkloadRef) -> String {
-    format!("workload/{workload}")
 }

@@ -46,6 +46,16 @@ pub(super) struct Residuals {
     next: f32,
     /// The level that is asked of the histogram so that the wished one comes true.
     asked: [f64; LEVELS.len()],
+    /// Where each asked level lies.
+    places: [Place; LEVELS.len()],
+}
+
+/// A bin, and the weight of all bins below it: an error moves a level by a bin or two, so it is found
+/// from where it was.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    bin: u8,
+    below: f32,
 }
 
 // === impl Scale ===
@@ -98,12 +108,15 @@ impl Default for Residuals {
         for weight in &mut weights {
             *weight *= scale;
         }
-        Self {
+        let mut residuals = Self {
             weights,
             total: PRIOR as f32,
             next: 1.0,
             asked: LEVELS,
-        }
+            places: Default::default(),
+        };
+        residuals.find_places();
+        residuals
     }
 }
 
@@ -111,8 +124,14 @@ impl Residuals {
     /// Takes an error, in scales, and how its outcome lay to the bounds that were given.
     pub(super) fn observe(&mut self, error: f64, outcome: f64, bounds: &[f64; LEVELS.len()]) {
         self.next *= GROWING;
-        self.weights[bin(error)] += self.next;
+        let bin = bin(error);
+        self.weights[bin] += self.next;
         self.total += self.next;
+        for place in &mut self.places {
+            if bin < usize::from(place.bin) {
+                place.below += self.next;
+            }
+        }
         if self.next > 1e6 {
             let shrink = 1.0 / self.next;
             for weight in &mut self.weights {
@@ -120,6 +139,7 @@ impl Residuals {
             }
             self.total = self.weights.iter().sum();
             self.next = 1.0;
+            self.places = Default::default();
         }
         for ((asked, level), bound) in self.asked.iter_mut().zip(LEVELS).zip(bounds) {
             let above = f64::from(u8::from(outcome > *bound));
@@ -127,21 +147,35 @@ impl Residuals {
             let moved = *asked + ADAPT * rare * (above - (1.0 - level));
             *asked = moved.clamp(0.0005, 0.9995);
         }
+        self.find_places();
+    }
+
+    fn find_places(&mut self) {
+        for (place, asked) in self.places.iter_mut().zip(self.asked) {
+            let wanted = asked as f32 * self.total;
+            let mut bin = usize::from(place.bin);
+            while bin > 0 && place.below >= wanted {
+                bin -= 1;
+                place.below -= self.weights[bin];
+            }
+            while bin < 2 * BINS && place.below + self.weights[bin] < wanted {
+                place.below += self.weights[bin];
+                bin += 1;
+            }
+            place.bin = bin as u8;
+        }
     }
 
     /// Error quantiles at [`LEVELS`], in scales, never falling.
     pub(super) fn quantiles(&self) -> [f64; LEVELS.len()] {
         let mut quantiles = [0.0; LEVELS.len()];
-        let (mut bin, mut below) = (0, 0.0_f32);
         let mut floor = f64::NEG_INFINITY;
-        for (quantile, asked) in quantiles.iter_mut().zip(self.asked) {
-            let wanted = asked as f32 * self.total;
-            while bin < 2 * BINS && below + self.weights[bin] < wanted {
-                below += self.weights[bin];
-                bin += 1;
-            }
-            let share =
-                ((wanted - below) / self.weights[bin].max(f32::MIN_POSITIVE)).clamp(0.0, 1.0);
+        for (at, quantile) in quantiles.iter_mut().enumerate() {
+            let Place { bin, below } = self.places[at];
+            let bin = usize::from(bin);
+            let wanted = self.asked[at] as f32 * self.total;
+            let weight = self.weights[bin].max(f32::MIN_POSITIVE);
+            let share = ((wanted - below) / weight).clamp(0.0, 1.0);
             let (low, high) = (EDGES[bin], EDGES[bin + 1]);
             floor = floor.max(low + (high - low) * f64::from(share));
             *quantile = floor;
