@@ -39,19 +39,30 @@ const CHUNK: usize = 20_000;
 
 /// CPU after which a feed is ended: an engine that misses its goal by so much is measured on the
 /// part of the day that it came to, and the benchmark still ends.
-const ENOUGH: Duration = Duration::from_mins(1);
+const ENOUGH: Duration = Duration::from_mins(2);
 
 /// What the engine cost on two clusters with the same rates per node.
 #[derive(Debug, Serialize)]
 pub struct Engine {
-    /// How steps are made.
-    pacing: &'static str,
-    /// 5,000 nodes, 150,000 pods.
+    /// 5,000 nodes, 150,000 pods: the day as it comes.
     pub large: Fed,
     /// 500 nodes, 15,000 pods.
     pub small: Fed,
     /// CPU per signal of the large over that of the small.
     pub cost_ratio: f64,
+    /// The large day as a backlog.
+    pub backlog: Fed,
+}
+
+/// When steps are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pacing {
+    /// As in the controller on that day: 5 ms after the first news, at the engine's own wake-ups, and
+    /// each second. On a day of 28 signals a second that is a step for nearly each of them.
+    Day,
+    /// As in the controller that comes back to a topic full of signals: it takes them as fast as it
+    /// can, and makes a step each 5 ms of its own time.
+    Backlog,
 }
 
 /// What one scenario cost.
@@ -99,21 +110,37 @@ struct Family {
     mean_us: f64,
 }
 
+impl Pacing {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Day => "day",
+            Self::Backlog => "backlog",
+        }
+    }
+
+    /// From a word of the command line.
+    pub fn of(word: &str) -> Option<Self> {
+        let both = [Self::Day, Self::Backlog];
+        both.into_iter().find(|pacing| pacing.word() == word)
+    }
+}
+
 /// Composes both, feeds both.
 pub fn measure(words: &Words) -> anyhow::Result<Engine> {
-    let fed = |name: &str, day: f64| {
+    let fed = |name: &str, day: f64, pacing: Pacing| {
         let file = composed(name, words)?;
-        say(&format!("engine: feeding {name}"));
-        feed_apart(&file, day)
+        say(&format!("engine: feeding {name}, {}", pacing.word()));
+        feed_apart(&file, day, pacing)
     };
-    let large = fed("large", 1.0)?;
+    let large = fed("large", 1.0, Pacing::Day)?;
     // The same part of the day: its begin, a list of everything, is cheaper than its hours.
-    let small = fed("small", large.day)?;
+    let small = fed("small", large.day, Pacing::Day)?;
+    let backlog = fed("large", 1.0, Pacing::Backlog)?;
     Ok(Engine {
-        pacing: "as the controller: a step 5 ms after the first news, at the engine's own wake-ups, and each second",
         cost_ratio: large.cpu_us / small.cpu_us,
         large,
         small,
+        backlog,
     })
 }
 
@@ -153,9 +180,10 @@ fn composed(name: &str, words: &Words) -> anyhow::Result<PathBuf> {
 }
 
 /// In a process of its own.
-fn feed_apart(file: &Path, day: f64) -> anyhow::Result<Fed> {
+fn feed_apart(file: &Path, day: f64, pacing: Pacing) -> anyhow::Result<Fed> {
     let mut command = Command::new(std::env::current_exe()?);
     let command = command.arg("feed").arg(file).arg(day.to_string());
+    let command = command.arg(pacing.word());
     let output = command.output()?;
     if !output.status.success() {
         bail!(
@@ -168,7 +196,7 @@ fn feed_apart(file: &Path, day: f64) -> anyhow::Result<Fed> {
 }
 
 /// What that process does, for a part of the day; its answer is one JSON object.
-pub fn feed(file: &Path, day: f64) -> anyhow::Result<Value> {
+pub fn feed(file: &Path, day: f64, pacing: Pacing) -> anyhow::Result<Value> {
     let (header, mut reader) = ScenarioReader::open(file, Strictness::Strict)?;
     let mut chunk: Vec<Signal> = Vec::with_capacity(CHUNK);
     let mut feeder: Option<Feeder<'_>> = None;
@@ -181,7 +209,7 @@ pub fn feed(file: &Path, day: f64) -> anyhow::Result<Value> {
         }
         let feeder = match &mut feeder {
             Some(feeder) => feeder,
-            none => none.insert(Feeder::new(&header)?),
+            none => none.insert(Feeder::new(&header, pacing)?),
         };
         feeder.take(chunk.drain(..))?;
         if feeder.cpu > ENOUGH || feeder.day() >= day {
@@ -195,6 +223,7 @@ pub fn feed(file: &Path, day: f64) -> anyhow::Result<Value> {
 /// The engine, and the clock of its driver.
 struct Feeder<'a> {
     header: &'a Header,
+    pacing: Pacing,
     engine: Cluster,
     /// First news that no step has seen.
     news: Option<Timestamp>,
@@ -202,6 +231,8 @@ struct Feeder<'a> {
     asked: VecDeque<(Timestamp, ImageRef)>,
     spent: BTreeMap<&'static str, (u64, Duration)>,
     lap: Instant,
+    /// When the last step of a backlog was.
+    paced: Instant,
     cpu: Duration,
     signals: u64,
     plans: u64,
@@ -213,16 +244,18 @@ struct Feeder<'a> {
 // === impl Feeder ===
 
 impl<'a> Feeder<'a> {
-    fn new(header: &'a Header) -> anyhow::Result<Self> {
+    fn new(header: &'a Header, pacing: Pacing) -> anyhow::Result<Self> {
         let resident = resident_mib()?;
         Ok(Self {
             header,
+            pacing,
             engine: Cluster::new(Model::default()),
             news: None,
             stepped: header.start,
             asked: VecDeque::new(),
             spent: BTreeMap::new(),
             lap: Instant::now(),
+            paced: Instant::now(),
             cpu: Duration::ZERO,
             signals: 0,
             plans: 0,
@@ -240,8 +273,20 @@ impl<'a> Feeder<'a> {
                 continue;
             }
             let at = signal.observedtime;
-            while let Some(due) = self.due().filter(|due| *due < at) {
-                self.step(due);
+            match self.pacing {
+                Pacing::Day => {
+                    while let Some(due) = self.due().filter(|due| *due < at) {
+                        self.step(due);
+                    }
+                }
+                Pacing::Backlog if self.lap - self.paced >= GATHER => {
+                    while self.asked.front().is_some_and(|(due, _)| *due <= at) {
+                        self.step(at);
+                    }
+                    self.step(at);
+                    self.paced = self.lap;
+                }
+                Pacing::Backlog => {}
             }
             self.apply(&signal, at);
         }

@@ -21,9 +21,10 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
+use anyhow::Context as _;
 use serde::Serialize;
 
-use engine::Engine;
+use engine::{Engine, Pacing};
 use files::{Words, folder, out};
 use limits::{Limit, limits};
 use pack::{Numbers, OTHER_SEEDS, Played, numbers, play, play_seeds};
@@ -76,10 +77,11 @@ struct HeldOut {
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [word, file, day] = arguments.as_slice()
+    if let [word, file, day, pacing] = arguments.as_slice()
         && word == "feed"
     {
-        return show(&engine::feed(Path::new(file), day.parse()?)?.to_string());
+        let pacing = Pacing::of(pacing).context("a pacing: day or backlog")?;
+        return show(&engine::feed(Path::new(file), day.parse()?, pacing)?.to_string());
     }
     let words = Words::read(arguments.into_iter())?;
     let began = Instant::now();

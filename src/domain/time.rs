@@ -54,7 +54,12 @@ impl Timestamp {
     #[must_use]
     pub fn next_whole(self, step: Duration) -> Self {
         let step = i64::try_from(step.as_micros()).unwrap_or(i64::MAX).max(1);
-        Self(self.0.div_euclid(step).saturating_add(1).saturating_mul(step))
+        Self(
+            self.0
+                .div_euclid(step)
+                .saturating_add(1)
+                .saturating_mul(step),
+        )
     }
 
     /// Time from `earlier` to here, zero when `earlier` is later.

@@ -405,7 +405,10 @@ impl Cluster {
 
     fn mark_pools(&mut self) {
         self.pools.values_mut().for_each(|pool| pool.planned = None);
-        let all = self.pools.keys().map(|name| (Arc::clone(name), Reach::Fresh));
+        let all = self
+            .pools
+            .keys()
+            .map(|name| (Arc::clone(name), Reach::Fresh));
         self.marks.pools.extend(all);
     }
 

@@ -220,12 +220,7 @@ impl Surpluses {
     }
 
     /// Keeps what was found; true when it is something else than before.
-    fn looked(
-        &mut self,
-        workload: &WorkloadRef,
-        surplus: Option<Surplus>,
-        now: Timestamp,
-    ) -> bool {
+    fn looked(&mut self, workload: &WorkloadRef, surplus: Option<Surplus>, now: Timestamp) -> bool {
         let Some(look) = self.looks.get_mut(workload) else {
             return false;
         };

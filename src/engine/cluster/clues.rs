@@ -12,10 +12,10 @@ use crate::forecast::demand::{Group, Landing, Template, capacity_in_pods};
 
 use super::Cluster;
 use super::demand::{View, is_wide};
-use super::recall::add_recalled;
 use super::nodes::Node;
 use super::pods::Phase;
 use super::pools::Pool;
+use super::recall::add_recalled;
 
 impl Cluster {
     /// Everything that speaks for images on an existing node.

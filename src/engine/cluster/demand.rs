@@ -10,10 +10,10 @@ use crate::domain::time::Timestamp;
 use crate::domain::workload::WorkloadRef;
 use crate::forecast::demand::{Group, Landing, Room, Template, capacity_in_pods, share};
 
+use super::Cluster;
 use super::pods::{Place, taken};
 use super::pools::Pool;
 use super::recall::Recalled;
-use super::Cluster;
 
 /// Rooms that one pool's view looks at: beyond them nodes are planned as the last one.
 const ROOMS_MAX: usize = 64;

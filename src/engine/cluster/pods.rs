@@ -250,8 +250,7 @@ impl Cluster {
     fn is_as_told(&self, uid: &str, owner: Option<&WorkloadRef>, needs: &PodNeeds) -> bool {
         self.pods.get(uid).is_some_and(|pod| {
             let shared = without_own_node(needs);
-            pod.owner.as_deref() == owner
-                && pod.template.needs == *shared.as_ref().unwrap_or(needs)
+            pod.owner.as_deref() == owner && pod.template.needs == *shared.as_ref().unwrap_or(needs)
         })
     }
 

@@ -122,7 +122,10 @@ impl Cluster {
             generation,
         };
         let old = self.workloads.insert(fact.workload.clone(), state);
-        if old.as_ref().is_some_and(|old| (old.replicas == 0) != (fact.replicas == 0)) {
+        if old
+            .as_ref()
+            .is_some_and(|old| (old.replicas == 0) != (fact.replicas == 0))
+        {
             self.note_turn();
         }
         let turned = old
@@ -164,6 +167,23 @@ impl Cluster {
                 return KNOWN;
             }
         }
+        let known = self.scalers.get_mut(&fact.scaler);
+        if let Some(known) = known.filter(|known| known.scaler.target == fact.target) {
+            // It says so every 15 s: its names are the ones that are there.
+            take_numbers(&mut known.scaler, fact);
+        } else {
+            self.put_scaler(fact, at, generation);
+        }
+        self.track(fact, at);
+        self.refresh_wish(&fact.target);
+        if self.model.uses.scalers {
+            self.surpluses.look_at(&fact.target, at);
+        }
+        Applied::Changed
+    }
+
+    /// A scaler that is new, or that scales something else than before.
+    fn put_scaler(&mut self, fact: &Scaler, at: Timestamp, generation: u32) {
         let track = self.scalers.get_mut(&fact.scaler);
         let track = track.map(|known| std::mem::take(&mut known.track));
         let state = ScalerState {
@@ -173,21 +193,11 @@ impl Cluster {
             generation,
         };
         let old = self.scalers.insert(fact.scaler.clone(), state);
-        self.targets
-            .entry(fact.target.clone())
-            .or_default()
-            .insert(fact.scaler.clone());
-        if let Some(old) = old
-            && old.scaler.target != fact.target
-        {
+        let scalers = self.targets.entry(fact.target.clone()).or_default();
+        scalers.insert(fact.scaler.clone());
+        if let Some(old) = old {
             self.leave_target(&old.scaler.target, &fact.scaler);
         }
-        self.track(fact, at);
-        self.refresh_wish(&fact.target);
-        if self.model.uses.scalers {
-            self.surpluses.look_at(&fact.target, at);
-        }
-        Applied::Changed
     }
 
     pub(super) fn capacity_announced(&mut self, fact: &Capacity, at: Timestamp) -> Applied {
@@ -444,7 +454,9 @@ impl Cluster {
             self.calendars.insert(workload.clone());
             self.marks.timed = true;
         } else if self.calendars.remove(workload) {
-            self.marks.groups.insert(Source::Scheduled(workload.clone()));
+            self.marks
+                .groups
+                .insert(Source::Scheduled(workload.clone()));
         }
     }
 
@@ -458,6 +470,12 @@ impl Cluster {
             })
             .unwrap_or(0)
     }
+}
+
+fn take_numbers(known: &mut Scaler, fact: &Scaler) {
+    (known.current, known.desired) = (fact.current, fact.desired);
+    (known.min, known.max) = (fact.min, fact.max);
+    (known.ratio, known.limited) = (fact.ratio, fact.limited);
 }
 
 /// Puts a name in or takes it out; most are out and stay so, at the cost of one look.
