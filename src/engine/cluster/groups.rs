@@ -178,8 +178,12 @@ impl Cluster {
     fn group(&mut self, source: &Source, now: Timestamp) -> Option<Group> {
         let uses = &self.model.uses;
         match source {
-            Source::Waiting(owner, print) if uses.pods => self.waiting_group(owner, *print, false),
-            Source::Gated(owner, print) if uses.pods => self.waiting_group(owner, *print, true),
+            Source::Waiting(owner, print) if uses.pods => {
+                self.waiting_group(owner.as_ref(), *print, false)
+            }
+            Source::Gated(owner, print) if uses.pods => {
+                self.waiting_group(owner.as_ref(), *print, true)
+            }
             Source::Missing(name) => {
                 let count = self.workloads.get(name)?.missing;
                 let reason = Reason::ScalerWish(name.to_string().into());
@@ -199,11 +203,11 @@ impl Cluster {
 
     fn waiting_group(
         &self,
-        owner: &Option<Arc<WorkloadRef>>,
+        owner: Option<&Arc<WorkloadRef>>,
         print: u64,
         gated: bool,
     ) -> Option<Group> {
-        let waiting = self.waiting.get(&(owner.clone(), print, gated))?;
+        let waiting = self.waiting.get(&(owner.cloned(), print, gated))?;
         let first = waiting.pods.first().map(|(name, _)| Arc::clone(name));
         let (chance, priority) = if gated {
             (self.model.chances.gated, Priority::Predicted)
@@ -212,7 +216,7 @@ impl Cluster {
         };
         Some(Group {
             template: Arc::clone(&waiting.template),
-            owner: owner.clone(),
+            owner: owner.cloned(),
             count: waiting.pods.len() as f64,
             chance,
             reason: Reason::PendingPod(first.unwrap_or_default()),
