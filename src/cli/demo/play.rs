@@ -34,7 +34,7 @@ const KAFKA_QUEUE: usize = 1024;
 
 /// Real time that pods get after the recording's end to finish what they wait for. Only a machine
 /// that is too slow for the chosen speed needs much of it.
-const ENCORE: Duration = Duration::from_mins(1);
+const ENCORE: Duration = Duration::from_mins(5);
 
 /// The score and the hall: the same for both runs.
 pub struct Stage {
