@@ -15,6 +15,10 @@ use tokio_util::sync::CancellationToken;
 /// for several layers to advance side by side at the demo's slowest link (about 2 MB/s: 4 ms each).
 const CHUNK: usize = 8 * 1024;
 
+/// A sender that was silent for less than this was late, not idle: a busy scheduler's turn or two. It is
+/// less than half a second of the recording at the demo's pace, and the time of a request is within it.
+const LATE: Duration = Duration::from_millis(50);
+
 /// A rate that any number of streams share, first come first served by chunks.
 #[derive(Debug)]
 pub struct Rate {
@@ -129,24 +133,30 @@ async fn paced(
     rates: &[Arc<Rate>],
 ) -> Result<()> {
     let mut chunk = vec![0; CHUNK];
-    // Since when the sender has had more to send, if it has.
-    let mut waiting = None;
+    // When the last chunk was through: what the sender had waiting then was ready then.
+    let mut through: Option<Instant> = None;
+    let mut starved = false;
     loop {
-        let (read, ready) = match from.try_read(&mut chunk) {
+        let (read, now) = match from.try_read(&mut chunk) {
             Ok(0) => return Ok(()),
-            Ok(read) => (read, waiting.unwrap_or_else(Instant::now)),
+            Ok(read) => (read, Instant::now()),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 from.readable().await?;
-                waiting = None;
+                starved = true;
                 continue;
             }
             Err(error) => return Err(error),
         };
+        let ready = match through {
+            Some(at) if !starved || now.saturating_duration_since(at) < LATE => at,
+            _ => now,
+        };
+        starved = false;
         let mut at = ready;
         for rate in rates {
             at = rate.pass(read, at).await;
         }
-        waiting = Some(at);
+        through = Some(at);
         let mut rest = &chunk[..read];
         while !rest.is_empty() {
             match to.try_write(rest) {
@@ -154,7 +164,7 @@ async fn paced(
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     to.writable().await?;
                     // The receiver was in the way: that time is not the link's.
-                    waiting = None;
+                    through = None;
                 }
                 Err(error) => return Err(error),
             }
