@@ -4,7 +4,7 @@ CARGO ?= cargo
 TARGET = $${CARGO_TARGET_DIR:-target}
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint generate bench-replay build-needs test-needs
+.PHONY: help demo test lint generate bench-replay bench-demo build-needs test-needs
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -25,6 +25,9 @@ generate: build-needs ## Write what is made from the code: references, schema, d
 
 bench-replay: build-needs ## Print the numbers of replay, forecasts and engine (PART=.. some), JSON in target/bench/replay.json
 	$(CARGO) bench --locked --bench replay -- $(PART)
+
+bench-demo: build-needs ## Print how near the demo comes to its replay on this machine, JSON in target/bench/demo.json
+	$(CARGO) bench --locked --bench demo -- $(SCENARIO)
 
 # A C compiler and make for librdkafka, aws-lc and zstd; zlib's headers for librdkafka.
 build-needs:

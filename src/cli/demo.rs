@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::cli::demo::late::Late;
 use crate::cli::demo::play::{Play, Played, Stage};
 use crate::cli::demo::summary::{Lead, Replayed, Run, Scale, Summary};
 use crate::cli::render::{self, Output, OutputArgs, Progress};
@@ -25,6 +26,7 @@ use crate::source::scenario::{ScenarioReader, Strictness};
 use crate::telemetry::clock::ScaledClock;
 
 mod ahead;
+mod late;
 pub mod ledger;
 mod node;
 mod page;
@@ -39,6 +41,9 @@ const BUILT_IN: &[u8] = include_bytes!("../../scenarios/ca-flash-crowd.jsonl.zst
 
 /// Recorded seconds before the first signal: the processes list and watch an empty cluster.
 const PRELUDE: Duration = Duration::from_secs(10);
+
+/// Recorded time between two looks at how late timers fire.
+const TICK: Duration = Duration::from_millis(500);
 
 /// Play a recorded scale-up twice on loopback: waiting, and with Forelay
 #[derive(Debug, clap::Args)]
@@ -84,8 +89,8 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         scale.time,
         scale.bytes
     ));
-    let (reactive, planned) = play_both(&stage, &progress).await?;
-    let summary = summarise(&stage, &reactive, &planned);
+    let (reactive, planned, late_s) = play_both(&stage, &progress).await?;
+    let summary = summarise(&stage, &reactive, &planned, late_s);
     let replayed = replay(stage.clone()).await?;
     let runs = (&reactive, &planned);
     let report = write_report(&args.report, &stage, (&summary, replayed), runs)?;
@@ -99,6 +104,9 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
             render::out(&text(&summary))?;
             render::out(&format!("{}\n", replayed.sentence(&summary)))?;
         }
+    }
+    if let Some(warning) = summary.late_s.sentence() {
+        progress.line(&warning);
     }
     let mut whole = true;
     for (name, run) in [("reactive", &reactive), ("forelay", &planned)] {
@@ -179,7 +187,10 @@ async fn stage(
 }
 
 /// Both runs side by side: each has servers, cache and links of its own.
-async fn play_both(stage: &Arc<Stage>, progress: &Progress) -> anyhow::Result<(Played, Played)> {
+async fn play_both(
+    stage: &Arc<Stage>,
+    progress: &Progress,
+) -> anyhow::Result<(Played, Played, Late)> {
     let reactive = Play::new(stage.clone(), "reactive");
     let planned = Play::new(stage.clone(), "forelay");
     let watched = [&reactive, &planned].map(|play| show::Watched {
@@ -194,18 +205,23 @@ async fn play_both(stage: &Arc<Stage>, progress: &Progress) -> anyhow::Result<(P
         clock.clone(),
         (stage.header.start, stage.header.end),
     );
+    // A task like all others: it is late when they are.
+    let ended = CancellationToken::new();
+    let late = tokio::spawn(late::measure(clock.clone(), TICK, ended.clone()));
     let (reactive, planned, ()) = tokio::join!(
         reactive.run(clock.clone(), false),
         planned.run(clock.clone(), true),
         showing
     );
+    ended.cancel();
     Ok((
         reactive.context("the reactive run")?,
         planned.context("the run with Forelay")?,
+        late.await.context("the watch over the clock")?,
     ))
 }
 
-fn summarise(stage: &Stage, reactive: &Played, planned: &Played) -> Summary {
+fn summarise(stage: &Stage, reactive: &Played, planned: &Played, late_s: Late) -> Summary {
     let run = |played: &Played| {
         let ledger = played.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         Run::of(
@@ -227,6 +243,7 @@ fn summarise(stage: &Stage, reactive: &Played, planned: &Played) -> Summary {
         reactive: run(reactive),
         forelay: run(planned),
         lead_s,
+        late_s,
     }
 }
 
@@ -265,7 +282,10 @@ fn write_report(
             .lock()
             .unwrap_or_else(PoisonError::into_inner),
     );
-    let note = replayed.sentence(summary);
+    let mut note = replayed.sentence(summary);
+    if let Some(warning) = summary.late_s.sentence() {
+        note = format!("{note} {warning}");
+    }
     let html = page::render(&stage.header, summary, &note, (&before, &after));
     let nodes = serde_json::json!({
         "summary": summary, "replay": replayed, "reactive": before.nodes(), "forelay": after.nodes()});

@@ -2,6 +2,7 @@
 
 pub(super) mod input;
 
+use std::cmp::Reverse;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -163,14 +164,15 @@ fn replay_files(
     refuse_repeats(&args.scenarios)?;
     let files = args.scenarios.len();
     let bar = progress.bar("scenarios", files as u64);
+    let order = longest_first(&args.scenarios);
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<Numbered>> = Mutex::default();
     let work = || {
         loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some(path) = args.scenarios.get(number) else {
+            let Some(&number) = order.get(next.fetch_add(1, Ordering::Relaxed)) else {
                 return;
             };
+            let path = &args.scenarios[number];
             let result = load(path, args.lenient, progress).and_then(|mut loaded| {
                 let replay = replay_one(&mut loaded, args, setting, progress)?;
                 Ok((loaded, replay))
@@ -198,6 +200,15 @@ fn replay_files(
         done.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
     input::refuse_copies(&loaded)?;
     Ok(replays)
+}
+
+/// Numbers of the files, the largest first: a core that begins the longest one last would leave the others
+/// idle for as long.
+fn longest_first(paths: &[PathBuf]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..paths.len()).collect();
+    let bytes = |number: &usize| std::fs::metadata(&paths[*number]).map_or(0, |file| file.len());
+    order.sort_by_key(|number| Reverse(bytes(number)));
+    order
 }
 
 fn replay_one(

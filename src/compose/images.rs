@@ -72,7 +72,13 @@ impl Images {
                 found.cloned().collect()
             };
             if manifests.is_empty() {
-                let mend = "take one of the catalogue, or describe it under [images]";
+                let near = catalogue.near(&name);
+                let mend = if near.is_empty() {
+                    "take one of the catalogue, or describe it under [images]".to_owned()
+                } else {
+                    let near = near.join(", ");
+                    format!("the catalogue has its tags {near}; or describe it under [images]")
+                };
                 faults.add(key, format!("no image `{name}` is known"), mend);
             }
             images.add(name, manifests, &mut by_digest);

@@ -197,7 +197,11 @@ fn load_becomes_replicas_pods_nodes_and_pulls() {
     assert_sound(&signals);
     // 2400 at 65 of 100 each are 37 pods of one CPU; a node of 7.9 takes 7: at least 5 more nodes.
     assert!(summary.nodes_joined >= 4, "{summary:?}");
-    assert!(summary.pods_on_new_nodes >= 20, "{summary:?}");
+    // On each of them some that had found no room, beside the DaemonSet's.
+    assert!(
+        summary.pods_on_new_nodes > 2 * summary.nodes_joined,
+        "{summary:?}"
+    );
     assert!(
         summary.pulls_on_new_nodes >= summary.nodes_joined,
         "{summary:?}"

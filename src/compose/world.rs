@@ -15,6 +15,7 @@ mod rollout;
 mod scale;
 mod schedule;
 mod state;
+mod transfer;
 mod words;
 
 use std::cmp::Reverse;
@@ -29,6 +30,7 @@ use crate::domain::time::Timestamp;
 use crate::source::scenario::ScenarioError;
 
 use state::{ClaimId, JobId, NodeId, PodId};
+use transfer::Transfers;
 
 pub(super) use state::{Claim, Job, Node, Pod, PoolState, WorkState};
 
@@ -80,6 +82,8 @@ enum Due {
     Vanish(NodeId),
     Drain(NodeId),
     Look(PodId),
+    Fetch(NodeId, PodId),
+    Flows,
     Pulled(NodeId, PodId),
     Started(PodId),
     AppReady(PodId),
@@ -121,7 +125,7 @@ pub struct World<'a> {
     last_add: Timestamp,
     event_tokens: f64,
     event_at: Timestamp,
-    active_pulls: u32,
+    transfers: Transfers,
     alive: u64,
     summary: Summary,
 }
@@ -199,7 +203,7 @@ impl<'a> World<'a> {
             last_add: Timestamp::from_micros(i64::MIN),
             event_tokens: cast.watch.pod_events * 2.0,
             event_at: cast.begin,
-            active_pulls: 0,
+            transfers: Transfers::new(cast.shared.origin.0.0),
             alive: 0,
             summary: Summary::default(),
             cast,
@@ -283,6 +287,8 @@ impl<'a> World<'a> {
             Due::Vanish(node) => self.vanish(node),
             Due::Drain(node) => self.drain_now(node),
             Due::Look(pod) => self.look(pod),
+            Due::Fetch(node, pod) => self.fetch(node, pod),
+            Due::Flows => self.flows(),
             Due::Pulled(node, pod) => self.pulled(node, pod),
             Due::Started(pod) => self.started(pod),
             Due::AppReady(pod) => self.app_ready(pod),

@@ -243,9 +243,10 @@ impl Options {
             Ok::<(), PullError>(())
         };
         let unpacked = async {
+            let mut free = begun;
             while let Some((layer, held)) = unpacking.recv().await {
-                if let Some(held) = held {
-                    self.unpack(&layer, held).await;
+                if let Some((held, arrived)) = held {
+                    free = self.unpack(&layer, held, free.max(arrived)).await;
                 }
             }
         };
@@ -255,18 +256,18 @@ impl Options {
         Ok(())
     }
 
-    /// Fetches one layer unless it is there; held where it still has to be unpacked.
+    /// Fetches one layer unless it is there; held, with its arrival, where it still has to be unpacked.
     async fn layer(
         &self,
         image: ImageRef,
         layer: Layer,
-    ) -> Result<(Layer, Option<Hold>), PullError> {
+    ) -> Result<(Layer, Option<(Hold, Timestamp)>), PullError> {
         if !self.is_ours(&layer.digest).await {
             return Ok((layer, None));
         }
         let hold = Hold::of(&self.machine, &layer.digest);
         self.fetch(&image, &layer).await?;
-        Ok((layer, Some(hold)))
+        Ok((layer, Some((hold, self.clock.now()))))
     }
 
     async fn fetch(&self, image: &ImageRef, layer: &Layer) -> Result<(), PullError> {
@@ -292,13 +293,17 @@ impl Options {
         Ok(())
     }
 
-    async fn unpack(&self, layer: &Layer, held: Hold) {
+    /// Unpacks from `begin` on, which may have passed: a timer that woke late costs no core its time.
+    /// Returns when it was done.
+    async fn unpack(&self, layer: &Layer, held: Hold, begin: Timestamp) -> Timestamp {
         let takes = Duration::from_secs_f64(layer.size.0 as f64 / self.unpack_bytes_per_s);
-        self.clock.sleep_until(self.clock.now() + takes).await;
+        let done = begin + takes;
+        self.clock.sleep_until(done).await;
         self.machine.unpacked(&layer.digest);
         drop(held);
         // The ledger may be closed already.
         let _ = self.landed.send((layer.digest.clone(), layer.size.0));
+        done
     }
 
     /// Claims a blob; false where somebody else has brought it, after waiting for who is bringing it:

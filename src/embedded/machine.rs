@@ -5,12 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
 use tokio::sync::{broadcast, watch};
+use tokio::time::Instant;
 
 use crate::domain::image::{Digest, ImageRef};
 use crate::domain::quantity::ByteSize;
@@ -20,6 +22,9 @@ use crate::port::{BlobWriter, ContainerRuntime, RuntimeChange, RuntimeError};
 /// Changes that a slow listener may be behind before it misses some; a node of the recordings has
 /// fewer than 200 layers.
 const CHANGES: usize = 1024;
+
+/// By how much a busy machine's timers wake too late: a scheduler's turn or two.
+const LATE: Duration = Duration::from_millis(50);
 
 /// The disk of one node.
 pub struct Machine {
@@ -234,7 +239,12 @@ impl ContainerRuntime for AgentSide {
             };
             let inner = self.0.layout.open(digest, size).await?;
             let pace = Rate::new(self.0.unpack_bytes_per_s);
-            Ok(Box::new(Unpacking { inner, pace, claim }) as Box<dyn BlobWriter>)
+            Ok(Box::new(Unpacking {
+                inner,
+                pace,
+                unpacked_at: Instant::now(),
+                claim,
+            }) as Box<dyn BlobWriter>)
         }
         .boxed()
     }
@@ -315,6 +325,8 @@ impl ContainerRuntime for AgentSide {
 struct Unpacking {
     inner: Box<dyn BlobWriter>,
     pace: Arc<Rate>,
+    /// When what has come so far was unpacked.
+    unpacked_at: Instant,
     claim: Claim,
 }
 
@@ -337,7 +349,11 @@ impl BlobWriter for Unpacking {
 
     fn write(&mut self, chunk: Bytes) -> BoxFuture<'_, Result<(), RuntimeError>> {
         async move {
-            self.pace.pass(chunk.len()).await;
+            let now = Instant::now();
+            // A chunk that comes later than this was not there before.
+            let late = now.saturating_duration_since(self.unpacked_at) < LATE;
+            let ready = if late { self.unpacked_at } else { now };
+            self.unpacked_at = self.pace.pass(chunk.len(), ready).await;
             self.inner.write(chunk).await
         }
         .boxed()

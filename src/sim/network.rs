@@ -105,15 +105,8 @@ impl Network {
     /// less means no limit.
     #[must_use]
     pub fn new(links: impl IntoIterator<Item = f64>, uplink: f64, origin: f64) -> Self {
-        let links = links.into_iter().map(|capacity| Link {
-            capacity: limit(capacity),
-            flows: Vec::new(),
-            since: Timestamp::ZERO,
-            wished: 0.0,
-            due: None,
-        });
         Self {
-            links: links.collect(),
+            links: links.into_iter().map(Link::new).collect(),
             uplink: limit(uplink),
             congested: false,
             wished: 0.0,
@@ -127,6 +120,11 @@ impl Network {
             busy: BTreeSet::new(),
             due: BTreeSet::new(),
         }
+    }
+
+    /// One link more, of so many bytes per second; its index is the next one.
+    pub fn add_link(&mut self, capacity: f64) {
+        self.links.push(Link::new(capacity));
     }
 
     /// Starts a transfer to a node, out of the cache.
@@ -341,6 +339,18 @@ impl Network {
         }
         link.due = due.filter(|at| *at < Timestamp::MAX);
         self.due.extend(link.due.map(|at| (at, id)));
+    }
+}
+
+impl Link {
+    fn new(capacity: f64) -> Self {
+        Self {
+            capacity: limit(capacity),
+            flows: Vec::new(),
+            since: Timestamp::ZERO,
+            wished: 0.0,
+            due: None,
+        }
     }
 }
 

@@ -34,7 +34,7 @@ const KAFKA_QUEUE: usize = 1024;
 
 /// Real time that pods get after the recording's end to finish what they wait for. Only a machine
 /// that is too slow for the chosen speed needs much of it.
-const ENCORE: Duration = Duration::from_mins(1);
+const ENCORE: Duration = Duration::from_mins(5);
 
 /// The score and the hall: the same for both runs.
 pub struct Stage {
@@ -142,6 +142,7 @@ impl Play {
             stage: stage.clone(),
             around,
             ahead,
+            ledger: self.ledger.clone(),
             nodes: BTreeMap::new(),
         };
         let refused = loop {
@@ -191,6 +192,18 @@ impl Stage {
         recorded * self.scale.time / self.scale.bytes as f64
     }
 
+    /// Pods that started on a node in the recording.
+    fn started_on(&self, node: &str) -> BTreeSet<String> {
+        let bound = self.signals.iter().filter_map(|signal| match &signal.fact {
+            Fact::PodBound(bound) if bound.node == node => Some(&bound.pod.name),
+            _ => None,
+        });
+        bound
+            .filter(|pod| self.recorded.contains(*pod))
+            .cloned()
+            .collect()
+    }
+
     /// Images of the pods that were bound to a node when the recording began.
     fn preloaded(&self, node: &str) -> BTreeSet<&ImageRef> {
         self.signals
@@ -206,11 +219,26 @@ impl Stage {
     }
 }
 
+/// Ends a node that is gone, as soon as the pods that started on it in the recording have: on a machine that
+/// is far behind they are still at it when its removal is played.
+async fn leave(node: Arc<Node>, pods: BTreeSet<String>, ledger: Arc<Mutex<Ledger>>) {
+    let all = || {
+        let ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let started = ledger.started();
+        pods.iter().all(|pod| started.contains(pod.as_str()))
+    };
+    while !all() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    node.stop.cancel();
+}
+
 /// The nodes on stage.
 struct Hall {
     stage: Arc<Stage>,
     around: Arc<Surroundings>,
     ahead: Option<Ahead>,
+    ledger: Arc<Mutex<Ledger>>,
     nodes: BTreeMap<String, Arc<Node>>,
 }
 
@@ -227,7 +255,13 @@ impl Hall {
             }
             Cue::Removed(name, at) => {
                 if let Some(node) = self.nodes.remove(&name) {
-                    node.stop.cancel();
+                    let pods = self.stage.started_on(&name);
+                    let waiting = stop.clone().run_until_cancelled_owned(leave(
+                        node,
+                        pods,
+                        self.ledger.clone(),
+                    ));
+                    tokio::spawn(waiting);
                     let _ = self
                         .around
                         .ledger

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::cli::demo::late::Late;
 use crate::cli::demo::ledger::Ledger;
 use crate::domain::outcome::PodOutcome;
 
@@ -18,6 +19,9 @@ pub struct Summary {
     pub forelay: Run,
     /// How long before a node's Ready its used images had entered the plan for good, in seconds.
     pub lead_s: Lead,
+    /// How late the machine's timers fired, in seconds of the recording: what a busy machine adds to
+    /// every step of a wait.
+    pub late_s: Late,
 }
 
 /// Scale of time and bytes.

@@ -135,7 +135,7 @@ fn named(sent: &Sent, clock: Clock) -> Vec<String> {
     };
     let mut lines = vec![format!(
         "named {} by the {}'s plan{lead}",
-        clock.at(sent.first.at),
+        clock.at(sent.since),
         sent.by
     )];
     lines.extend(why(&sent.first));

@@ -59,48 +59,62 @@ impl World<'_> {
         init
     }
 
-    /// Begins pulls while there is a free place.
+    /// Begins pulls while there is a free place. A pull whose image somebody else's has brought meanwhile
+    /// still asks the registry for its manifest: the kubelet looks before it queues, not after.
     fn start_pulls(&mut self, node: NodeId) {
-        let places = self.cast.pools[self.nodes[node].pool].spec.pulls;
-        while self.nodes[node].pulling < places {
+        let pool = &self.cast.pools[self.nodes[node].pool].spec;
+        while self.nodes[node].pulling < pool.pulls {
             let Some(pod) = self.nodes[node].pulls.pop_front() else {
                 return;
             };
-            let image = self.cast.classes[self.pods[pod].class].images[self.pods[pod].image];
-            if self.nodes[node].images.contains_key(&image) {
-                // Somebody else's pull has brought it meanwhile.
-                self.after(0.0, Due::Look(pod));
-                continue;
-            }
             self.pods[pod].began = self.now;
             self.nodes[node].pulling += 1;
-            self.active_pulls += 1;
-            let seconds = self.pull_seconds(node, image);
-            self.after(seconds, Due::Pulled(node, pod));
+            let factor = (PULL_SIGMA * self.draws.kubelet.normal()).exp();
+            self.transfers.begin(node, pod, factor);
+            let overhead = pool.pull_overhead.0.as_secs_f64() * factor;
+            self.after(overhead, Due::Fetch(node, pod));
         }
     }
 
-    /// How long a pull takes: layers come one after the other, each is unpacked after its last byte.
-    fn pull_seconds(&mut self, node: NodeId, image: ImageId) -> f64 {
+    /// The manifest is there: what is missing now is fetched.
+    pub(super) fn fetch(&mut self, node: NodeId, pod: PodId) {
         let found = &self.nodes[node];
-        let pool = &self.cast.pools[found.pool].spec;
-        let share = self.cast.shared.origin.0.0 / f64::from(self.active_pulls.max(1));
-        let rate = pool.link.0.0.min(share);
-        let (mut fetched, mut unpacked) = (0.0, 0.0_f64);
-        for layer in self.cast.images.layers_of(image, &pool.arch) {
-            if !found.layers.contains(layer) {
-                let bytes = self.cast.images.layers[*layer as usize] as f64;
-                fetched += bytes / rate;
-                unpacked = unpacked.max(fetched) + bytes / pool.unpack.0.0;
-            }
+        if found.gone {
+            return;
         }
-        let factor = (PULL_SIGMA * self.draws.kubelet.normal()).exp();
-        (pool.pull_overhead.0.as_secs_f64() + unpacked) * factor
+        let arch = &self.cast.pools[found.pool].spec.arch;
+        let image = self.cast.classes[self.pods[pod].class].images[self.pods[pod].image];
+        let layers = self.cast.images.layers_of(image, arch).iter();
+        let missing = layers.filter(|layer| !found.layers.contains(layer));
+        let bytes = missing.map(|layer| self.cast.images.layers[*layer as usize] as f64);
+        if self.transfers.fetch(pod, bytes.collect(), self.now) {
+            self.after(0.0, Due::Pulled(node, pod));
+        }
+        self.await_flows();
+    }
+
+    /// Something has come to its end on some link.
+    pub(super) fn flows(&mut self) {
+        if !self.transfers.is_due(self.now) {
+            return;
+        }
+        for (node, pod, fetched) in self.transfers.arrived(self.now) {
+            let pool = &self.cast.pools[self.nodes[node].pool].spec;
+            let done = fetched.unpacked(pool.unpack.0.0);
+            self.at(done, Due::Pulled(node, pod));
+        }
+        self.await_flows();
+    }
+
+    /// Puts the next look at the links on the calendar.
+    pub(super) fn await_flows(&mut self) {
+        if let Some(at) = self.transfers.next_at(self.now) {
+            self.at(at, Due::Flows);
+        }
     }
 
     /// A pull is over.
     pub(super) fn pulled(&mut self, node: NodeId, pod: PodId) {
-        self.active_pulls -= 1;
         if self.nodes[node].gone {
             return;
         }

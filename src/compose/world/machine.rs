@@ -250,6 +250,7 @@ impl World<'_> {
             pulling: 0,
         });
         self.pools[pool].nodes.insert(node);
+        self.transfers.node(self.cast.pools[pool].spec.link.0.0);
         if self.tape.is_live() {
             self.summary.nodes_joined += 1;
             let fact = self.joined(node);
@@ -319,6 +320,8 @@ impl World<'_> {
             self.evict(pod);
             self.ended(pod);
         }
+        self.transfers.drop_node(node, self.now);
+        self.await_flows();
         let found = &mut self.nodes[node];
         (found.layers, found.images) = (BTreeSet::new(), BTreeMap::new());
     }

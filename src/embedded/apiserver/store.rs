@@ -64,6 +64,12 @@ impl Collection {
         }
         self.history.push_back(change);
     }
+
+    /// Found by halves: every write wakes every watch, and each of them asks.
+    fn after(&self, version: u64) -> impl Iterator<Item = &Change> {
+        let seen = self.history.partition_point(|c| c.version <= version);
+        self.history.range(seen..)
+    }
 }
 
 impl Store {
@@ -210,8 +216,8 @@ impl Store {
             let message = format!("too old resource version: {version} ({forgotten})");
             return Err(ApiError::expired(message));
         }
-        let history = collection.map(|c| &c.history).into_iter().flatten();
-        Ok(history.skip_while(move |change| change.version <= version))
+        let history = collection.map(|c| c.after(version)).into_iter().flatten();
+        Ok(history)
     }
 
     /// The objects of a collection as they were at `version`; none when that is forgotten.

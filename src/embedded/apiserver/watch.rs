@@ -150,27 +150,26 @@ impl Cursor {
         after: Option<&Arc<Value>>,
         version: u64,
     ) -> Option<WatchEvent> {
-        let selected = |state: Option<&Arc<Value>>| {
-            let object = served(&self.target.resource, state?);
-            self.selector.matches(&object).then_some(object)
-        };
-        match (selected(before), selected(after)) {
-            (None, Some(object)) => Some(WatchEvent {
-                kind: "ADDED",
-                object,
-            }),
-            (Some(_), Some(object)) => Some(WatchEvent {
-                kind: "MODIFIED",
-                object,
-            }),
-            (Some(mut object), None) => {
-                object["metadata"]["resourceVersion"] = json!(version.to_string());
-                Some(WatchEvent {
-                    kind: "DELETED",
-                    object,
-                })
+        let resource = &self.target.resource;
+        // Copied only where it is sent: most changes are of no interest to most watches. Events are
+        // stored in another form than some versions show, so their copy comes first.
+        let selected = |state: Option<&Arc<Value>>| match state {
+            Some(state) if resource.collection == EVENTS => {
+                self.selector.matches(&served(resource, state))
             }
-            (None, None) => None,
+            Some(state) => self.selector.matches(state),
+            None => false,
+        };
+        let (kind, state) = match (selected(before), selected(after)) {
+            (false, true) => ("ADDED", after),
+            (true, true) => ("MODIFIED", after),
+            (true, false) => ("DELETED", before),
+            (false, false) => return None,
+        };
+        let mut object = served(resource, state?);
+        if kind == "DELETED" {
+            object["metadata"]["resourceVersion"] = json!(version.to_string());
         }
+        Some(WatchEvent { kind, object })
     }
 }

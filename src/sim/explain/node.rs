@@ -51,7 +51,10 @@ pub struct Sent {
     pub image: ImageRef,
     /// Whose plan named it first: `pool` or `node`.
     pub by: &'static str,
-    /// Why, when it was first named.
+    /// Since when that plan named it.
+    pub since: Timestamp,
+    /// Why it was named for this node: by the pool's plan as it stood when the node joined, or by the
+    /// first of the node's own.
     pub first: Why,
     /// The strongest case for it, later on.
     pub strongest: Why,
@@ -131,6 +134,8 @@ impl NodeStory {
 
 /// The looks that count for a node.
 struct Sights<'a> {
+    /// The Node object exists.
+    joined: Timestamp,
     /// Its pool's, before it had a plan of its own.
     pool: Vec<&'a Explanation>,
     /// Its own.
@@ -153,7 +158,8 @@ impl<'a> Sights<'a> {
         let until = fact.removed.unwrap_or(Timestamp::MAX).min(first);
         let mut pool = looks(&Target::Pool(fact.pool.clone()));
         pool.retain(|seen| seen.made < until);
-        Self { pool, own }
+        let joined = fact.joined;
+        Self { joined, pool, own }
     }
 }
 
@@ -190,22 +196,40 @@ fn planned(seen: &Explanation) -> impl Iterator<Item = &Verdict> {
     verdicts.filter(|verdict| matches!(verdict.fate, Fate::Planned(_)))
 }
 
-/// Images that were named, in the order of being named: whose plan, first and strongest case.
-fn named<'a>(sights: &Sights<'a>) -> Vec<(&'a ImageRef, &'static str, Why, Why)> {
-    let mut named: Vec<(&'a ImageRef, &'static str, Why, Why)> = Vec::new();
+/// A naming: whose plan, since when, the case for this node, the strongest case.
+struct Named<'a> {
+    image: &'a ImageRef,
+    by: &'static str,
+    since: Timestamp,
+    first: Why,
+    strongest: Why,
+}
+
+/// Images that were named, in the order of being named.
+fn named<'a>(sights: &Sights<'a>) -> Vec<Named<'a>> {
+    let mut named: Vec<Named<'a>> = Vec::new();
     let looks = sights.pool.iter().map(|seen| ("pool", *seen));
     for (by, seen) in looks.chain(sights.own.iter().map(|seen| ("node", *seen))) {
         if by == "pool" {
             // What the pool's plan dropped before the node came was never the node's.
             let still: BTreeSet<&ImageRef> = planned(seen).map(|verdict| &verdict.image).collect();
-            named.retain(|(image, ..)| still.contains(*image));
+            named.retain(|known| still.contains(known.image));
         }
+        // What spoke for an image before the node came was another node's case.
+        let early = by == "pool" && seen.made <= sights.joined;
         for verdict in planned(seen) {
             let why = Why::of(verdict, seen.made);
-            match named.iter_mut().find(|known| *known.0 == verdict.image) {
-                Some((.., strongest)) if why.chance > strongest.chance => *strongest = why,
+            match named.iter_mut().find(|known| *known.image == verdict.image) {
+                Some(known) if early => (known.first, known.strongest) = (why.clone(), why),
+                Some(known) if why.chance > known.strongest.chance => known.strongest = why,
                 Some(_) => {}
-                None => named.push((&verdict.image, by, why.clone(), why)),
+                None => named.push(Named {
+                    image: &verdict.image,
+                    by,
+                    since: seen.made,
+                    first: why.clone(),
+                    strongest: why,
+                }),
             }
         }
     }
@@ -221,34 +245,33 @@ fn sent(
     let facts = &played.facts;
     let useful = used_layers(facts, node);
     let mut credited: BTreeSet<LayerId> = BTreeSet::new();
-    let stories = named(sights)
-        .into_iter()
-        .map(|(image, by, first, strongest)| {
-            let layers: BTreeSet<LayerId> = layers(played, image)
-                .into_iter()
-                .filter(|layer| credited.insert(*layer))
-                .collect();
-            let spans = played.forelay.spans.iter().filter(|span| {
-                span.node == node && span.mover == Mover::Agent && layers.contains(&span.layer)
-            });
-            let wasted = spans.clone().filter(|span| !useful.contains(&span.layer));
-            let wasted: f64 = wasted.map(|span| span.bytes).sum();
-            let bytes: f64 = spans.clone().map(|span| span.bytes).sum();
-            Sent {
-                image: image.clone(),
-                by,
-                lead_s: facts.nodes[node]
-                    .ready
-                    .map(|ready| ready.secs_since(first.at)),
-                first,
-                strongest,
-                from: spans.clone().map(|span| span.from).min(),
-                to: spans.map(|span| span.to).max(),
-                bytes: bytes.round() as u64,
-                wasted_bytes: wasted.round() as u64,
-                used_by: used.get(image).cloned().unwrap_or_default(),
-            }
+    let stories = named(sights).into_iter().map(|named| {
+        let layers: BTreeSet<LayerId> = layers(played, named.image)
+            .into_iter()
+            .filter(|layer| credited.insert(*layer))
+            .collect();
+        let spans = played.forelay.spans.iter().filter(|span| {
+            span.node == node && span.mover == Mover::Agent && layers.contains(&span.layer)
         });
+        let wasted = spans.clone().filter(|span| !useful.contains(&span.layer));
+        let wasted: f64 = wasted.map(|span| span.bytes).sum();
+        let bytes: f64 = spans.clone().map(|span| span.bytes).sum();
+        Sent {
+            image: named.image.clone(),
+            by: named.by,
+            since: named.since,
+            lead_s: facts.nodes[node]
+                .ready
+                .map(|ready| ready.secs_since(named.since)),
+            first: named.first,
+            strongest: named.strongest,
+            from: spans.clone().map(|span| span.from).min(),
+            to: spans.map(|span| span.to).max(),
+            bytes: bytes.round() as u64,
+            wasted_bytes: wasted.round() as u64,
+            used_by: used.get(named.image).cloned().unwrap_or_default(),
+        }
+    });
     stories.collect()
 }
 
@@ -263,7 +286,7 @@ fn layers(played: &Played, image: &ImageRef) -> Vec<LayerId> {
 }
 
 fn left_out(sights: &Sights<'_>, used: &BTreeMap<ImageRef, Vec<String>>) -> Vec<Left> {
-    let named: BTreeSet<&ImageRef> = named(sights).into_iter().map(|(image, ..)| image).collect();
+    let named: BTreeSet<&ImageRef> = named(sights).into_iter().map(|named| named.image).collect();
     let mut left: Vec<Left> = never_planned(sights.pool.iter().chain(&sights.own).copied())
         .into_iter()
         .filter(|(_, verdict)| !named.contains(&verdict.image))

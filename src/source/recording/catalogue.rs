@@ -16,7 +16,12 @@ use crate::source::recording::{RecordingError, UNPACKED_RATIO};
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
     images: BTreeMap<(ImageRef, String), ImageManifest>,
+    /// Tags of the wanted images' repositories, by registry and repository.
+    tags: BTreeMap<(String, String), BTreeSet<String>>,
 }
+
+/// Tags that are offered where one does not exist.
+const NEAR: usize = 5;
 
 #[derive(Deserialize)]
 struct ImageRow {
@@ -41,10 +46,15 @@ impl Catalogue {
         wanted: &BTreeSet<ImageRef>,
     ) -> Result<Self, RecordingError> {
         let mut found: BTreeMap<(ImageRef, String), Vec<u64>> = BTreeMap::new();
+        let homes = wanted.iter().map(|image| (home(image), BTreeSet::new()));
+        let mut tags: BTreeMap<(String, String), BTreeSet<String>> = homes.collect();
         each(images, |row: ImageRow| {
-            let Ok(image) = format!("{}:{}", row.repository, row.tag).parse() else {
+            let Ok(image) = format!("{}:{}", row.repository, row.tag).parse::<ImageRef>() else {
                 return Ok(()); // names that no registry would serve
             };
+            if let Some(tags) = tags.get_mut(&home(&image)) {
+                tags.insert(row.tag);
+            }
             if wanted.contains(&image) {
                 let ids: Result<Vec<u64>, _> = row.layer_ids.split(' ').map(str::parse).collect();
                 let ids = ids.map_err(|e| format!("layer_ids of {image}: {e}"))?;
@@ -64,7 +74,10 @@ impl Catalogue {
             path: layers.to_owned(),
             reason: format!("layer {id} is named by an image but has no row"),
         };
-        let mut catalogue = Self::default();
+        let mut catalogue = Self {
+            images: BTreeMap::new(),
+            tags,
+        };
         for ((image, arch), ids) in found {
             let mut parts = Vec::new();
             for id in &ids {
@@ -83,6 +96,19 @@ impl Catalogue {
         self.images.get(&(image.clone(), arch.to_owned()))
     }
 
+    /// Tags that a wanted image's repository has here, those most like the wanted one first; none where
+    /// it is not in the catalogue.
+    #[must_use]
+    pub fn near(&self, image: &ImageRef) -> Vec<&str> {
+        let wanted = image.tag().unwrap_or_default();
+        let tags = self.tags.get(&home(image)).into_iter().flatten();
+        let mut near: Vec<&str> = tags.map(String::as_str).collect();
+        let likeness = |tag: &str| strsim::jaro_winkler(wanted, tag);
+        near.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)));
+        near.truncate(NEAR);
+        near
+    }
+
     /// A manifest of any architecture with this size: a crawl may have listed an image of several
     /// platforms under one of them. Event sizes count manifest and configuration too, which is less
     /// than 6 kB on known images (prediction notes, section 1.8); 64 kB leaves room for long ones.
@@ -93,6 +119,10 @@ impl Catalogue {
             .map(|(_, manifest)| manifest)
             .find(|manifest| manifest.size().0.abs_diff(size.0) < 64 << 10)
     }
+}
+
+fn home(image: &ImageRef) -> (String, String) {
+    (image.registry().to_owned(), image.repository().to_owned())
 }
 
 /// A manifest whose digest is that of its layers' digests, or of a pinned reference.
