@@ -3,5 +3,6 @@
 pub mod blobs;
 pub mod cluster;
 pub mod learn;
+pub mod network;
 pub mod node;
 pub mod trouble;

@@ -12,7 +12,6 @@ pub mod clock;
 pub mod explain;
 pub mod facts;
 pub mod kubelet;
-pub mod network;
 pub mod oracle;
 pub mod perturb;
 pub mod policy;

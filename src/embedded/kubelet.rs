@@ -17,10 +17,8 @@ use crate::domain::outcome::PodOutcome;
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::embedded::machine::{Looks, Machine};
+use crate::engine::network::DOWNLOADS;
 use crate::port::{BlobSource, BlobWanted, Clock, FetchError, RuntimeError};
-
-/// containerd's `max_concurrent_downloads`.
-const DOWNLOADS: usize = 3;
 
 /// Pods of one node that may wait for the puller; the kubelet's own limit is 110 pods a node.
 const QUEUE: usize = 1024;

@@ -6,10 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::engine::network::DOWNLOADS;
 use crate::sim::facts::{Facts, ImageId, LayerId, PodId};
-
-/// containerd's `max_concurrent_downloads`.
-pub const DOWNLOADS: usize = 3;
 
 /// What is on a node's disk, and what its agent is bringing.
 #[derive(Clone, Debug, Default)]

@@ -66,18 +66,11 @@ pub struct Exception {
 }
 
 /// All of them.
-pub const EXCEPTIONS: &[Exception] = &[
-    Exception {
-        from: "port",
-        to: "futures",
-        why: "ports are where waiting begins: their methods return boxed futures and streams",
-    },
-    Exception {
-        from: "compose::world::transfer",
-        to: "sim",
-        why: "composed kubelets pull over the replay's own links: two models of them drifted apart",
-    },
-];
+pub const EXCEPTIONS: &[Exception] = &[Exception {
+    from: "port",
+    to: "futures",
+    why: "ports are where waiting begins: their methods return boxed futures and streams",
+}];
 
 /// Whether the source would break a rule without the exception.
 pub fn needs(source: &Source, exception: &Exception) -> bool {

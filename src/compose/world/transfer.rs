@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use crate::compose::world::state::{NodeId, PodId};
 use crate::domain::time::Timestamp;
-use crate::sim::kubelet::DOWNLOADS;
-use crate::sim::network::{BlobId, Done, FlowSpec, Network};
+use crate::engine::network::{BlobId, DOWNLOADS, Done, FlowSpec, Network};
 
 /// All pulls under way. A pod waits for one pull at a time, so its number is the pull's.
 pub(crate) struct Transfers {

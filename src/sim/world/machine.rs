@@ -8,11 +8,11 @@ use crate::domain::plan::Plan;
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::engine::blobs::Reader;
+use crate::engine::network::FlowSpec;
 use crate::engine::node::Input;
 use crate::sim::agent::{Agent, AgentAct, View};
 use crate::sim::facts::{LayerId, NodeFact, NodeId, PodId};
 use crate::sim::kubelet::{Act, Disk, Here, Kubelet};
-use crate::sim::network::FlowSpec;
 use crate::sim::world::{Event, MANIFEST_DELAY, Mover, Planner, PodNote, START_DELAY, Span, World};
 
 /// No limit on one stream, beside the links.

@@ -10,7 +10,7 @@ mod share;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::time::Timestamp;
-use crate::sim::network::share::{Demand, level_for, water_fill};
+use crate::engine::network::share::{Demand, level_for, water_fill};
 
 /// A reader this close behind an arriving blob moves at the blob's own rate: a microsecond, the
 /// clock's step, at 4 GB/s.
@@ -18,6 +18,10 @@ const TIED: f64 = 4096.0;
 
 /// Bytes per second that stand for "no limit": finite, so that shares of it are numbers.
 const NO_LIMIT: f64 = 1e15;
+
+/// Layers of one image that a container runtime transfers at once: containerd's
+/// `max_concurrent_downloads`.
+pub const DOWNLOADS: usize = 3;
 
 /// Index of a node's link.
 pub type LinkId = usize;
