@@ -14,6 +14,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::workload::WorkloadRef;
 use crate::forecast::demand::Group;
 use crate::forecast::model::Model;
+use crate::forecast::promise::Promises;
 use crate::plan::policy::Policy;
 
 use ahead::{Series, Surpluses};
@@ -85,6 +86,8 @@ pub struct Cluster {
     unresolved: BTreeMap<ImageRef, BTreeSet<Target>>,
     /// Last computed demand.
     groups: Arc<Vec<Group>>,
+    /// How often pods came to the node that a request for them became.
+    pub(super) promises: Promises,
     marks: Marks,
     generations: HashMap<Family, u32>,
     gone: Gone,
@@ -226,6 +229,7 @@ impl Cluster {
             plans: BTreeMap::new(),
             unresolved: BTreeMap::new(),
             groups: Arc::default(),
+            promises: Promises::default(),
             marks: Marks::default(),
             generations: HashMap::new(),
             gone: Gone::default(),

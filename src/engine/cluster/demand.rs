@@ -33,6 +33,8 @@ pub struct View {
     pub rooms: usize,
     /// Ready nodes.
     pub ready: usize,
+    /// Whether nodes are asked for, or not Ready yet.
+    pub awaited: bool,
 }
 
 /// A node on its way: which one, or nobody yet, and its room.
@@ -64,13 +66,20 @@ impl Cluster {
 
     fn add_waiting(&self, groups: &mut Vec<Group>) {
         let chances = &self.model.chances;
+        let kept = self.kept();
         let mut gated_groups = Vec::new();
         for ((owner, _, gated), waiting) in &self.waiting {
-            let name = waiting.pods.first().map_or("", |(name, _)| name).to_owned();
+            let promised = waiting.promised.len() as f64 * (1.0 - kept);
+            let count = waiting.pods.len() as f64 + promised;
+            if count <= 0.0 {
+                continue;
+            }
+            let first = waiting.pods.first().or(waiting.promised.first());
+            let name = first.map_or("", |(name, _)| name).to_owned();
             let group = Group {
                 template: Arc::clone(&waiting.template),
                 owner: owner.clone(),
-                count: waiting.pods.len() as f64,
+                count,
                 chance: if *gated { chances.gated } else { 1.0 },
                 reason: Reason::PendingPod(name),
                 priority: if *gated {
@@ -250,13 +259,25 @@ impl Cluster {
             .collect()
     }
 
-    /// How many nodes of a pool are Ready: all that is asked for nodes that are no newcomers.
-    pub(super) fn outline(&self, name: &str) -> View {
-        let ready = self.pools.get(name).map_or(0, |pool| self.ready_in(pool));
+    /// How many nodes of a pool are Ready, and whether more come: all that is asked for nodes that are no newcomers.
+    pub(super) fn outline(&self, name: &str, now: Timestamp) -> View {
+        let pool = self.pools.get(name);
         View {
-            ready,
+            ready: pool.map_or(0, |pool| self.ready_in(pool)),
+            awaited: pool.is_some_and(|pool| self.is_awaited(pool, now)),
             ..View::default()
         }
+    }
+
+    /// Whether nodes are on their way to a pool.
+    fn is_awaited(&self, pool: &Pool, now: Timestamp) -> bool {
+        let alive = |at: Timestamp| at + self.request_timeout() > now;
+        let mut fresh = pool.fresh.iter().filter_map(|name| self.nodes.get(name));
+        let mut named = pool.requests.iter().filter_map(|r| self.requests.get(r));
+        fresh.any(|node| node.ready.is_none())
+            || named.any(|request| alive(request.at))
+            || pool.asked.iter().any(|at| alive(*at))
+            || pool.plain.values().any(|request| alive(request.at))
     }
 
     fn ready_in(&self, pool: &Pool) -> usize {
@@ -279,6 +300,7 @@ impl Cluster {
             rooms.push(one.room);
         }
         view.ready = self.ready_in(pool);
+        view.awaited = self.is_awaited(pool, now);
         if self.model.uses.history {
             view.chances = pool
                 .history
@@ -468,11 +490,22 @@ impl Cluster {
             .collect()
     }
 
+    /// How often a pod comes to the node that a request for it became, 0 to 1; where nothing may be
+    /// learned, always.
+    pub(super) fn kept(&self) -> f64 {
+        if self.model.uses.history {
+            self.promises.chance(self.model.chances.nominated)
+        } else {
+            1.0
+        }
+    }
+
     /// Takes out of a room what is spoken for.
     fn reserve(&self, room: &mut Room, replaces: Option<&str>, nominees: &[Arc<str>]) {
         let Some(free) = &mut room.free else { return };
         for pod in nominees.iter().filter_map(|uid| self.pods.get(uid)) {
-            *free = free.minus(&taken(&pod.template.needs));
+            let part = if pod.is_promised() { self.kept() } else { 1.0 };
+            *free = free.minus(&times(&taken(&pod.template.needs), part));
         }
         if let Some(old) = replaces.filter(|old| self.nodes.contains_key(*old)) {
             for (_, template, count) in self.movable(old) {

@@ -75,7 +75,7 @@ impl Cluster {
                 if fresh {
                     self.view(&pool, &self.groups, now)
                 } else {
-                    self.outline(&pool)
+                    self.outline(&pool, now)
                 }
             });
             let selection = self.select_for_node(&self.nodes[&name], view, now);
