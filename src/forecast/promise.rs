@@ -1,8 +1,8 @@
 //! How often a pod comes to the node that was asked for on its account.
 //!
 //! Karpenter nominates pods to its claims and tells so in Events, but the scheduler binds whichever pod
-//! is next to whichever node is Ready: in the recordings and compositions between a tenth and nine
-//! tenths of the nominations held.
+//! is next to whichever node is Ready: in the scenario pack between a tenth and four fifths of a
+//! scenario's nominations held, in the recorded one 30 of 51.
 
 use serde::{Deserialize, Serialize};
 
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn what_is_seen_outweighs_the_prior_and_old_sights_fade() {
         let mut promises = Promises::default();
-        assert_eq!(promises.chance(0.95), 0.95);
+        assert!((promises.chance(0.95) - 0.95).abs() < 1e-12);
         for _ in 0..60 {
             promises.note(false);
         }

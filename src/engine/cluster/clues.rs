@@ -239,8 +239,8 @@ impl Cluster {
             if !fresh && group.priority == Priority::Background {
                 continue;
             }
-            // Who waits while nodes come for it waits for those: on the pack 10 of 12 GB that such
-            // pods brought to nodes that served already were in vain.
+            // Who waits while nodes come waits for those: on the scenario pack what such pods brought
+            // to nodes that served already was 10 GB in vain and saved no second.
             if !fresh && group.priority == Priority::Pending && view.awaited {
                 continue;
             }

@@ -259,7 +259,8 @@ impl Cluster {
             .collect()
     }
 
-    /// How many nodes of a pool are Ready, and whether more come: all that is asked for nodes that are no newcomers.
+    /// How many nodes of a pool are Ready, and whether more come: all that is asked for nodes that
+    /// are no newcomers.
     pub(super) fn outline(&self, name: &str, now: Timestamp) -> View {
         let pool = self.pools.get(name);
         View {
@@ -494,7 +495,7 @@ impl Cluster {
     /// learned, always.
     pub(super) fn kept(&self) -> f64 {
         if self.model.uses.history {
-            self.promises.chance(self.model.chances.nominated)
+            self.promises.chance(self.model.chances.promised)
         } else {
             1.0
         }
