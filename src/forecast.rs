@@ -12,4 +12,5 @@ pub mod load;
 pub mod model;
 pub mod packing;
 pub mod profile;
+pub mod promise;
 pub mod scaler;

@@ -15,6 +15,7 @@ use crate::domain::signal::{Fact, Signal};
 use crate::domain::time::Timestamp;
 use crate::domain::workload::WorkloadRef;
 use crate::forecast::model::Model;
+use crate::forecast::promise::Promises;
 use crate::plan::policy::Policy;
 
 use ahead::{Series, Surpluses};
@@ -93,6 +94,8 @@ pub struct Cluster {
     unresolved: BTreeMap<ImageRef, BTreeSet<Target>>,
     /// Pods that look for a node, as last counted.
     groups: Groups,
+    /// How often pods came to the node that a request for them became.
+    pub(super) promises: Promises,
     marks: Marks,
     generations: HashMap<Family, u32>,
     gone: Gone,
@@ -243,6 +246,7 @@ impl Cluster {
             plans: BTreeMap::new(),
             unresolved: BTreeMap::new(),
             groups: Groups::default(),
+            promises: Promises::default(),
             marks: Marks::default(),
             generations: HashMap::new(),
             gone: Gone::default(),

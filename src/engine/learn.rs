@@ -10,6 +10,7 @@ use crate::engine::cluster::{Cluster, StateError};
 use crate::forecast::arrival::Leg;
 use crate::forecast::history::{Key, Record};
 use crate::forecast::profile::Profile;
+use crate::forecast::promise::Promises;
 
 /// Version that this program writes, and the only one that it reads.
 const VERSION: u32 = 1;
@@ -29,6 +30,9 @@ struct State {
     /// Every key of all histories; records name them by place.
     keys: Vec<String>,
     pools: BTreeMap<String, PoolState>,
+    /// Nominations that held, and that did not.
+    #[serde(default)]
+    promises: Promises,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -96,6 +100,7 @@ impl Cluster {
             let records = records(&pool, &keys)?;
             pools.push((name, pool, records));
         }
+        self.promises = state.promises;
         for (name, pool, records) in pools {
             self.take_over(&name, pool, records);
         }
@@ -171,6 +176,7 @@ impl Cluster {
             version: VERSION,
             keys: named.iter().cloned().collect(),
             pools,
+            promises: self.promises,
         }
     }
 }

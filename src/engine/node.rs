@@ -6,6 +6,7 @@ mod merge;
 mod progress;
 #[cfg(test)]
 mod tests;
+mod way;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -284,6 +285,7 @@ impl NodeEngine {
         self.ask_manifests(now, &mut effects);
         let demand = self.demand();
         self.cancel_unwanted(&demand, &mut effects);
+        self.give_way(&demand, now, &mut effects);
         self.start_transfers(&demand, now, &mut effects);
         self.ask_records(now, &mut effects);
         self.release(now, &mut effects);
@@ -470,6 +472,9 @@ impl NodeEngine {
             .collect();
         for blob in &demand.wanted {
             let urgent = blob.priority == Priority::Pending;
+            if self.is_full_with(&class, blob.priority) {
+                break;
+            }
             if !urgent && !self.foreground.is_empty() {
                 break;
             }

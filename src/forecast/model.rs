@@ -84,6 +84,9 @@ pub struct Chances {
     pub daemonset: f64,
     /// A nominated pod is bound where it was nominated to.
     pub nominated: f64,
+    /// A pod that is nominated to a request comes to the node that it becomes, as long as a cluster
+    /// has not shown how often that is so.
+    pub promised: f64,
     /// A gated pod becomes schedulable within the window.
     pub gated: f64,
     /// A pod that a scaler's wish, or a workload's replica count, is ahead of comes to exist.
@@ -250,6 +253,7 @@ impl Default for Chances {
         Self {
             daemonset: 0.98,
             nominated: 0.95,
+            promised: 0.6,
             gated: 0.3,
             wished: 0.7,
             ahead: 0.8,

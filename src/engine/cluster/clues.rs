@@ -109,22 +109,29 @@ impl Cluster {
     }
 
     fn add_nominated(&self, clues: &mut Vec<Clue>, node: &Node) {
-        let mut kinds: BTreeMap<_, (i32, &str)> = BTreeMap::new();
+        // Pods expected, the first by name, and the probability of none.
+        let mut kinds: BTreeMap<_, (f64, &str, f64)> = BTreeMap::new();
         let nominees = self.nominees_of(&node.name);
+        let stays = self.model.chances.nominated;
         for pod in nominees.iter().filter_map(|uid| self.pods.get(uid)) {
             let kind = kinds
                 .entry((pod.owner.as_ref(), &pod.template))
-                .or_insert((0, &pod.name));
-            kind.0 += 1;
+                .or_insert((0.0, &pod.name, 1.0));
+            let stays = if pod.is_promised() {
+                stays.min(self.kept())
+            } else {
+                stays
+            };
+            kind.0 += stays;
+            kind.2 *= 1.0 - stays;
             kind.1 = kind.1.min(&pod.name);
         }
-        let stays = self.model.chances.nominated;
-        for ((owner, template), (count, name)) in kinds {
+        for ((owner, template), (count, name, none)) in kinds {
             clues.push(Clue {
                 images: Arc::clone(&template.images),
                 cause: cause(owner, template),
-                chance: 1.0 - (1.0 - stays).powi(count),
-                pods: f64::from(count) * stays,
+                chance: 1.0 - none,
+                pods: count,
                 reason: Reason::Nominated(name.into()),
                 priority: Priority::Pending,
             });
@@ -191,6 +198,11 @@ impl Cluster {
             }
             // What is only foreseen is no reason to touch a node that serves.
             if !fresh && group.priority == Priority::Background {
+                continue;
+            }
+            // Who waits while nodes come waits for those: on the scenario pack what such pods brought
+            // to nodes that served already was 10 GB in vain and saved no second.
+            if !fresh && group.priority == Priority::Pending && view.awaited {
                 continue;
             }
             let needs = &group.template.needs;

@@ -31,6 +31,8 @@ pub struct View {
     pub rooms: usize,
     /// Ready nodes.
     pub ready: usize,
+    /// Whether nodes are asked for, or not Ready yet.
+    pub awaited: bool,
 }
 
 /// A node on its way: which one, or nobody yet, and its room.
@@ -63,14 +65,27 @@ impl Cluster {
             .collect()
     }
 
-    /// What is asked for nodes that are Ready: how many there are, and what history says.
+    /// What is asked for nodes that are Ready: how many there are, whether more come, and what history
+    /// says.
     pub(super) fn outline(&self, name: &str, now: Timestamp) -> View {
-        let ready = self.pools.get(name).map_or(0, |pool| self.ready_in(pool));
+        let pool = self.pools.get(name);
         View {
-            ready,
+            ready: pool.map_or(0, |pool| self.ready_in(pool)),
+            awaited: pool.is_some_and(|pool| self.is_awaited(pool, now)),
             recalled: self.recalled(name, now),
             ..View::default()
         }
+    }
+
+    /// Whether nodes are on their way to a pool.
+    fn is_awaited(&self, pool: &Pool, now: Timestamp) -> bool {
+        let alive = |at: Timestamp| at + self.request_timeout() > now;
+        let mut fresh = pool.fresh.iter().filter_map(|name| self.nodes.get(name));
+        let mut named = pool.requests.iter().filter_map(|r| self.requests.get(r));
+        fresh.any(|node| node.ready.is_none())
+            || named.any(|request| alive(request.at))
+            || pool.asked.iter().any(|at| alive(*at))
+            || pool.plain.values().any(|request| alive(request.at))
     }
 
     pub(super) fn ready_in(&self, pool: &Pool) -> usize {
@@ -93,6 +108,7 @@ impl Cluster {
             rooms.push(one.room);
         }
         view.ready = self.ready_in(pool);
+        view.awaited = self.is_awaited(pool, now);
         view.recalled = self.recalled(name, now);
         view.rooms = rooms.len();
         view.landings = self.land(pool, &view, groups, rooms);
@@ -278,11 +294,22 @@ impl Cluster {
             .collect()
     }
 
+    /// How often a pod comes to the node that a request for it became, 0 to 1; where nothing may be
+    /// learned, always.
+    pub(super) fn kept(&self) -> f64 {
+        if self.model.uses.history {
+            self.promises.chance(self.model.chances.promised)
+        } else {
+            1.0
+        }
+    }
+
     /// Takes out of a room what is spoken for.
     fn reserve(&self, room: &mut Room, replaces: Option<&str>, nominees: &[Arc<str>]) {
         let Some(free) = &mut room.free else { return };
         for pod in nominees.iter().filter_map(|uid| self.pods.get(uid)) {
-            *free = free.minus(&taken(&pod.template.needs));
+            let part = if pod.is_promised() { self.kept() } else { 1.0 };
+            *free = free.minus(&times(&taken(&pod.template.needs), part));
         }
         if let Some(old) = replaces.filter(|old| self.nodes.contains_key(*old)) {
             for (_, template, count) in self.movable(old) {

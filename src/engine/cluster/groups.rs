@@ -208,16 +208,19 @@ impl Cluster {
         gated: bool,
     ) -> Option<Group> {
         let waiting = self.waiting.get(&(owner.cloned(), print, gated))?;
-        let first = waiting.pods.first().map(|(name, _)| Arc::clone(name));
+        let promised = waiting.promised.len() as f64 * (1.0 - self.kept());
+        let count = waiting.pods.len() as f64 + promised;
+        let first = waiting.pods.first().or(waiting.promised.first());
+        let first = first.map(|(name, _)| Arc::clone(name));
         let (chance, priority) = if gated {
             (self.model.chances.gated, Priority::Predicted)
         } else {
             (1.0, Priority::Pending)
         };
-        Some(Group {
+        (count > 0.0).then(|| Group {
             template: Arc::clone(&waiting.template),
             owner: owner.cloned(),
-            count: waiting.pods.len() as f64,
+            count,
             chance,
             reason: Reason::PendingPod(first.unwrap_or_default()),
             priority,

@@ -53,6 +53,8 @@ pub struct Waiting {
     pub template: Arc<Template>,
     /// (name, uid)
     pub pods: BTreeSet<(Arc<str>, Arc<str>)>,
+    /// (name, uid) of those that somebody intends for a request; the scheduler knows nothing of it.
+    pub promised: BTreeSet<(Arc<str>, Arc<str>)>,
 }
 
 /// The pods of one owner.
@@ -71,6 +73,23 @@ pub struct Load {
     /// Of those, the ones whose images may still be missing.
     pub unsettled: BTreeSet<Arc<str>>,
     pub used: Resources,
+}
+
+impl Pod {
+    /// Whether somebody intends it for a request.
+    pub fn is_promised(&self) -> bool {
+        matches!(self.nominated, Some(Place::Request(_)))
+    }
+}
+
+impl Waiting {
+    fn of(template: &Arc<Template>) -> Self {
+        Self {
+            template: Arc::clone(template),
+            pods: BTreeSet::new(),
+            promised: BTreeSet::new(),
+        }
+    }
 }
 
 /// What a pod takes of a node; every pod takes one of its pod places.
@@ -130,6 +149,7 @@ impl Cluster {
         }
         let at = signal.observedtime;
         let node = self.node_name(&fact.node);
+        self.note_promise(&uid, &node);
         let owner = fact.owner.as_ref();
         if self.is_as_told(&uid, owner, &fact.needs) {
             self.leave_phase(&uid);
@@ -155,6 +175,15 @@ impl Cluster {
         }
         self.note_use(&node, &uid, signal);
         Applied::Changed
+    }
+
+    /// A pod that was intended for a request came to a node: the request's, or another.
+    fn note_promise(&mut self, uid: &Arc<str>, node: &Arc<str>) {
+        let place = self.pods.get(uid).and_then(|pod| pod.nominated.as_ref());
+        if let Some(Place::Request(request)) = place {
+            let kept = self.fulfilled.get(&**request) == Some(node);
+            self.promises.note(kept);
+        }
     }
 
     pub(super) fn pod_nominated(&mut self, fact: &PodNominated) -> Applied {
@@ -309,6 +338,15 @@ impl Cluster {
             Phase::Waiting { gated } => {
                 if let Some(place) = &pod.nominated {
                     let place = place.clone();
+                    if pod.is_promised() {
+                        let key = (owner.clone(), pod.template.print, gated);
+                        let source = Source::waiting(key.clone());
+                        self.marks.groups.insert(source);
+                        let waiting = self.waiting.entry(key);
+                        let waiting = waiting.or_insert_with(|| Waiting::of(&pod.template));
+                        let member = (Arc::clone(&pod.name), Arc::clone(uid));
+                        waiting.promised.insert(member);
+                    }
                     self.nominated
                         .entry(place.clone())
                         .or_default()
@@ -321,10 +359,7 @@ impl Cluster {
                     let template = &pod.template;
                     self.waiting
                         .entry(key)
-                        .or_insert_with(|| Waiting {
-                            template: Arc::clone(template),
-                            pods: BTreeSet::new(),
-                        })
+                        .or_insert_with(|| Waiting::of(template))
                         .pods
                         .insert((Arc::clone(&pod.name), Arc::clone(uid)));
                     self.marks.groups.insert(source);
@@ -362,7 +397,8 @@ impl Cluster {
                 let member = (Arc::clone(&pod.name), Arc::clone(uid));
                 if let Some(waiting) = self.waiting.get_mut(&key) {
                     waiting.pods.remove(&member);
-                    if waiting.pods.is_empty() {
+                    waiting.promised.remove(&member);
+                    if waiting.pods.is_empty() && waiting.promised.is_empty() {
                         self.waiting.remove(&key);
                     }
                     self.marks.groups.insert(Source::waiting(key));

@@ -4,3 +4,4 @@ mod build;
 mod learned;
 mod properties;
 mod stories;
+mod waiting;

@@ -50,6 +50,17 @@ impl Lanes {
         self.now
     }
 
+    /// Streams that fill the link as far as was measured; one, before anything was. With so many, one
+    /// more takes from the others.
+    pub fn needed(&self) -> usize {
+        let best = self.totals.values().copied().fold(0.0, f64::max);
+        let enough = self
+            .totals
+            .iter()
+            .find(|(_, total)| **total >= ENOUGH * best);
+        enough.map_or(1, |(streams, _)| *streams)
+    }
+
     /// A transfer of `bytes` took `seconds` beside others, `streams` with it.
     pub fn note(&mut self, streams: usize, bytes: f64, seconds: f64) {
         if bytes < LEAST_BYTES || seconds < LEAST_S || streams == 0 {
@@ -89,13 +100,24 @@ mod tests {
 
     /// Plays transfers over a link where one stream moves at most at `stream`.
     fn settled(link: f64, stream: f64) -> usize {
+        played(link, stream).count()
+    }
+
+    fn played(link: f64, stream: f64) -> Lanes {
         let mut lanes = Lanes::new(8);
         for _ in 0..30 {
             let streams = lanes.count();
             let rate = (link / streams as f64).min(stream);
             lanes.note(streams, 20e6, 20e6 / rate);
         }
-        lanes.count()
+        lanes
+    }
+
+    #[test]
+    fn one_stream_is_taken_to_fill_the_link_until_more_are_seen_to_move_more() {
+        assert_eq!(Lanes::new(8).needed(), 1);
+        assert_eq!(played(40e6, 65e6).needed(), 1);
+        assert!(played(600e6, 65e6).needed() >= 6);
     }
 
     #[test]

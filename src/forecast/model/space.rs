@@ -95,6 +95,7 @@ pub const PARAMETERS: &[Parameter] = &[
     linear("times.ahead_s", (0.0, 3_600.0), 15.0, 300.0),
     linear("chances.daemonset", CHANCE, 0.7, 0.999),
     linear("chances.nominated", CHANCE, 0.5, 0.999),
+    linear("chances.promised", CHANCE, 0.1, 0.99),
     linear("chances.gated", CHANCE, 0.0, 0.8),
     linear("chances.wished", CHANCE, 0.1, 0.95),
     linear("chances.ahead", CHANCE, 0.1, 0.95),
