@@ -109,6 +109,8 @@ struct Marks {
     /// The same of all that change with the time, and of the pods of leaving nodes.
     timed: bool,
     drained: bool,
+    /// The same of waiting pods that are intended for a request.
+    promised: bool,
     pools: BTreeMap<Arc<str>, Reach>,
     nodes: BTreeSet<Arc<str>>,
     retract: BTreeSet<Target>,

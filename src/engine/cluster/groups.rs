@@ -10,7 +10,7 @@ use crate::domain::workload::WorkloadRef;
 use crate::forecast::calendar::Calendar;
 use crate::forecast::demand::{Group, Template};
 
-use super::pods::WaitingKey;
+use super::pods::{Waiting, WaitingKey};
 use super::{Cluster, Wake};
 
 /// Whence a group comes. Groups stand in this order: those that wait come first.
@@ -62,6 +62,11 @@ impl Source {
         } else {
             Self::Waiting(owner, print)
         }
+    }
+
+    /// Whether the group is counted with all of its node's.
+    fn is_drained(&self) -> bool {
+        matches!(self, Self::Drained(..))
     }
 
     /// Whether the group changes with the time alone.
@@ -132,6 +137,11 @@ impl Cluster {
     pub(super) fn renew_groups(&mut self, now: Timestamp) -> Turned {
         let mut turned = Turned::new();
         let mut marked = std::mem::take(&mut self.marks.groups);
+        if std::mem::take(&mut self.marks.promised) {
+            let promised = |waiting: &Waiting| !waiting.promised.is_empty();
+            let kinds = self.waiting.iter().filter(|(_, kind)| promised(kind));
+            marked.extend(kinds.map(|(key, _)| Source::waiting(key.clone())));
+        }
         if std::mem::take(&mut self.marks.timed) {
             marked.extend(self.groups.sources_that(Source::is_timed));
             marked.extend(self.announcements.keys().cloned().map(Source::Announced));
@@ -152,7 +162,7 @@ impl Cluster {
 
     /// Every group is to be counted anew.
     pub(super) fn mark_groups(&mut self) {
-        let there = self.groups.sources_that(|_| true);
+        let there = self.groups.sources_that(|source| !source.is_drained());
         let waiting = self.waiting.keys().cloned().map(Source::waiting);
         let lacking = self.wanting.iter().cloned();
         let marks = &mut self.marks;
@@ -308,10 +318,9 @@ impl Cluster {
 
     /// Pods of nodes that go away and that no named node replaces.
     fn renew_drained(&mut self, turned: &mut Turned) {
-        let drained = |source: &Source| matches!(source, Source::Drained(..));
         let mut found: BTreeMap<Source, Option<Group>> = self
             .groups
-            .sources_that(drained)
+            .sources_that(Source::is_drained)
             .into_iter()
             .map(|source| (source, None))
             .collect();

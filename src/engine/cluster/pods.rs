@@ -183,6 +183,7 @@ impl Cluster {
         if let Some(Place::Request(request)) = place {
             let kept = self.fulfilled.get(&**request) == Some(node);
             self.promises.note(kept);
+            self.marks.promised = true;
         }
     }
 

@@ -105,6 +105,9 @@ impl Cluster {
         if new {
             self.images.add_template(&template, at);
         }
+        // What was counted stays until it is counted anew, or nobody would see the difference.
+        let counted = self.workloads.get(&fact.workload);
+        let (missing, outdated) = counted.map_or((0, 0), |old| (old.missing, old.outdated));
         let state = WorkloadState {
             template: Arc::clone(&template),
             replicas: fact.replicas,
@@ -116,8 +119,8 @@ impl Cluster {
                 .as_deref()
                 .and_then(|text| Calendar::parse(text, fact.time_zone.as_deref()).ok()),
             schedule: (fact.schedule.clone(), fact.time_zone.clone()),
-            missing: 0,
-            outdated: 0,
+            missing,
+            outdated,
             seen: at,
             generation,
         };

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::build::*;
 use crate::domain::plan::{Plan, Target};
 use crate::domain::quantity::ByteSize;
-use crate::domain::signal::Signal;
+use crate::domain::signal::{Fact, NodeInterrupted, PodNominated, Signal};
 use crate::engine::cluster::{Applied, Cluster, Effect};
 use crate::forecast::model::Model;
 use crate::plan::select::budget;
@@ -35,6 +35,47 @@ fn event() -> impl Strategy<Value = Signal> {
             6 => applied(t, &owner, (count, 0), &needs),
             7 => requested(t, &pool, count),
             _ => applied(t, "DaemonSet/kube-system/log", (1, 1), &needs),
+        }
+    })
+}
+
+/// Events that fewer clusters see, of the same objects.
+fn rarer_event() -> impl Strategy<Value = Signal> {
+    (0..7_u8, 0..300_u64, 0..4_u64, 0..6_usize, 0..3_u32).prop_map(|(kind, t, n, i, count)| {
+        let node = format!("n{n}");
+        let pool = format!("pool-{}", n % 2);
+        let name = format!("p{i}-{n}");
+        let owner = format!("Deployment/shop/w{i}");
+        let needs = needs(500, &IMAGES[i..=i]);
+        match kind {
+            0 => gated(t, &name, &owner, &needs),
+            1 => claimed(t, &pool, &format!("c{n}"), Some(&format!("n{}", i % 4))),
+            2 => {
+                let fact = PodNominated {
+                    pod: pod(&name),
+                    node: (count == 0).then(|| node.clone()),
+                    request: (count > 0).then(|| format!("c{n}")),
+                };
+                signal(t, Fact::PodNominated(fact))
+            }
+            3 => {
+                let reason = "spot".into();
+                signal(
+                    t,
+                    Fact::NodeInterrupted(NodeInterrupted {
+                        node,
+                        reason,
+                        deadline: None,
+                    }),
+                )
+            }
+            4 => workload_removed(t, &owner),
+            5 => applied(t, &owner, (0, 0), &needs),
+            _ => {
+                let mut scaler = scaler(&owner, count, count + 2);
+                scaler.ratio = Some(1.5);
+                signal(t, Fact::ScalerObserved(scaler))
+            }
         }
     })
 }
@@ -113,6 +154,29 @@ proptest! {
     }
 
     #[test]
+    fn counting_and_planning_everything_anew_changes_nothing(
+        signals in prop::collection::vec(prop_oneof![event(), rarer_event()], 0..80),
+    ) {
+        let mut signals = signals;
+        signals.sort_by_key(|signal| signal.observedtime);
+        let mut cluster = Cluster::new(Model::default());
+        run(&mut cluster, &signals);
+        // Past every pause: nothing waits for its turn.
+        let now = at(310);
+        for second in 301..=310 {
+            cluster.step(at(second));
+        }
+        let groups = format!("{:#?}", cluster.groups.list());
+        cluster.mark_groups();
+        let turned = cluster.renew_groups(now);
+        prop_assert!(turned.is_empty(), "{turned:?}");
+        prop_assert_eq!(format!("{:#?}", cluster.groups.list()), groups);
+        cluster.mark_everything();
+        let effects = cluster.step(now);
+        prop_assert!(!effects.iter().any(|e| matches!(e, Effect::Publish(_))), "{effects:#?}");
+    }
+
+    #[test]
     fn the_order_in_which_a_state_is_told_does_not_matter(
         order in Just(state()).prop_shuffle(),
     ) {
@@ -179,7 +243,7 @@ fn state() -> Vec<Signal> {
 fn a_repeated_signal_is_told_apart_from_news() {
     let mut cluster = cluster();
     for signal in state() {
-        if matches!(signal.fact, crate::domain::signal::Fact::NodeRequested(_)) {
+        if matches!(signal.fact, Fact::NodeRequested(_)) {
             continue;
         }
         assert_eq!(cluster.apply(&signal), Applied::Changed, "{signal:?}");
