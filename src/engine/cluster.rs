@@ -347,7 +347,11 @@ impl Cluster {
     #[must_use]
     pub fn wake_at(&self) -> Option<Timestamp> {
         let timer = self.marks.timers.keys().next().copied();
-        timer.into_iter().chain(self.images.due_at()).min()
+        let look = self.look_ahead_at();
+        [timer, self.images.due_at(), look]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The plan now in force for a target.
@@ -410,7 +414,6 @@ impl Cluster {
     }
 
     fn mark_pools(&mut self) {
-        self.pools.values_mut().for_each(|pool| pool.planned = None);
         let all = self
             .pools
             .keys()
@@ -420,6 +423,7 @@ impl Cluster {
 
     fn mark_everything(&mut self) {
         self.mark_groups();
+        self.pools.values_mut().for_each(|pool| pool.planned = None);
         self.mark_pools();
         self.marks.nodes.extend(self.nodes.keys().cloned());
     }

@@ -31,7 +31,7 @@ struct State {
     keys: Vec<String>,
     pools: BTreeMap<String, PoolState>,
     /// Nominations that held, and that did not.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     promises: Promises,
 }
 
@@ -48,6 +48,10 @@ struct PoolState {
 
 /// (node, Ready in microseconds, resident, places in `keys` of what ran, and of what came late)
 type RecordState = (String, i64, bool, Vec<usize>, Vec<usize>);
+
+fn is_default(promises: &Promises) -> bool {
+    *promises == Promises::default()
+}
 
 impl Cluster {
     /// What was learned, as a compact versioned text (JSON), at most 512 KiB: when it would be
@@ -100,7 +104,7 @@ impl Cluster {
             let records = records(&pool, &keys)?;
             pools.push((name, pool, records));
         }
-        self.promises = state.promises;
+        self.take_promises(state.promises);
         for (name, pool, records) in pools {
             self.take_over(&name, pool, records);
         }

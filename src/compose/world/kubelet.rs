@@ -1,4 +1,4 @@
-//! Kubelets: images of a pod one after the other, pulls in the order of asking, garbage collection.
+//! Kubelets: a pod's images one after the other, pulls in the order of asking, garbage collection.
 
 use std::collections::BTreeSet;
 

@@ -44,6 +44,10 @@ pub struct Series {
 /// plays its next ten minutes through, 20 microseconds for each of 40 steps and more levels.
 const PAUSE: Duration = Duration::from_secs(30);
 
+/// Looks in one step: after a quiet night all scalers are due at once, and the first request's plan must
+/// not wait for them. The rest have theirs in the steps that follow at once.
+const LOOKS: usize = 8;
+
 /// What scalers will ask for, by workload; looked at again some time after they spoke.
 #[derive(Debug, Default)]
 pub struct Surpluses {
@@ -116,12 +120,22 @@ impl Cluster {
         if !self.pools.values().any(Pool::grows) {
             return;
         }
-        while let Some(workload) = self.surpluses.due(now) {
+        for _ in 0..LOOKS {
+            let Some(workload) = self.surpluses.due(now) else {
+                return;
+            };
             let surplus = self.surplus(&workload);
             if self.surpluses.looked(&workload, surplus, now) {
                 self.marks.groups.insert(Source::Ahead(workload));
             }
         }
+    }
+
+    /// When the next look is due; never while nobody would use it.
+    pub(super) fn look_ahead_at(&self) -> Option<Timestamp> {
+        let (due, _) = self.surpluses.due.first()?;
+        let grows = self.model.uses.scalers && self.pools.values().any(Pool::grows);
+        grows.then_some(*due)
     }
 
     fn surplus(&self, workload: &WorkloadRef) -> Option<Surplus> {

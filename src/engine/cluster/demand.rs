@@ -11,6 +11,7 @@ use crate::domain::workload::WorkloadRef;
 use crate::forecast::demand::{Group, Landing, Room, Template, capacity_in_pods, share};
 
 use super::Cluster;
+use super::nodes::Node;
 use super::pods::{Place, taken};
 use super::pools::Pool;
 use super::recall::Recalled;
@@ -65,24 +66,24 @@ impl Cluster {
             .collect()
     }
 
-    /// What is asked for nodes that are Ready: how many there are, whether more come, and what history
-    /// says.
+    /// What is asked for nodes that are Ready: how many there are, and whether more come.
     pub(super) fn outline(&self, name: &str, now: Timestamp) -> View {
         let pool = self.pools.get(name);
         View {
             ready: pool.map_or(0, |pool| self.ready_in(pool)),
             awaited: pool.is_some_and(|pool| self.is_awaited(pool, now)),
-            recalled: self.recalled(name, now),
             ..View::default()
         }
     }
 
     /// Whether nodes are on their way to a pool.
-    fn is_awaited(&self, pool: &Pool, now: Timestamp) -> bool {
+    pub(super) fn is_awaited(&self, pool: &Pool, now: Timestamp) -> bool {
         let alive = |at: Timestamp| at + self.request_timeout() > now;
         let mut fresh = pool.fresh.iter().filter_map(|name| self.nodes.get(name));
         let mut named = pool.requests.iter().filter_map(|r| self.requests.get(r));
-        fresh.any(|node| node.ready.is_none())
+        // A machine that boots for longer than requests live will not serve who waits.
+        let comes = |node: &Node| node.ready.is_none() && !self.leaving.contains(&node.name);
+        fresh.any(|node| comes(node) && alive(node.joined))
             || named.any(|request| alive(request.at))
             || pool.asked.iter().any(|at| alive(*at))
             || pool.plain.values().any(|request| alive(request.at))
@@ -307,9 +308,14 @@ impl Cluster {
     /// Takes out of a room what is spoken for.
     fn reserve(&self, room: &mut Room, replaces: Option<&str>, nominees: &[Arc<str>]) {
         let Some(free) = &mut room.free else { return };
+        let mut kinds: BTreeMap<&Template, f64> = BTreeMap::new();
         for pod in nominees.iter().filter_map(|uid| self.pods.get(uid)) {
             let part = if pod.is_promised() { self.kept() } else { 1.0 };
-            *free = free.minus(&times(&taken(&pod.template.needs), part));
+            *kinds.entry(&*pod.template).or_default() += part;
+        }
+        for (template, pods) in kinds {
+            // Whole pods: three fifths of one pod's GPU are none.
+            *free = free.minus(&times(&taken(&template.needs), pods.round()));
         }
         if let Some(old) = replaces.filter(|old| self.nodes.contains_key(*old)) {
             for (_, template, count) in self.movable(old) {

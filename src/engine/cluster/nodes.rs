@@ -229,6 +229,8 @@ impl Cluster {
         self.nodes.insert(Arc::clone(&name), node);
         self.marks.drained |= !self.leaving.is_empty();
         self.mark_pool(&pool_name, Reach::Coming);
+        let given_up = signal.time + self.request_timeout();
+        self.marks.wake(given_up, Wake::Pool(pool_name));
         self.marks.nodes.insert(Arc::clone(&name));
         if let Some((time, observed)) = self.early_ready.remove(&name) {
             self.make_ready(&name, time, observed);
@@ -488,6 +490,12 @@ impl Cluster {
         if let Some(pool) = self.pools.get_mut(&node.pool) {
             pool.nodes.remove(name);
             pool.fresh.remove(name);
+            let replaces = |node: &Node| node.replaces.as_deref() == Some(&**name);
+            let heirs = pool
+                .fresh
+                .iter()
+                .filter(|fresh| self.nodes.get(*fresh).is_some_and(replaces));
+            self.marks.nodes.extend(heirs.cloned());
             pool.node_went();
             count_out(
                 pool,

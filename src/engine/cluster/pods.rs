@@ -9,6 +9,7 @@ use crate::domain::signal::{PodBound, PodNominated, PodWanted, Signal};
 use crate::domain::time::Timestamp;
 use crate::domain::workload::{PodNeeds, PodRef, Requirement, WorkloadRef};
 use crate::forecast::demand::Template;
+use crate::forecast::promise::Promises;
 
 use super::groups::Source;
 use super::workloads::WorkloadState;
@@ -177,6 +178,12 @@ impl Cluster {
         Applied::Changed
     }
 
+    /// Takes over what was learned of nominations.
+    pub(crate) fn take_promises(&mut self, promises: Promises) {
+        self.promises = promises;
+        self.marks.promised = true;
+    }
+
     /// A pod that was intended for a request came to a node: the request's, or another.
     fn note_promise(&mut self, uid: &Arc<str>, node: &Arc<str>) {
         let place = self.pods.get(uid).and_then(|pod| pod.nominated.as_ref());
@@ -339,7 +346,10 @@ impl Cluster {
             Phase::Waiting { gated } => {
                 if let Some(place) = &pod.nominated {
                     let place = place.clone();
-                    if pod.is_promised() {
+                    let daemon = owner
+                        .as_ref()
+                        .is_some_and(|owner| owner.kind == "DaemonSet");
+                    if pod.is_promised() && !daemon {
                         let key = (owner.clone(), pod.template.print, gated);
                         let source = Source::waiting(key.clone());
                         self.marks.groups.insert(source);

@@ -33,6 +33,8 @@ pub struct Pool {
     pub used: Resources,
     /// When all its targets were last planned for.
     pub planned: Option<Timestamp>,
+    /// Whether a node was on its way when this was last looked at.
+    pub awaited: bool,
     /// Typical shape.
     pub profile: Profile,
     /// What ran on the last nodes.

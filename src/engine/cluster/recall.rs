@@ -1,4 +1,4 @@
-//! What a pool's history says of its next node: clues that are made once for all looks at the pool.
+//! What a pool's history says of its next node, as clues that are made once for all looks.
 
 use std::sync::Arc;
 

@@ -45,6 +45,7 @@ impl Cluster {
             self.look_ahead(now);
         }
         self.renew_demand(now);
+        self.note_awaited(now);
         let mut effects = self.retractions();
         let pools = self.due_pools(now);
         let mut nodes = std::mem::take(&mut self.marks.nodes);
@@ -57,6 +58,7 @@ impl Cluster {
             nodes.extend(concerned.cloned());
         }
         let mut views: BTreeMap<Arc<str>, View> = BTreeMap::new();
+        let mut fresh_outlines: BTreeMap<Arc<str>, View> = BTreeMap::new();
         let mut outlines: BTreeMap<Arc<str>, View> = BTreeMap::new();
         for name in pools.into_keys() {
             self.remember(&name, now);
@@ -79,12 +81,20 @@ impl Cluster {
                 self.remember(&pool, now);
             }
             // Only on a node that is not Ready does anything land; the others know it all from less.
-            let seen = if coming { &mut views } else { &mut outlines };
+            let seen = match (coming, fresh) {
+                (true, _) => &mut views,
+                (false, true) => &mut fresh_outlines,
+                (false, false) => &mut outlines,
+            };
             let view = seen.entry(Arc::clone(&pool)).or_insert_with(|| {
                 if coming {
                     self.view(&pool, self.groups.list(), now)
                 } else {
-                    self.outline(&pool, now)
+                    let mut view = self.outline(&pool, now);
+                    if fresh {
+                        view.recalled = self.recalled(&pool, now);
+                    }
+                    view
                 }
             });
             let selection = self.select_for_node(&self.nodes[&name], view, now);
@@ -149,8 +159,10 @@ impl Cluster {
             .ready
             .is_some_and(|ready| now.secs_since(ready) >= window)
             && let Some(pool) = self.pools.get_mut(&node.pool)
+            && pool.fresh.remove(name)
         {
-            pool.fresh.remove(name);
+            // What it replaces counts as not replaced from now on.
+            self.marks.drained |= !self.leaving.is_empty();
         }
     }
 
@@ -190,6 +202,23 @@ impl Cluster {
         }
     }
 
+    /// Where the first node comes on its way or the last one is there, who waits is no reason, or a
+    /// reason again, to touch nodes that serve: in a small pool they are all looked at.
+    fn note_awaited(&mut self, now: Timestamp) {
+        for name in self.marks.pools.keys() {
+            let Some(pool) = self.pools.get(name) else {
+                continue;
+            };
+            let awaited = self.is_awaited(pool, now);
+            if awaited != pool.awaited && pool.nodes.len() <= FEW_NODES {
+                self.marks.nodes.extend(pool.nodes.iter().cloned());
+            }
+            if let Some(pool) = self.pools.get_mut(name) {
+                pool.awaited = awaited;
+            }
+        }
+    }
+
     /// The marked pools whose pause is over; the others wake up when theirs is. Pods of one wave come
     /// one by one, and each would otherwise plan for every node that is on its way.
     fn due_pools(&mut self, now: Timestamp) -> BTreeMap<Arc<str>, Reach> {
@@ -201,7 +230,8 @@ impl Cluster {
             let targets = pool.fresh.len() + pool.requests.len().max(pool.asked.len());
             let pause = (PLAN_PAUSE * targets as u32).min(PLAN_PAUSE_MAX);
             match pool.planned.map(|planned| planned + pause) {
-                Some(at) if now < at => {
+                // A clock that was set back pauses nobody.
+                Some(at) if now < at && pool.planned <= Some(now) => {
                     let wake = match reach {
                         Reach::Coming => Wake::Pool(name),
                         Reach::Fresh => Wake::Fresh(name),

@@ -143,6 +143,9 @@ impl Cluster {
         }
         self.mark_calendar(&fact.workload);
         self.refresh_wish(&fact.workload);
+        if self.model.uses.scalers && self.targets.contains_key(&fact.workload) {
+            self.surpluses.look_at(&fact.workload, at);
+        }
         Applied::Changed
     }
 
@@ -179,7 +182,8 @@ impl Cluster {
         }
         self.track(fact, at);
         self.refresh_wish(&fact.target);
-        if self.model.uses.scalers {
+        // The others are looked at when they are told of.
+        if self.model.uses.scalers && self.workloads.contains_key(&fact.target) {
             self.surpluses.look_at(&fact.target, at);
         }
         Applied::Changed
@@ -417,6 +421,8 @@ impl Cluster {
             scalers.remove(scaler);
             if scalers.is_empty() {
                 self.targets.remove(target);
+                self.surpluses.forget(target);
+                self.marks.groups.insert(Source::Ahead(target.clone()));
             }
         }
         self.refresh_wish(target);
@@ -441,11 +447,14 @@ impl Cluster {
                 self.daemonsets.insert(workload.clone());
             }
         }
-        self.note_turn();
         if let Some(crowd) = self.crowds.get(workload) {
             self.marks.nodes.extend(crowd.nodes.keys().cloned());
         }
-        self.mark_pools();
+        // A Job comes once: no history speaks of it, and its pods are counted by themselves.
+        if workload.kind != "Job" {
+            self.note_turn();
+            self.mark_pools();
+        }
     }
 
     fn mark_calendar(&mut self, workload: &WorkloadRef) {

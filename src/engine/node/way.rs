@@ -24,6 +24,10 @@ impl NodeEngine {
         let Some(strongest) = demand.wanted.iter().filter(can).map(|b| b.priority).min() else {
             return;
         };
+        // Beside a pod's own pull only what a pod waits for begins: nobody gives way to what may not.
+        if strongest != Priority::Pending && !self.foreground.is_empty() {
+            return;
+        }
         let strong = demand.wanted.iter().filter(can);
         let strong = strong.filter(|blob| blob.priority == strongest).count();
         if strong < self.lanes.needed() {

@@ -53,22 +53,27 @@ fn pods_whose_nominations_never_hold_are_expected_on_any_coming_node() {
 
 #[test]
 fn who_waits_for_a_coming_node_is_no_reason_to_touch_one_that_serves() {
-    let plan = |asked: bool| {
+    let plan = |asked: Option<u64>| {
         let mut signals = vec![
             resolved(0, "web", 500),
             joined(0, "n0", "general"),
             ready(1, "n0"),
             bound(2, "full", "Deployment/shop/db", "n0", &needs(7900, &["db"])),
         ];
-        if asked {
-            signals.push(requested(2000, "general", 2));
-        }
         for n in 0..4 {
             let name = format!("a{n}");
             signals.push(pending(2001, &name, "Deployment/shop/web", &web()));
         }
-        node_plan(&fed(&signals), "n0")
+        signals.extend(asked.map(|at| requested(at, "general", 2)));
+        signals.sort_by_key(|signal| signal.observedtime);
+        let mut cluster = cluster();
+        for signal in &signals {
+            feed(&mut cluster, std::slice::from_ref(signal));
+        }
+        node_plan(&cluster, "n0")
     };
-    assert_eq!(plan(false), ["web"]);
-    assert!(plan(true).is_empty());
+    assert_eq!(plan(None), ["web"]);
+    for asked in [2000, 2005] {
+        assert!(plan(Some(asked)).is_empty(), "asked for at {asked}");
+    }
 }
