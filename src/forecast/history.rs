@@ -147,7 +147,8 @@ impl History {
         self.records.retain(|record| record.node != node);
     }
 
-    /// Computes [`Self::chances`] where the last ones no longer hold; says the how manyth are in force.
+    /// Computes [`Self::chances`] where the last ones no longer hold; says by its number which
+    /// computation is in force.
     pub fn refresh(&mut self, model: &HistoryModel, times: &Times, now: Timestamp) -> u64 {
         if let Some(computed) = self.computed(now) {
             return computed;
@@ -164,7 +165,7 @@ impl History {
         self.times
     }
 
-    /// The how manyth computed probabilities are in force; none if they no longer hold.
+    /// The number of the computation that is in force; none if it no longer holds.
     #[must_use]
     pub fn computed(&self, now: Timestamp) -> Option<u64> {
         let (until, _) = self.computed.as_ref()?;
