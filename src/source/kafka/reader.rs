@@ -39,6 +39,8 @@ pub(super) struct Reader {
     idle: u32,
     /// Whether the client reads what `positions` says.
     is_assigned: bool,
+    /// Whether the client has queues that were split off.
+    is_split: bool,
     /// Partitions that are in their histories.
     histories: BTreeMap<Lane, PartitionQueue<Quiet>>,
 }
@@ -60,6 +62,7 @@ impl Reader {
             refresh_at: now,
             idle: 0,
             is_assigned: false,
+            is_split: false,
             histories: BTreeMap::new(),
         })
     }
@@ -171,12 +174,9 @@ impl Reader {
         came
     }
 
-    /// Histories are read to their ends: all partitions go back into one queue. librdkafka never
-    /// joins a queue again that was split off (`RD_KAFKA_Q_F_FWD_APP`), so a new client takes over.
+    /// Histories are read to their ends: all partitions go back into one queue.
     fn leave_histories(&mut self) -> KafkaResult<()> {
-        let next = Arc::new(self.settings.client().create_with_context(Quiet)?);
         self.histories.clear();
-        self.consumer = next;
         self.assign()
     }
 
@@ -201,18 +201,28 @@ impl Reader {
 
     /// Reads on at every position; a partition in its history gets a queue of its own, so that it
     /// can be left alone without throwing away what was fetched.
+    ///
+    /// Queues are split off before the assignment, against the advice in rdkafka's documentation:
+    /// what librdkafka fetches in between would go to the common queue, later messages would overtake
+    /// it, and the history would end without it. librdkafka keeps a queue that was split off
+    /// (`rd_kafka_toppar_op_fetch_start` asks for `RD_KAFKA_Q_F_FWD_APP`) and never joins it again, so
+    /// a client that has split queues is followed by a new one.
     fn assign(&mut self) -> KafkaResult<()> {
         self.is_assigned = false;
         self.histories.clear();
+        if std::mem::take(&mut self.is_split) {
+            self.consumer = Arc::new(self.settings.client().create_with_context(Quiet)?);
+        }
         let positions = &self.intake.positions;
-        self.consumer.assign(&partitions::assignment(positions)?)?;
         for ((topic, partition), position) in positions {
             if self.intake.admission.order().is_open(position.lane)
                 && let Some(queue) = self.consumer.split_partition_queue(topic, *partition)
             {
+                self.is_split = true;
                 self.histories.insert(position.lane, queue);
             }
         }
+        self.consumer.assign(&partitions::assignment(positions)?)?;
         self.is_assigned = true;
         Ok(())
     }
