@@ -123,6 +123,10 @@ pub struct PodFact {
     pub uid: String,
     /// Its node.
     pub node: NodeId,
+    /// When it was first heard of: its object, or its binding.
+    pub made: Timestamp,
+    /// Whether a DaemonSet owns it.
+    pub of_daemonset: bool,
     /// When it was bound.
     pub bound: Timestamp,
     /// Images in the order of need; `None` when one of them exists for no platform of the node.
@@ -152,6 +156,7 @@ impl Facts {
             },
             catalogue: Catalogue::default(),
             pod_by_uid: HashMap::new(),
+            made: HashMap::new(),
             started: BTreeMap::new(),
             image_by_name: HashMap::new(),
             uids: Vec::new(),
@@ -244,6 +249,8 @@ struct Gathering<'a> {
     facts: Facts,
     catalogue: Catalogue,
     pod_by_uid: HashMap<String, PodId>,
+    /// Pods that are not bound yet, by uid: when they were first heard of.
+    made: HashMap<String, Timestamp>,
     started: BTreeMap<PodId, Timestamp>,
     image_by_name: HashMap<(ImageRef, Option<String>), Option<ImageId>>,
     /// The Node object's uid by node: a name may come back.
@@ -264,6 +271,10 @@ impl Gathering<'_> {
                 if let Some(node) = removed.node.as_deref().and_then(|name| self.node(name)) {
                     node.removed.get_or_insert(at);
                 }
+            }
+            Fact::PodPending(wanted) | Fact::PodGated(wanted) => {
+                let made = self.made.entry(wanted.pod.uid.clone());
+                made.or_insert(at);
             }
             Fact::PodBound(bound) => self.bound(bound, at, signal.observedtime),
             Fact::PodStarted(started) => {
@@ -352,6 +363,11 @@ impl Gathering<'_> {
             name: bound.pod.name.clone(),
             uid: bound.pod.uid.clone(),
             node,
+            made: self
+                .made
+                .remove(&bound.pod.uid)
+                .map_or(at, |made| made.min(at)),
+            of_daemonset: bound.owner.as_ref().is_some_and(|o| o.kind == "DaemonSet"),
             bound: at,
             images,
             started: false,

@@ -1,6 +1,7 @@
 //! Scores of many scenarios, side by side.
 
 mod html;
+pub mod remaining;
 mod timeline;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use serde::{Serialize, Serializer};
 
 use crate::sim::bootstrap::{Resamples, Sums};
 use crate::sim::policy::{PARALLEL_PULLS, PRICES, Policy, Replay};
+use crate::sim::report::remaining::Remaining;
 use crate::sim::score::{Score, Tally, rounded};
 
 pub use html::page;
@@ -74,6 +76,9 @@ pub struct Pooled {
     /// Forelay's gain less that of pending-only, the honest opponent; null where one of them is not
     /// shown.
     pub over_pending: Option<Difference>,
+    /// Where the seconds are that are left; null unless reactive, pending-only, forelay and both oracles
+    /// are shown.
+    pub remaining: Option<Remaining>,
 }
 
 /// Difference of two gains.
@@ -192,6 +197,7 @@ fn with_intervals(mut rows: Rows, replays: &[Replay]) -> Pooled {
     Pooled {
         policies: rows,
         over_pending,
+        remaining: Remaining::of(replays),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod calibration;
 mod harm;
+mod moment;
 mod recall;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use crate::sim::world::{First, Mover, Notes};
 
 pub use calibration::{Bin, Calibration, Forecasts};
 pub use harm::{Harm, HarmScore};
+pub use moment::{Moment, Waiting};
 pub use recall::Recall;
 
 /// A layer counts as used when a pod with it is bound within this time of the node's joining.

@@ -2,6 +2,7 @@
 
 pub mod build;
 mod policies;
+mod remaining;
 
 use proptest::prelude::*;
 

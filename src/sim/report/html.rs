@@ -5,6 +5,7 @@ mod caveats;
 pub(super) mod chart;
 mod frontier;
 mod reliability;
+mod remaining;
 mod scenarios;
 mod summary;
 mod tables;
@@ -34,6 +35,7 @@ pub fn page(replays: &[Replay], report: &Report) -> String {
     let sections = [
         bars::draw(report),
         scenarios::draw(replays, report),
+        remaining::draw(report),
         frontier::draw(replays, report),
         waits::draw(replays, report),
         reliability::draw(report),
