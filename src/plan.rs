@@ -1,5 +1,7 @@
 //! L2: what to send where, in which order, within which budget; pure.
 
+pub mod admit;
+pub mod closure;
 pub mod explain;
 pub mod order;
 pub mod policy;

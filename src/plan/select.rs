@@ -1,17 +1,18 @@
 //! A plan out of clues: what is worth its bytes, within the budget, in order.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::image::{Digest, ImageManifest, ImageRef};
+use crate::domain::image::{ImageManifest, ImageRef};
 use crate::domain::plan::{Plan, PlanEntry, Priority, Reason, Target};
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::forecast::combine::{Clue, Wish, wishes};
 use crate::forecast::model::{Disk, Model};
-use crate::plan::explain::{Fate, Verdict};
+use crate::plan::admit::{Layers, Terms, Wanted, admit};
+use crate::plan::explain::{Fate, Fill, Verdict};
 use crate::plan::order::{Item, order};
 use crate::plan::policy::{Mode, Policy};
-use crate::plan::value::threshold;
+use crate::plan::value::{counted, threshold};
 
 /// What a reference means on the target.
 #[derive(Clone, Copy, Debug)]
@@ -56,12 +57,16 @@ pub struct Selection {
     pub plan: Plan,
     /// One per candidate.
     pub verdicts: Vec<Verdict>,
+    /// Budgets that did not hold everything.
+    pub fills: Vec<Fill>,
 }
 
 struct Considered<'a> {
     wish: Wish,
     manifest: Option<&'a ImageManifest>,
     threshold: Option<f64>,
+    /// The plan in force has it.
+    kept: bool,
     fate: Fate,
 }
 
@@ -112,7 +117,7 @@ pub fn select<'a>(
         .collect();
     // Most looks at a node find that it has everything: they end here.
     if items.is_empty() {
-        return finish(brief, Vec::new(), considered);
+        return finish(brief, Vec::new(), Vec::new(), considered);
     }
     let in_order = order(clues, &items, model.price.overhead_s * model.price.rate);
     let present_layers =
@@ -124,8 +129,11 @@ pub fn select<'a>(
                 Meaning::Known(manifest) => Some(manifest),
                 _ => None,
             });
-    let entries = admit(model, brief, &in_order, &mut considered, present_layers);
-    finish(brief, entries, considered)
+    let have: Layers<'_> = present_layers
+        .flat_map(|manifest| manifest.layers.iter().map(|layer| &layer.digest))
+        .collect();
+    let (entries, fills) = fill(model, brief, &in_order, &mut considered, &have);
+    finish(brief, entries, fills, considered)
 }
 
 fn considered_as<'a>(wish: Wish, fate: Fate) -> Considered<'a> {
@@ -133,6 +141,7 @@ fn considered_as<'a>(wish: Wish, fate: Fate) -> Considered<'a> {
         wish,
         manifest: None,
         threshold: None,
+        kept: false,
         fate,
     }
 }
@@ -165,47 +174,56 @@ fn weigh<'a>(model: &Model, brief: &Brief<'_>, wish: Wish, meaning: Meaning<'a>)
         wish,
         manifest: Some(manifest),
         threshold: Some(limit),
+        kept,
         fate,
     }
 }
 
-/// Takes images in order while the bytes that they add fit; layers are counted once.
-fn admit<'a>(
+/// Puts what fits the budgets into entries, in the given order.
+fn fill<'a>(
     model: &Model,
     brief: &Brief<'_>,
     in_order: &[ImageRef],
     considered: &mut BTreeMap<ImageRef, Considered<'a>>,
-    present: impl Iterator<Item = &'a ImageManifest>,
-) -> Vec<PlanEntry> {
-    let mut have: HashSet<&'a Digest> = present
-        .flat_map(|manifest| manifest.layers.iter().map(|layer| &layer.digest))
+    have: &Layers<'a>,
+) -> (Vec<PlanEntry>, Vec<Fill>) {
+    let wanted: Vec<(&ImageRef, Wanted<'a>)> = in_order
+        .iter()
+        .filter_map(|image| {
+            let one = considered.get(image)?;
+            let manifest = one.manifest?;
+            // A wish that is being fulfilled is given up only for one that is worth more by as much.
+            let keep = if one.kept { model.price.keep } else { 1.0 };
+            let pods = one.wish.chance * counted(&model.price, one.wish.pods);
+            let wanted = Wanted {
+                manifest,
+                waits: one.wish.priority == Priority::Pending,
+                pods: pods / keep.max(0.01),
+            };
+            Some((image, wanted))
+        })
         .collect();
-    let mut left = brief.budget;
+    let only: Vec<Wanted<'a>> = wanted.iter().map(|(_, wanted)| *wanted).collect();
+    let terms = Terms {
+        price: &model.price,
+        have,
+        disk: brief.budget,
+    };
+    let admission = admit(&only, terms);
     let mut entries: Vec<PlanEntry> = Vec::new();
-    for image in in_order {
+    for ((image, wanted), outcome) in wanted.into_iter().zip(admission.outcomes) {
         let Some(one) = considered.get_mut(image) else {
             continue;
         };
-        let Some(manifest) = one.manifest else {
-            continue;
-        };
-        let mut fresh: HashSet<&'a Digest> = HashSet::new();
-        let bytes: ByteSize = manifest
-            .layers
-            .iter()
-            .filter(|layer| !have.contains(&layer.digest) && fresh.insert(&layer.digest))
-            .map(|layer| layer.size)
-            .sum();
-        if bytes > left {
-            one.fate = Fate::Budget;
-            continue;
+        match outcome {
+            Ok(bytes) => {
+                one.fate = Fate::Planned(entries.len());
+                entries.push(entry(model, brief, &one.wish, wanted.manifest, bytes));
+            }
+            Err(fate) => one.fate = fate,
         }
-        left = left - bytes;
-        have.extend(fresh);
-        one.fate = Fate::Planned(entries.len());
-        entries.push(entry(model, brief, &one.wish, manifest, bytes));
     }
-    entries
+    (entries, admission.fills)
 }
 
 fn entry(
@@ -240,6 +258,7 @@ fn entry(
 fn finish(
     brief: &Brief<'_>,
     entries: Vec<PlanEntry>,
+    fills: Vec<Fill>,
     considered: BTreeMap<ImageRef, Considered<'_>>,
 ) -> Selection {
     let mut left_out: BTreeMap<String, u32> = BTreeMap::new();
@@ -279,5 +298,6 @@ fn finish(
             left_out,
         },
         verdicts,
+        fills,
     }
 }

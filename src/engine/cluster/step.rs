@@ -127,6 +127,7 @@ impl Cluster {
             target: target.clone(),
             made: now,
             verdicts: selection.verdicts,
+            fills: selection.fills,
         })
     }
 
