@@ -3,6 +3,7 @@
 pub mod admit;
 pub mod closure;
 pub mod explain;
+pub mod flights;
 pub mod order;
 pub mod policy;
 pub mod select;

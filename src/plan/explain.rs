@@ -25,6 +25,12 @@ pub enum Fate {
     Policy,
     /// It did not fit in what is left of the disk budget.
     Budget,
+    /// A guess that the node's link could not bring while the node is new.
+    Link,
+    /// A guess beyond the bytes that may be on their way into the zone.
+    Zone,
+    /// A guess beyond the requests that its registry may be sent.
+    Registry,
 }
 
 /// One candidate of one target.
@@ -114,6 +120,9 @@ impl Fate {
             Self::Platform => Some("platform"),
             Self::Policy => Some("policy"),
             Self::Budget => Some("budget"),
+            Self::Link => Some("link"),
+            Self::Zone => Some("zone"),
+            Self::Registry => Some("registry"),
         }
     }
 }

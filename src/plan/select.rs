@@ -8,8 +8,9 @@ use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::forecast::combine::{Clue, Wish, wishes};
 use crate::forecast::model::{Disk, Model};
-use crate::plan::admit::{Layers, Terms, Wanted, admit};
+use crate::plan::admit::{Common, Layers, Terms, Wanted, admit};
 use crate::plan::explain::{Fate, Fill, Verdict};
+use crate::plan::flights::Guess;
 use crate::plan::order::{Item, order};
 use crate::plan::policy::{Mode, Policy};
 use crate::plan::value::{counted, threshold};
@@ -48,6 +49,8 @@ pub struct Brief<'a> {
     pub present: Option<&'a BTreeSet<ImageRef>>,
     /// The plan in force, for entries that stay a little longer than they would be taken.
     pub previous: Option<&'a Plan>,
+    /// What new guesses may take beside the disk.
+    pub guesses: Option<Common<'a>>,
 }
 
 /// A plan and what was thought on the way.
@@ -59,6 +62,8 @@ pub struct Selection {
     pub verdicts: Vec<Verdict>,
     /// Budgets that did not hold everything.
     pub fills: Vec<Fill>,
+    /// Guesses that the plan in force did not name, in order.
+    pub guesses: Vec<Guess>,
 }
 
 struct Considered<'a> {
@@ -68,6 +73,14 @@ struct Considered<'a> {
     /// The plan in force has it.
     kept: bool,
     fate: Fate,
+}
+
+/// What fits the budgets.
+#[derive(Default)]
+struct Filled {
+    entries: Vec<PlanEntry>,
+    fills: Vec<Fill>,
+    guesses: Vec<Guess>,
 }
 
 /// Compressed bytes that a plan may name on a node with this much ephemeral storage.
@@ -117,7 +130,7 @@ pub fn select<'a>(
         .collect();
     // Most looks at a node find that it has everything: they end here.
     if items.is_empty() {
-        return finish(brief, Vec::new(), Vec::new(), considered);
+        return finish(brief, Filled::default(), considered);
     }
     let in_order = order(clues, &items, model.price.overhead_s * model.price.rate);
     let present_layers =
@@ -132,8 +145,8 @@ pub fn select<'a>(
     let have: Layers<'_> = present_layers
         .flat_map(|manifest| manifest.layers.iter().map(|layer| &layer.digest))
         .collect();
-    let (entries, fills) = fill(model, brief, &in_order, &mut considered, &have);
-    finish(brief, entries, fills, considered)
+    let filled = fill(model, brief, &in_order, &mut considered, &have);
+    finish(brief, filled, considered)
 }
 
 fn considered_as<'a>(wish: Wish, fate: Fate) -> Considered<'a> {
@@ -180,14 +193,14 @@ fn weigh<'a>(model: &Model, brief: &Brief<'_>, wish: Wish, meaning: Meaning<'a>)
 }
 
 /// Puts what fits the budgets into entries, in the given order.
-fn fill<'a>(
+fn fill<'o, 'a: 'o>(
     model: &Model,
     brief: &Brief<'_>,
-    in_order: &[ImageRef],
+    in_order: &'o [ImageRef],
     considered: &mut BTreeMap<ImageRef, Considered<'a>>,
     have: &Layers<'a>,
-) -> (Vec<PlanEntry>, Vec<Fill>) {
-    let wanted: Vec<(&ImageRef, Wanted<'a>)> = in_order
+) -> Filled {
+    let wanted: Vec<(&ImageRef, Wanted<'o>)> = in_order
         .iter()
         .filter_map(|image| {
             let one = considered.get(image)?;
@@ -198,32 +211,46 @@ fn fill<'a>(
             let wanted = Wanted {
                 manifest,
                 waits: one.wish.priority == Priority::Pending,
+                kept: one.kept,
+                registry: image.registry(),
                 pods: pods / keep.max(0.01),
             };
             Some((image, wanted))
         })
         .collect();
-    let only: Vec<Wanted<'a>> = wanted.iter().map(|(_, wanted)| *wanted).collect();
+    let only: Vec<Wanted<'o>> = wanted.iter().map(|(_, wanted)| *wanted).collect();
     let terms = Terms {
         price: &model.price,
         have,
         disk: brief.budget,
+        guesses: brief.guesses,
     };
     let admission = admit(&only, terms);
-    let mut entries: Vec<PlanEntry> = Vec::new();
+    let mut filled = Filled {
+        fills: admission.fills,
+        ..Filled::default()
+    };
     for ((image, wanted), outcome) in wanted.into_iter().zip(admission.outcomes) {
         let Some(one) = considered.get_mut(image) else {
             continue;
         };
         match outcome {
-            Ok(bytes) => {
-                one.fate = Fate::Planned(entries.len());
-                entries.push(entry(model, brief, &one.wish, wanted.manifest, bytes));
+            Ok(added) => {
+                one.fate = Fate::Planned(filled.entries.len());
+                if wanted.is_new_guess() {
+                    filled.guesses.push(Guess {
+                        registry: wanted.registry.to_owned(),
+                        bytes: added.bytes,
+                        requests: 1 + added.layers,
+                    });
+                }
+                let entry = entry(model, brief, &one.wish, wanted.manifest, added.bytes);
+                filled.entries.push(entry);
             }
             Err(fate) => one.fate = fate,
         }
     }
-    (entries, admission.fills)
+    filled
 }
 
 fn entry(
@@ -257,8 +284,7 @@ fn entry(
 
 fn finish(
     brief: &Brief<'_>,
-    entries: Vec<PlanEntry>,
-    fills: Vec<Fill>,
+    filled: Filled,
     considered: BTreeMap<ImageRef, Considered<'_>>,
 ) -> Selection {
     let mut left_out: BTreeMap<String, u32> = BTreeMap::new();
@@ -294,10 +320,11 @@ fn finish(
             target: brief.target.clone(),
             epoch: brief.epoch,
             made: brief.now,
-            entries,
+            entries: filled.entries,
             left_out,
         },
         verdicts,
-        fills,
+        fills: filled.fills,
+        guesses: filled.guesses,
     }
 }

@@ -275,6 +275,9 @@ fn fate(fate: &Fate) -> &'static str {
         Fate::Platform => "not made for this platform",
         Fate::Policy => "forbidden by the policy",
         Fate::Budget => "no room in the disk budget",
+        Fate::Link => "a guess that the link could not bring in time",
+        Fate::Zone => "a guess beyond what may be on its way into the zone",
+        Fate::Registry => "a guess beyond what its registry may be asked",
     }
 }
 

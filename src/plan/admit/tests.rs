@@ -26,6 +26,8 @@ fn wanted(manifest: &ImageManifest, waits: bool, pods: f64) -> Wanted<'_> {
     Wanted {
         manifest,
         waits,
+        kept: false,
+        registry: "quay.io",
         pods,
     }
 }
@@ -35,6 +37,7 @@ fn admitted(wanted: &[Wanted<'_>], have: &Layers<'_>, megabytes: u64) -> Admissi
         price: &Price::default(),
         have,
         disk: ByteSize(megabytes * 1_000_000),
+        guesses: None,
     };
     admit(wanted, terms)
 }
@@ -43,7 +46,7 @@ fn admitted(wanted: &[Wanted<'_>], have: &Layers<'_>, megabytes: u64) -> Admissi
 fn added(admission: &Admission) -> Vec<Option<u64>> {
     let outcomes = admission.outcomes.iter();
     outcomes
-        .map(|outcome| outcome.as_ref().ok().map(|bytes| bytes.0 / 1_000_000))
+        .map(|outcome| outcome.as_ref().ok().map(|added| added.bytes.0 / 1_000_000))
         .collect()
 }
 
@@ -85,6 +88,76 @@ fn who_waits_has_room_before_any_guess_however_many_it_is_for() {
     ];
     let admission = admitted(&wanted, &Layers::new(), 100);
     assert_eq!(added(&admission), [Some(90), Some(10), None]);
+}
+
+fn guessed(
+    wanted: &[Wanted<'_>],
+    (link, zone): (u64, u64),
+    requests: u64,
+    flights: &Flights,
+) -> Admission {
+    let guesses = Common {
+        link: ByteSize(link * 1_000_000),
+        zone: ByteSize(zone * 1_000_000),
+        requests,
+        flights,
+        now: Timestamp::ZERO,
+    };
+    let terms = Terms {
+        price: &Price::default(),
+        have: &Layers::new(),
+        disk: ByteSize(1 << 40),
+        guesses: Some(guesses),
+    };
+    admit(wanted, terms)
+}
+
+#[test]
+fn guesses_take_what_link_and_zone_have_beside_who_waits_and_what_is_on_its_way_stays() {
+    let images = [image(&[200]), image(&[201]), image(&[50]), image(&[60])];
+    let mut all: Vec<_> = images.iter().map(|i| wanted(i, false, 0.9)).collect();
+    (all[0].waits, all[1].kept) = (true, true);
+    let flights = Flights::default();
+    let fates = |link, zone| {
+        let admission = guessed(&all, (link, zone), 1000, &flights);
+        let words = admission.fills.iter().map(|fill| fill.budget);
+        (added(&admission), words.collect::<Vec<_>>())
+    };
+    // Nothing at all for guesses: who waits comes, and what is on its way is not called back.
+    let least = vec![Some(200), Some(201), None, None];
+    assert_eq!(fates(0, 0), (least.clone(), vec!["link"]));
+    assert_eq!(fates(1000, 0), (least, vec!["zone"]));
+    // 270 MB of link hold what is waited for and one guess: the larger, which saves more.
+    let one = vec![Some(200), Some(201), None, Some(60)];
+    assert_eq!(fates(270, 1000), (one, vec!["link"]));
+    let both = vec![Some(200), Some(201), Some(50), Some(60)];
+    assert_eq!(fates(310, 110), (both, vec![]));
+}
+
+#[test]
+fn a_registry_is_asked_for_no_more_guesses_than_it_may_be_within_a_minute() {
+    let images = [image(&[1, 2, 3]), image(&[4, 5]), image(&[1, 6])];
+    let mut all: Vec<_> = images.iter().map(|i| wanted(i, false, 0.9)).collect();
+    let mut flights = Flights::default();
+    // Four requests, three, and two: the first image has brought a layer of the last.
+    let fates = |all: &[Wanted<'_>], requests, flights: &Flights| {
+        let admission = guessed(all, (1000, 1000), requests, flights);
+        let outcomes = admission.outcomes.iter();
+        outcomes.map(Result::is_ok).collect::<Vec<_>>()
+    };
+    assert_eq!(fates(&all, 9, &flights), [true, true, true]);
+    assert_eq!(fates(&all, 8, &flights), [true, true, false]);
+    assert_eq!(fates(&all, 6, &flights), [true, false, true]);
+    let guess = crate::plan::flights::Guess {
+        registry: "quay.io".into(),
+        bytes: ByteSize(1),
+        requests: 5,
+    };
+    flights.begin("zone", &[guess], 1.0, Timestamp::ZERO);
+    assert_eq!(fates(&all, 9, &flights), [true, false, false]);
+    all[1].waits = true;
+    all[2].registry = "ghcr.io";
+    assert_eq!(fates(&all, 9, &flights), [true, true, true]);
 }
 
 proptest! {
