@@ -16,6 +16,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::workload::WorkloadRef;
 use crate::forecast::model::Model;
 use crate::forecast::promise::Promises;
+use crate::plan::flights::Flights;
 use crate::plan::policy::Policy;
 
 use ahead::{Series, Surpluses};
@@ -29,6 +30,7 @@ use pools::Pool;
 use workloads::{Announcement, ScalerState, WorkloadState};
 
 mod ahead;
+mod budgets;
 mod clues;
 mod demand;
 mod gone;
@@ -90,6 +92,8 @@ pub struct Cluster {
     surpluses: Surpluses,
     announcements: BTreeMap<String, Announcement>,
     plans: BTreeMap<Target, Plan>,
+    /// Guesses of these that are on their way.
+    flights: Flights,
     /// Who would plan an image if its meaning were known.
     unresolved: BTreeMap<ImageRef, BTreeSet<Target>>,
     /// Pods that look for a node, as last counted.
@@ -246,6 +250,7 @@ impl Cluster {
             surpluses: Surpluses::default(),
             announcements: BTreeMap::new(),
             plans: BTreeMap::new(),
+            flights: Flights::default(),
             unresolved: BTreeMap::new(),
             groups: Groups::default(),
             promises: Promises::default(),

@@ -36,6 +36,8 @@ pub struct Model {
     pub price: Price,
     /// How much of a node's disk a plan may fill.
     pub disk: Disk,
+    /// What guesses may take of what is everybody's.
+    pub guesses: Guesses,
     /// How references are asked for.
     pub resolve: ResolveModel,
 }
@@ -166,6 +168,19 @@ pub struct Disk {
     pub unknown_bytes: u64,
 }
 
+/// Budgets of guesses, beside the disk; pods that wait are never held back by them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Guesses {
+    /// Bytes per second that a node's link brings: what it cannot bring while the node is new is no
+    /// guess.
+    pub link_rate: f64,
+    /// Bytes that are on their way into one zone at once.
+    pub zone_bytes: u64,
+    /// Requests for manifests and layers per minute and registry.
+    pub requests: u64,
+}
+
 /// Asking what references mean.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -194,6 +209,7 @@ impl Model {
             history: HistoryModel::default(),
             price: Price::default(),
             disk: Disk::default(),
+            guesses: Guesses::default(),
             resolve: ResolveModel::default(),
         }
     }
@@ -303,6 +319,16 @@ impl Default for Disk {
             fraction: 0.4,
             expansion: 3.5,
             unknown_bytes: 8_000_000_000,
+        }
+    }
+}
+
+impl Default for Guesses {
+    fn default() -> Self {
+        Self {
+            link_rate: 125e6,
+            zone_bytes: 2_000_000_000_000,
+            requests: 60_000,
         }
     }
 }

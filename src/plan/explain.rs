@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::domain::image::ImageRef;
 use crate::domain::plan::{Priority, Reason, Target};
+use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 
 /// What became of one candidate.
@@ -24,6 +25,12 @@ pub enum Fate {
     Policy,
     /// It did not fit in what is left of the disk budget.
     Budget,
+    /// A guess that the node's link could not bring while the node is new.
+    Link,
+    /// A guess beyond the bytes that may be on their way into the zone.
+    Zone,
+    /// A guess beyond the requests that its registry may be sent.
+    Registry,
 }
 
 /// One candidate of one target.
@@ -54,6 +61,53 @@ pub struct Explanation {
     pub made: Timestamp,
     /// Planned ones first, in their order; then the others, most probable first.
     pub verdicts: Vec<Verdict>,
+    /// Budgets that did not hold everything that was worth its bytes.
+    pub fills: Vec<Fill>,
+}
+
+/// A budget that did not hold everything, and what was made of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Fill {
+    /// Which: the word under which what it left out is counted.
+    pub budget: &'static str,
+    /// What it holds.
+    pub bytes: ByteSize,
+    /// Images that were taken.
+    pub taken: usize,
+    /// Images that were worth their bytes.
+    pub wanted: usize,
+    /// Expected seconds that the taken ones save.
+    pub value_s: f64,
+    /// No choice within the budget saves more, who waits being first.
+    pub bound_s: f64,
+    /// `value_s / bound_s`, cut to a thousandth: the choice is at least so good.
+    pub at_least: f64,
+}
+
+impl Fill {
+    /// From (images taken, wanted) and (seconds, their bound).
+    #[must_use]
+    pub fn new(
+        (budget, bytes): (&'static str, ByteSize),
+        (taken, wanted): (usize, usize),
+        (value_s, bound_s): (f64, f64),
+    ) -> Self {
+        let part = if bound_s > 0.0 {
+            value_s / bound_s
+        } else {
+            1.0
+        };
+        Self {
+            budget,
+            bytes,
+            taken,
+            wanted,
+            value_s,
+            bound_s,
+            // A proven choice is whole: its bound is above it by the rounding of the search alone.
+            at_least: ((part + 1e-6).min(1.0) * 1e3).floor() / 1e3,
+        }
+    }
 }
 
 impl Fate {
@@ -66,6 +120,9 @@ impl Fate {
             Self::Platform => Some("platform"),
             Self::Policy => Some("policy"),
             Self::Budget => Some("budget"),
+            Self::Link => Some("link"),
+            Self::Zone => Some("zone"),
+            Self::Registry => Some("registry"),
         }
     }
 }

@@ -1,17 +1,19 @@
 //! A plan out of clues: what is worth its bytes, within the budget, in order.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::image::{Digest, ImageManifest, ImageRef};
+use crate::domain::image::{ImageManifest, ImageRef};
 use crate::domain::plan::{Plan, PlanEntry, Priority, Reason, Target};
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::forecast::combine::{Clue, Wish, wishes};
 use crate::forecast::model::{Disk, Model};
-use crate::plan::explain::{Fate, Verdict};
+use crate::plan::admit::{Common, Layers, Terms, Wanted, admit};
+use crate::plan::explain::{Fate, Fill, Verdict};
+use crate::plan::flights::Guess;
 use crate::plan::order::{Item, order};
 use crate::plan::policy::{Mode, Policy};
-use crate::plan::value::threshold;
+use crate::plan::value::{counted, threshold};
 
 /// What a reference means on the target.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +49,8 @@ pub struct Brief<'a> {
     pub present: Option<&'a BTreeSet<ImageRef>>,
     /// The plan in force, for entries that stay a little longer than they would be taken.
     pub previous: Option<&'a Plan>,
+    /// What new guesses may take beside the disk.
+    pub guesses: Option<Common<'a>>,
 }
 
 /// A plan and what was thought on the way.
@@ -56,13 +60,27 @@ pub struct Selection {
     pub plan: Plan,
     /// One per candidate.
     pub verdicts: Vec<Verdict>,
+    /// Budgets that did not hold everything.
+    pub fills: Vec<Fill>,
+    /// Guesses that the plan in force did not name, in order.
+    pub guesses: Vec<Guess>,
 }
 
 struct Considered<'a> {
     wish: Wish,
     manifest: Option<&'a ImageManifest>,
     threshold: Option<f64>,
+    /// The plan in force has it.
+    kept: bool,
     fate: Fate,
+}
+
+/// What fits the budgets.
+#[derive(Default)]
+struct Filled {
+    entries: Vec<PlanEntry>,
+    fills: Vec<Fill>,
+    guesses: Vec<Guess>,
 }
 
 /// Compressed bytes that a plan may name on a node with this much ephemeral storage.
@@ -112,7 +130,7 @@ pub fn select<'a>(
         .collect();
     // Most looks at a node find that it has everything: they end here.
     if items.is_empty() {
-        return finish(brief, Vec::new(), considered);
+        return finish(brief, Filled::default(), considered);
     }
     let in_order = order(clues, &items, model.price.overhead_s * model.price.rate);
     let present_layers =
@@ -124,8 +142,11 @@ pub fn select<'a>(
                 Meaning::Known(manifest) => Some(manifest),
                 _ => None,
             });
-    let entries = admit(model, brief, &in_order, &mut considered, present_layers);
-    finish(brief, entries, considered)
+    let have: Layers<'_> = present_layers
+        .flat_map(|manifest| manifest.layers.iter().map(|layer| &layer.digest))
+        .collect();
+    let filled = fill(model, brief, &in_order, &mut considered, &have);
+    finish(brief, filled, considered)
 }
 
 fn considered_as<'a>(wish: Wish, fate: Fate) -> Considered<'a> {
@@ -133,6 +154,7 @@ fn considered_as<'a>(wish: Wish, fate: Fate) -> Considered<'a> {
         wish,
         manifest: None,
         threshold: None,
+        kept: false,
         fate,
     }
 }
@@ -165,47 +187,70 @@ fn weigh<'a>(model: &Model, brief: &Brief<'_>, wish: Wish, meaning: Meaning<'a>)
         wish,
         manifest: Some(manifest),
         threshold: Some(limit),
+        kept,
         fate,
     }
 }
 
-/// Takes images in order while the bytes that they add fit; layers are counted once.
-fn admit<'a>(
+/// Puts what fits the budgets into entries, in the given order.
+fn fill<'o, 'a: 'o>(
     model: &Model,
     brief: &Brief<'_>,
-    in_order: &[ImageRef],
+    in_order: &'o [ImageRef],
     considered: &mut BTreeMap<ImageRef, Considered<'a>>,
-    present: impl Iterator<Item = &'a ImageManifest>,
-) -> Vec<PlanEntry> {
-    let mut have: HashSet<&'a Digest> = present
-        .flat_map(|manifest| manifest.layers.iter().map(|layer| &layer.digest))
+    have: &Layers<'a>,
+) -> Filled {
+    let wanted: Vec<(&ImageRef, Wanted<'o>)> = in_order
+        .iter()
+        .filter_map(|image| {
+            let one = considered.get(image)?;
+            let manifest = one.manifest?;
+            // A wish that is being fulfilled is given up only for one that is worth more by as much.
+            let keep = if one.kept { model.price.keep } else { 1.0 };
+            let pods = one.wish.chance * counted(&model.price, one.wish.pods);
+            let wanted = Wanted {
+                manifest,
+                waits: one.wish.priority == Priority::Pending,
+                kept: one.kept,
+                registry: image.registry(),
+                pods: pods / keep.max(0.01),
+            };
+            Some((image, wanted))
+        })
         .collect();
-    let mut left = brief.budget;
-    let mut entries: Vec<PlanEntry> = Vec::new();
-    for image in in_order {
+    let only: Vec<Wanted<'o>> = wanted.iter().map(|(_, wanted)| *wanted).collect();
+    let terms = Terms {
+        price: &model.price,
+        have,
+        disk: brief.budget,
+        guesses: brief.guesses,
+    };
+    let admission = admit(&only, terms);
+    let mut filled = Filled {
+        fills: admission.fills,
+        ..Filled::default()
+    };
+    for ((image, wanted), outcome) in wanted.into_iter().zip(admission.outcomes) {
         let Some(one) = considered.get_mut(image) else {
             continue;
         };
-        let Some(manifest) = one.manifest else {
-            continue;
-        };
-        let mut fresh: HashSet<&'a Digest> = HashSet::new();
-        let bytes: ByteSize = manifest
-            .layers
-            .iter()
-            .filter(|layer| !have.contains(&layer.digest) && fresh.insert(&layer.digest))
-            .map(|layer| layer.size)
-            .sum();
-        if bytes > left {
-            one.fate = Fate::Budget;
-            continue;
+        match outcome {
+            Ok(added) => {
+                one.fate = Fate::Planned(filled.entries.len());
+                if wanted.is_new_guess() {
+                    filled.guesses.push(Guess {
+                        registry: wanted.registry.to_owned(),
+                        bytes: added.bytes,
+                        requests: 1 + added.layers,
+                    });
+                }
+                let entry = entry(model, brief, &one.wish, wanted.manifest, added.bytes);
+                filled.entries.push(entry);
+            }
+            Err(fate) => one.fate = fate,
         }
-        left = left - bytes;
-        have.extend(fresh);
-        one.fate = Fate::Planned(entries.len());
-        entries.push(entry(model, brief, &one.wish, manifest, bytes));
     }
-    entries
+    filled
 }
 
 fn entry(
@@ -239,7 +284,7 @@ fn entry(
 
 fn finish(
     brief: &Brief<'_>,
-    entries: Vec<PlanEntry>,
+    filled: Filled,
     considered: BTreeMap<ImageRef, Considered<'_>>,
 ) -> Selection {
     let mut left_out: BTreeMap<String, u32> = BTreeMap::new();
@@ -275,9 +320,11 @@ fn finish(
             target: brief.target.clone(),
             epoch: brief.epoch,
             made: brief.now,
-            entries,
+            entries: filled.entries,
             left_out,
         },
         verdicts,
+        fills: filled.fills,
+        guesses: filled.guesses,
     }
 }

@@ -11,12 +11,23 @@ use crate::forecast::model::Price;
 #[must_use]
 pub fn threshold(price: &Price, bytes: ByteSize, pods: f64, dearer: f64) -> f64 {
     let wrong = bytes.0 as f64 * dearer;
-    let seconds = bytes.0 as f64 / price.rate.max(1.0) + price.overhead_s;
-    let missed = price.second_bytes * seconds * pods.clamp(1.0, price.pods_max.max(1.0));
+    let missed = price.second_bytes * saved(price, bytes) * counted(price, pods);
     if wrong + missed <= 0.0 {
         return 0.0;
     }
     wrong / (wrong + missed)
+}
+
+/// Seconds that one pod waits for so many missing bytes.
+#[must_use]
+pub fn saved(price: &Price, bytes: ByteSize) -> f64 {
+    bytes.0 as f64 / price.rate.max(1.0) + price.overhead_s
+}
+
+/// Pods for which a second counts.
+#[must_use]
+pub fn counted(price: &Price, pods: f64) -> f64 {
+    pods.clamp(1.0, price.pods_max.max(1.0))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::domain::signal::Signal;
 use crate::domain::time::Timestamp;
 use crate::engine::cluster::Cluster;
 use crate::forecast::model::Model;
-use crate::plan::explain::{Explanation, Fate, Verdict};
+use crate::plan::explain::{Explanation, Fate, Fill, Verdict};
 use crate::sim::facts::{Facts, FactsError, NodeId, PodId};
 use crate::sim::score::used_layers;
 use crate::sim::world::{Mover, Notes, Planner, Stage, Watch, World};
@@ -87,6 +87,16 @@ pub struct Why {
     pub pods: f64,
     /// All that speaks for it, strongest first, with probabilities.
     pub reasons: Vec<(Reason, f64)>,
+}
+
+/// A budget that did not hold everything, at the look at which it held least.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Short {
+    /// When.
+    pub at: Timestamp,
+    /// What was made of it.
+    #[serde(flatten)]
+    pub fill: Fill,
 }
 
 /// Everything that both kinds of answers are made of.
@@ -286,6 +296,22 @@ fn never_planned<'a>(
         }
     }
     last.into_values().flatten().collect()
+}
+
+/// Per budget the look at which it left out the most.
+fn shortages<'a>(sights: impl Iterator<Item = &'a Explanation>) -> Vec<Short> {
+    let mut short: BTreeMap<&str, Short> = BTreeMap::new();
+    let out = |fill: &Fill| fill.wanted - fill.taken;
+    for sight in sights {
+        for fill in &sight.fills {
+            let known = short.get(fill.budget).map_or(0, |known| out(&known.fill));
+            if out(fill) > known {
+                let (at, fill) = (sight.made, fill.clone());
+                short.insert(fill.budget, Short { at, fill });
+            }
+        }
+    }
+    short.into_values().collect()
 }
 
 fn offer(near: &[String]) -> String {

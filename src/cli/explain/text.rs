@@ -5,8 +5,8 @@ use crate::domain::image::ImageRef;
 use crate::domain::plan::{Priority, Reason};
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
-use crate::plan::explain::{Explanation, Fate};
-use crate::sim::explain::{Left, NodeStory, PodStory, PoolStory, Sent, Totals, Why};
+use crate::plan::explain::{Explanation, Fate, Fill};
+use crate::sim::explain::{Left, NodeStory, PodStory, PoolStory, Sent, Short, Totals, Why};
 
 /// Images that were not sent and that nobody used, and pods of one image, that are named; the others
 /// are counted. All of them are in the JSON.
@@ -41,6 +41,7 @@ pub(super) fn node(story: &NodeStory) -> String {
         );
     }
     lines.extend(not_sent(&story.left_out));
+    lines.extend(budgets(&story.budgets, clock));
     let mut text = lines.join("\n") + "\n";
     if !story.pods.is_empty() {
         text += "\nIts pods, and how long they waited for images:\n\n";
@@ -73,6 +74,7 @@ pub(super) fn pool(story: &PoolStory) -> String {
         lines.extend(why(&named.why).into_iter().map(|line| format!("   {line}")));
     }
     lines.extend(not_sent(&story.left_out));
+    lines.extend(budgets(&story.budgets, clock));
     let mut text = lines.join("\n") + "\n";
     if !story.nodes.is_empty() {
         let rows = story.nodes.iter().map(|line| {
@@ -232,6 +234,26 @@ fn not_sent(left: &[Left]) -> Vec<String> {
     lines
 }
 
+fn budgets(short: &[Short], clock: Clock) -> Vec<String> {
+    let lines = short
+        .iter()
+        .map(|short| format!("{}, {}", filled(&short.fill), clock.at(short.at)));
+    let heading = (!short.is_empty()).then(String::new);
+    heading.into_iter().chain(lines).collect()
+}
+
+/// `budget: 3 of 5 images in 2.0 GB, at least 94 % of the best possible value`
+fn filled(fill: &Fill) -> String {
+    format!(
+        "{}: {} of {} images in {}, at least {:.0} % of the best possible value",
+        fill.budget,
+        fill.taken,
+        fill.wanted,
+        fill.bytes,
+        (fill.at_least * 100.0).floor()
+    )
+}
+
 fn left_why(left: &Left) -> String {
     let Some(why) = &left.why else {
         return "nothing spoke for it".into();
@@ -253,6 +275,9 @@ fn fate(fate: &Fate) -> &'static str {
         Fate::Platform => "not made for this platform",
         Fate::Policy => "forbidden by the policy",
         Fate::Budget => "no room in the disk budget",
+        Fate::Link => "a guess that the link could not bring in time",
+        Fate::Zone => "a guess beyond what may be on its way into the zone",
+        Fate::Registry => "a guess beyond what its registry may be asked",
     }
 }
 
@@ -305,9 +330,7 @@ fn then(at: Option<&Explanation>, clock: Clock) -> String {
         ]
     });
     let headers = ["image", "then", "chance", "sent from", "pods", "because of"];
-    format!(
-        "\nHow it stood {}:\n\n{}",
-        clock.at(seen.made),
-        render::table(headers, rows)
-    )
+    let table = render::table(headers, rows);
+    let fills: String = seen.fills.iter().map(|fill| filled(fill) + "\n").collect();
+    format!("\nHow it stood {}:\n\n{table}{fills}", clock.at(seen.made))
 }

@@ -99,7 +99,11 @@ impl Cluster {
             });
             let selection = self.select_for_node(&self.nodes[&name], view, now);
             self.await_meanings(&selection);
-            self.publish(selection.plan, Wake::Node(name), now, &mut effects);
+            self.look_again(&name, &selection, now);
+            let plan = selection.plan.clone();
+            if self.publish(plan, Wake::Node(Arc::clone(&name)), now, &mut effects) {
+                self.set_out(&name, &selection, now);
+            }
         }
         let references = self.images.ask(now, &self.model.resolve, &self.policy);
         let asked: BTreeSet<ImageRef> = references.into_iter().collect();
@@ -127,6 +131,7 @@ impl Cluster {
             target: target.clone(),
             made: now,
             verdicts: selection.verdicts,
+            fills: selection.fills,
         })
     }
 
@@ -334,20 +339,21 @@ impl Cluster {
     ///
     /// A new node gets a plan of its own even when it asks for nothing: until it has one, its agent
     /// follows the pool's.
-    fn publish(&mut self, plan: Plan, wake: Wake, now: Timestamp, out: &mut Vec<Effect>) {
+    /// True if it is.
+    fn publish(&mut self, plan: Plan, wake: Wake, now: Timestamp, out: &mut Vec<Effect>) -> bool {
         let fresh = match (&plan.target, &wake) {
             (Target::Node(_), Wake::Node(name)) => self.is_fresh(name),
             _ => false,
         };
         let half = self.model.times.expiry() / 2;
         match self.plans.get(&plan.target) {
-            None if plan.entries.is_empty() && !fresh => return,
+            None if plan.entries.is_empty() && !fresh => return false,
             Some(known) if known.same_wishes(&plan) && known.epoch == plan.epoch => {
                 if plan.entries.is_empty() {
-                    return;
+                    return false;
                 }
                 if now < known.made + half {
-                    return;
+                    return false;
                 }
             }
             _ => {}
@@ -357,6 +363,7 @@ impl Cluster {
         }
         self.plans.insert(plan.target.clone(), plan.clone());
         out.push(Effect::Publish(plan));
+        true
     }
 
     pub(super) fn is_fresh(&self, node: &Arc<str>) -> bool {
@@ -388,6 +395,7 @@ impl Cluster {
             at_least: self.model.chances.sure,
             deadline: asked.map(|at| (at + takes).max(now)),
             present: None,
+            guesses: None,
         };
         let clues = self.unless_off(name, || self.pool_clues(pool, view));
         self.select(&brief, &clues, &shape)
@@ -417,6 +425,7 @@ impl Cluster {
             at_least: 0.0,
             deadline,
             present: Some(&node.present),
+            guesses: Some(self.common(node, deadline, now)),
         };
         let clues = self.unless_off(&node.pool, || self.node_clues(node, view, now));
         self.select(&brief, &clues, &node.shape)

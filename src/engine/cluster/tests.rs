@@ -1,5 +1,6 @@
 //! What the cluster machine promises, told on small clusters.
 
+mod budgets;
 mod build;
 mod learned;
 mod properties;

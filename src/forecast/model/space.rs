@@ -131,6 +131,10 @@ pub const PARAMETERS: &[Parameter] = &[
     fixed("disk.fraction", 0.0, 1.0),
     fixed("disk.expansion", 1.0, 100.0),
     fixed("disk.unknown_bytes", 0.0, 1e15),
+    // So are link, zones and registries.
+    fixed("guesses.link_rate", 1.0, 1e12),
+    fixed("guesses.zone_bytes", 0.0, 1e18),
+    fixed("guesses.requests", 0.0, 1e9),
     // Manners towards registries.
     fixed("resolve.batch", 1.0, 10_000.0),
     fixed("resolve.retry_s", 1.0, 86_400.0),

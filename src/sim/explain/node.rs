@@ -8,7 +8,7 @@ use crate::domain::image::ImageRef;
 use crate::domain::plan::Target;
 use crate::domain::time::Timestamp;
 use crate::plan::explain::{Explanation, Fate, Verdict};
-use crate::sim::explain::{Played, Question, Totals, Why, never_planned};
+use crate::sim::explain::{Played, Question, Short, Totals, Why, never_planned, shortages};
 use crate::sim::facts::{ImageId, LayerId, NodeId, PodId};
 use crate::sim::score::used_layers;
 use crate::sim::world::Mover;
@@ -38,6 +38,8 @@ pub struct NodeStory {
     pub sent: Vec<Sent>,
     /// Images that no plan named for it.
     pub left_out: Vec<Left>,
+    /// Budgets that did not hold everything that was worth its bytes.
+    pub budgets: Vec<Short>,
     /// Pods that were bound to it.
     pub pods: Vec<PodStory>,
     /// How things stood at the instant that was asked for.
@@ -122,6 +124,7 @@ impl NodeStory {
             totals: played.totals(node),
             sent: sent(played, node, &sights, &used),
             left_out: left_out(&sights, &used),
+            budgets: shortages(sights.pool.iter().chain(&sights.own).copied()),
             pods: fact
                 .pods
                 .iter()

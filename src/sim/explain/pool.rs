@@ -8,7 +8,7 @@ use crate::domain::image::ImageRef;
 use crate::domain::plan::Target;
 use crate::domain::time::Timestamp;
 use crate::plan::explain::{Explanation, Fate};
-use crate::sim::explain::{Left, Played, Question, Totals, Why, never_planned};
+use crate::sim::explain::{Left, Played, Question, Short, Totals, Why, never_planned, shortages};
 
 /// The answer for one pool.
 #[derive(Clone, Debug, Serialize)]
@@ -25,6 +25,8 @@ pub struct PoolStory {
     pub named: Vec<Named>,
     /// Candidates that its plan never named.
     pub left_out: Vec<Left>,
+    /// Budgets that did not hold everything that was worth its bytes.
+    pub budgets: Vec<Short>,
     /// Its new nodes, in the order of joining.
     pub nodes: Vec<NodeLine>,
     /// How things stood at the instant that was asked for.
@@ -81,6 +83,7 @@ impl PoolStory {
             plans: played.sights(&target).count(),
             named: named(played.sights(&target)),
             left_out: left.collect(),
+            budgets: shortages(played.sights(&target)),
             nodes: nodes.collect(),
             at: played.asked(&target),
         }

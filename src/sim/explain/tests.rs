@@ -148,3 +148,18 @@ fn a_name_that_does_not_exist_is_answered_with_names_that_do() {
     let error = pool("generic").unwrap_err().to_string();
     assert!(error.contains("general"), "{error}");
 }
+
+#[test]
+fn a_disk_that_does_not_hold_everything_is_told_with_how_good_the_choice_is() {
+    let mut model = Model::untuned();
+    // An image has a thousand bytes: nothing fits, and no choice does better than nothing.
+    model.disk.unknown_bytes = 500;
+    let story = node("web-2", None, &model).unwrap();
+    let budget = |short: &crate::sim::explain::Short| {
+        let fill = &short.fill;
+        (fill.budget, fill.taken, fill.wanted, fill.at_least)
+    };
+    let told: Vec<_> = story.budgets.iter().map(budget).collect();
+    assert_eq!(told, [("budget", 0, 1, 1.0)]);
+    assert!(story.left_out.iter().any(|left| left.used));
+}
