@@ -19,6 +19,7 @@ use crate::forecast::promise::Promises;
 use crate::plan::policy::Policy;
 
 use ahead::{Series, Surpluses};
+use calibrated::Calibrated;
 use gone::Gone;
 use groups::{Groups, Source};
 use images::Images;
@@ -29,6 +30,7 @@ use pools::Pool;
 use workloads::{Announcement, ScalerState, WorkloadState};
 
 mod ahead;
+mod calibrated;
 mod clues;
 mod demand;
 mod gone;
@@ -96,6 +98,8 @@ pub struct Cluster {
     groups: Groups,
     /// How often pods came to the node that a request for them became.
     pub(super) promises: Promises,
+    /// How often what was said of new nodes came true.
+    calibrated: Calibrated,
     marks: Marks,
     generations: HashMap<Family, u32>,
     gone: Gone,
@@ -130,6 +134,7 @@ enum Reach {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Wake {
     Groups,
+    Corrections,
     Pool(Arc<str>),
     Fresh(Arc<str>),
     Node(Arc<str>),
@@ -249,6 +254,7 @@ impl Cluster {
             unresolved: BTreeMap::new(),
             groups: Groups::default(),
             promises: Promises::default(),
+            calibrated: Calibrated::default(),
             marks: Marks::default(),
             generations: HashMap::new(),
             gone: Gone::default(),

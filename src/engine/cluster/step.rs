@@ -99,6 +99,9 @@ impl Cluster {
             });
             let selection = self.select_for_node(&self.nodes[&name], view, now);
             self.await_meanings(&selection);
+            if fresh {
+                self.state_chances(&name, &selection.verdicts);
+            }
             self.publish(selection.plan, Wake::Node(name), now, &mut effects);
         }
         let references = self.images.ask(now, &self.model.resolve, &self.policy);
@@ -138,6 +141,7 @@ impl Cluster {
             for wake in entry.remove() {
                 match wake {
                     Wake::Groups => self.marks.timed = true,
+                    Wake::Corrections => self.renew_corrections(),
                     Wake::Pool(name) => self.mark_pool(&name, Reach::Coming),
                     Wake::Fresh(name) => self.mark_pool(&name, Reach::Fresh),
                     Wake::Node(name) => {
@@ -163,6 +167,7 @@ impl Cluster {
         {
             // What it replaces counts as not replaced from now on.
             self.marks.drained |= !self.leaving.is_empty();
+            self.settle_rest(name, now);
         }
     }
 
@@ -388,6 +393,7 @@ impl Cluster {
             at_least: self.model.chances.sure,
             deadline: asked.map(|at| (at + takes).max(now)),
             present: None,
+            curves: self.curves(),
         };
         let clues = self.unless_off(name, || self.pool_clues(pool, view));
         self.select(&brief, &clues, &shape)
@@ -417,6 +423,8 @@ impl Cluster {
             at_least: 0.0,
             deadline,
             present: Some(&node.present),
+            // What is learned of new nodes says nothing of those that serve.
+            curves: self.curves().filter(|_| fresh),
         };
         let clues = self.unless_off(&node.pool, || self.node_clues(node, view, now));
         self.select(&brief, &clues, &node.shape)

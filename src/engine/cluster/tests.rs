@@ -1,6 +1,7 @@
 //! What the cluster machine promises, told on small clusters.
 
 mod build;
+mod calibrated;
 mod learned;
 mod properties;
 mod stories;
