@@ -20,6 +20,7 @@ use crate::plan::flights::Flights;
 use crate::plan::policy::Policy;
 
 use ahead::{Series, Surpluses};
+use calibrated::Calibrated;
 use gone::Gone;
 use groups::{Groups, Source};
 use images::Images;
@@ -31,6 +32,7 @@ use workloads::{Announcement, ScalerState, WorkloadState};
 
 mod ahead;
 mod budgets;
+mod calibrated;
 mod clues;
 mod demand;
 mod gone;
@@ -100,6 +102,8 @@ pub struct Cluster {
     groups: Groups,
     /// How often pods came to the node that a request for them became.
     pub(super) promises: Promises,
+    /// How often what was said of new nodes came true.
+    calibrated: Calibrated,
     marks: Marks,
     generations: HashMap<Family, u32>,
     gone: Gone,
@@ -134,6 +138,7 @@ enum Reach {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Wake {
     Groups,
+    Corrections,
     Pool(Arc<str>),
     Fresh(Arc<str>),
     Node(Arc<str>),
@@ -254,6 +259,7 @@ impl Cluster {
             unresolved: BTreeMap::new(),
             groups: Groups::default(),
             promises: Promises::default(),
+            calibrated: Calibrated::default(),
             marks: Marks::default(),
             generations: HashMap::new(),
             gone: Gone::default(),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::time::Timestamp;
 use crate::engine::cluster::{Cluster, StateError};
 use crate::forecast::arrival::Leg;
+use crate::forecast::calibrate::Calibration;
 use crate::forecast::history::{Key, Record};
 use crate::forecast::profile::Profile;
 use crate::forecast::promise::Promises;
@@ -33,6 +34,9 @@ struct State {
     /// Nominations that held, and that did not.
     #[serde(default, skip_serializing_if = "is_default")]
     promises: Promises,
+    /// How often what was said of new nodes came true, by kind of reason.
+    #[serde(default, skip_serializing_if = "Calibration::is_empty")]
+    calibration: Calibration,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -105,6 +109,7 @@ impl Cluster {
             pools.push((name, pool, records));
         }
         self.take_promises(state.promises);
+        self.take_calibration(state.calibration);
         for (name, pool, records) in pools {
             self.take_over(&name, pool, records);
         }
@@ -181,6 +186,7 @@ impl Cluster {
             keys: named.iter().cloned().collect(),
             pools,
             promises: self.promises,
+            calibration: self.calibration().clone(),
         }
     }
 }

@@ -59,6 +59,13 @@ struct Bin {
     stated: f64,
 }
 
+/// Corrections as they stand at one instant, made once for thousands of questions.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Curves {
+    /// Corrected log-odds per bin.
+    logits: BTreeMap<String, [f64; BINS]>,
+}
+
 /// Classes beyond this many are not learned: there are as many as kinds of reason.
 const CLASSES_MAX: usize = 64;
 
@@ -81,6 +88,11 @@ impl Calibration {
 
     /// Learns what became of a probability that was stated before any correction.
     pub fn observe(&mut self, class: &str, p: f64, happened: bool) {
+        self.observe_part(class, p, happened, 1.0);
+    }
+
+    /// The same of one of several statements on one outcome: `part` of an observation (0 to 1).
+    pub fn observe_part(&mut self, class: &str, p: f64, happened: bool, part: f64) {
         if !p.is_finite() {
             return;
         }
@@ -88,7 +100,22 @@ impl Calibration {
             return;
         }
         let known = self.classes.entry(class.to_owned()).or_default();
-        known.observe(p.clamp(0.0, 1.0), happened);
+        known.observe(p.clamp(0.0, 1.0), happened, part.clamp(0.0, 1.0));
+    }
+
+    /// The corrections as they stand now.
+    #[must_use]
+    pub fn curves(&self) -> Curves {
+        let curve = |(name, class): (&String, &Class)| (name.clone(), class.logits());
+        Curves {
+            logits: self.classes.iter().map(curve).collect(),
+        }
+    }
+
+    /// Whether nothing was ever observed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.classes.is_empty()
     }
 
     /// Observations of a class that still count.
@@ -127,34 +154,24 @@ impl Default for Class {
 }
 
 impl Class {
-    fn observe(&mut self, p: f64, happened: bool) {
-        let keep = 0.5_f64.powf(1.0 / HALF_LIFE);
+    fn observe(&mut self, p: f64, happened: bool, part: f64) {
+        let keep = 0.5_f64.powf(part / HALF_LIFE);
         for bin in &mut self.bins {
             bin.hits *= keep;
             bin.misses *= keep;
             bin.stated *= keep;
         }
-        let bin = &mut self.bins[place(p).round() as usize];
-        bin.stated += p;
+        let bin = &mut self.bins[bin_of(p)];
+        bin.stated += p * part;
         if happened {
-            bin.hits += 1.0;
+            bin.hits += part;
         } else {
-            bin.misses += 1.0;
+            bin.misses += part;
         }
     }
 
-    /// The statement in log-odds plus the correction between the two nearest bins.
     fn calibrated(&self, p: f64) -> f64 {
-        let logits = self.logits();
-        let at = place(p);
-        let (low, high) = (at.floor() as usize, at.ceil() as usize);
-        let line = logits[low] + (logits[high] - logits[low]) * at.fract();
-        // Beyond the outermost bins the statement goes on from the bin's own correction.
-        let own = logit(p);
-        let beyond = own - own.clamp(-LOGIT_MAX, LOGIT_MAX);
-        let corrected = expit(line + beyond);
-        let most = f64::max(SURE, p);
-        corrected.clamp((1.0 - SURE).min(p), most)
+        between(&self.logits(), p)
     }
 
     /// Corrected log-odds at the middle of each bin, never falling.
@@ -211,6 +228,48 @@ impl Class {
     }
 }
 
+// === impl Curves ===
+
+impl Curves {
+    /// As [`Calibration::calibrated`], of the instant at which the curves were made.
+    #[must_use]
+    pub fn calibrated(&self, class: &str, p: f64) -> f64 {
+        if p.is_nan() {
+            return 0.0;
+        }
+        let p = p.clamp(0.0, 1.0);
+        self.logits
+            .get(class)
+            .map_or(p, |logits| between(logits, p))
+    }
+
+    /// The farthest that any correction has moved since `before`, in log-odds.
+    #[must_use]
+    pub fn moved(&self, before: &Self) -> f64 {
+        let uncorrected: [f64; BINS] = std::array::from_fn(middle);
+        let classes = self.logits.keys().chain(before.logits.keys());
+        let moves = classes.flat_map(|class| {
+            let of = |curves: &Self| curves.logits.get(class).copied().unwrap_or(uncorrected);
+            let (now, then) = (of(self), of(before));
+            (0..BINS).map(move |at| (now[at] - then[at]).abs())
+        });
+        moves.fold(0.0, f64::max)
+    }
+}
+
+/// The statement in log-odds plus the correction between the two nearest bins.
+fn between(logits: &[f64; BINS], p: f64) -> f64 {
+    let at = place(p);
+    let (low, high) = (at.floor() as usize, at.ceil() as usize);
+    let line = logits[low] + (logits[high] - logits[low]) * at.fract();
+    // Beyond the outermost bins the statement goes on from the bin's own correction.
+    let own = logit(p);
+    let beyond = own - own.clamp(-LOGIT_MAX, LOGIT_MAX);
+    let corrected = expit(line + beyond);
+    let most = f64::max(SURE, p);
+    corrected.clamp((1.0 - SURE).min(p), most)
+}
+
 impl Bin {
     fn weight(&self) -> f64 {
         self.hits + self.misses
@@ -221,6 +280,12 @@ impl Bin {
 fn place(p: f64) -> f64 {
     let scaled = (logit(p).clamp(-LOGIT_MAX, LOGIT_MAX) + LOGIT_MAX) / (2.0 * LOGIT_MAX);
     scaled * (BINS - 1) as f64
+}
+
+/// The bin (0 to `BINS - 1`) that a statement of `p` (0 to 1) is counted in.
+#[must_use]
+pub fn bin_of(p: f64) -> usize {
+    place(p).round() as usize
 }
 
 fn middle(at: usize) -> f64 {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::domain::image::ImageRef;
 use crate::domain::plan::{Priority, Reason};
 use crate::domain::workload::WorkloadRef;
+use crate::forecast::calibrate::Curves;
 
 /// One reason to expect a pod on the target, with the images that the pod would need.
 #[derive(Clone, Debug)]
@@ -42,6 +43,10 @@ pub struct Wish {
     pub image: ImageRef,
     /// Probability that the target needs it.
     pub chance: f64,
+    /// The same as the clues say it, before any correction.
+    pub stated: f64,
+    /// Kind of the strongest clue, where it is learned how often such clues are right.
+    pub class: Option<&'static str>,
     /// Expected number of pods that wait for it here.
     pub pods: f64,
     /// The strongest class among the clues that are more likely than not.
@@ -55,6 +60,23 @@ pub struct Wish {
 /// Below this a waiting pod's clue does not make its image `Pending`: it is more likely that
 /// nobody here waits.
 const LIKELY: f64 = 0.5;
+
+/// Kinds of clues whose statements are corrected. What is bound is certain; nominations and history
+/// learn by themselves (`promise`, `history`), and learning them twice made both worse; so did learning
+/// of pods that wait, whose waves stand or fall as one (docs/tuning.md).
+fn class(clue: &Clue) -> Option<&'static str> {
+    Some(match (&clue.reason, clue.priority) {
+        (Reason::Bound(_) | Reason::Nominated(_) | Reason::PendingPod(_), _) => return None,
+        (Reason::DaemonSet(_) | Reason::History(_), _) => return None,
+        (Reason::Announced(_), Priority::Background) => "spare",
+        (Reason::Announced(_), _) => "announced",
+        (Reason::ScalerWish(_), Priority::Background) => "ahead",
+        (Reason::ScalerWish(_), _) => "wished",
+        (Reason::Rollout(_), _) => "rollout",
+        (Reason::Replacement(_), _) => "replacement",
+        (Reason::Schedule(_), _) => "scheduled",
+    })
+}
 
 /// Within one cause the most probable clue counts, for they are views of the same pods; different
 /// causes are taken as independent: p = 1 - prod(1 - p_i).
@@ -88,6 +110,7 @@ fn wish(image: &ImageRef, clues: &[&Clue]) -> Wish {
             .then(b.chance.total_cmp(&a.chance))
             .then_with(|| a.reason.cmp(&b.reason))
     });
+    let class = strongest.first().and_then(|clue| class(clue));
     let mut told: BTreeSet<&Reason> = BTreeSet::new();
     let reasons = strongest
         .into_iter()
@@ -102,14 +125,28 @@ fn wish(image: &ImageRef, clues: &[&Clue]) -> Wish {
         })
         .min()
         .unwrap_or(Priority::Background);
+    let stated = (1.0 - missed).clamp(0.0, 1.0);
     Wish {
         image: image.clone(),
-        chance: (1.0 - missed).clamp(0.0, 1.0),
+        chance: stated,
+        stated,
+        class,
         awaited: clues.iter().any(|clue| clue.priority == Priority::Pending)
             && priority != Priority::Background,
         pods: causes.values().map(|(_, pods)| pods).sum(),
         priority,
         reasons,
+    }
+}
+
+impl Wish {
+    /// Corrects the probability by what became of earlier ones of its kind, so far of the way
+    /// (0 to 1).
+    pub fn correct(&mut self, curves: &Curves, strength: f64) {
+        if let Some(class) = self.class {
+            let corrected = curves.calibrated(class, self.stated);
+            self.chance = self.stated + strength * (corrected - self.stated);
+        }
     }
 }
 

@@ -135,6 +135,9 @@ pub struct HistoryModel {
     pub unasked: f64,
     /// Durations remembered per pool for the arrival quantiles.
     pub arrivals: usize,
+    /// How far probabilities are corrected by what became of earlier ones of their kind: 0 not at
+    /// all, 1 as far as was seen.
+    pub calibration: f64,
 }
 
 /// Prices, for the newsvendor rule.
@@ -296,6 +299,7 @@ impl Default for HistoryModel {
             resident: 0.5,
             unasked: 0.0,
             arrivals: 32,
+            calibration: 1.0,
         }
     }
 }

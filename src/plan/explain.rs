@@ -40,6 +40,12 @@ pub struct Verdict {
     pub image: ImageRef,
     /// Probability that the target needs it within the window.
     pub chance: f64,
+    /// The same before it was corrected.
+    #[serde(skip)]
+    pub stated: f64,
+    /// Kind of the strongest reason, where corrections are learned of it.
+    #[serde(skip)]
+    pub class: Option<&'static str>,
     /// Probability from which it would be sent; missing where that was not asked.
     pub threshold: Option<f64>,
     /// Class.

@@ -6,6 +6,7 @@ use crate::domain::image::{ImageManifest, ImageRef};
 use crate::domain::plan::{Plan, PlanEntry, Priority, Reason, Target};
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
+use crate::forecast::calibrate::Curves;
 use crate::forecast::combine::{Clue, Wish, wishes};
 use crate::forecast::model::{Disk, Model};
 use crate::plan::admit::{Common, Layers, Terms, Wanted, admit};
@@ -51,6 +52,8 @@ pub struct Brief<'a> {
     pub previous: Option<&'a Plan>,
     /// What new guesses may take beside the disk.
     pub guesses: Option<Common<'a>>,
+    /// What became of earlier probabilities; missing where they are taken as stated.
+    pub curves: Option<&'a Curves>,
 }
 
 /// A plan and what was thought on the way.
@@ -105,7 +108,10 @@ pub fn select<'a>(
     let off = policy.mode(brief.pool) == Mode::Off;
     let mut considered: BTreeMap<ImageRef, Considered<'a>> = wishes(clues)
         .into_iter()
-        .map(|(image, wish)| {
+        .map(|(image, mut wish)| {
+            if let Some(curves) = brief.curves {
+                wish.correct(curves, model.history.calibration);
+            }
             let one = if off || !policy.allows(&image) {
                 considered_as(wish, Fate::Policy)
             } else if brief.present.is_some_and(|there| there.contains(&image)) {
@@ -297,6 +303,8 @@ fn finish(
             Verdict {
                 image: one.wish.image,
                 chance: one.wish.chance,
+                stated: one.wish.stated,
+                class: one.wish.class,
                 threshold: one.threshold,
                 priority: one.wish.priority,
                 pods: one.wish.pods,

@@ -14,6 +14,7 @@ use crate::domain::time::Timestamp;
 use crate::forecast::arrival::Leg;
 use crate::forecast::history::{Key, Record};
 
+use super::calibrated::Statement;
 use super::pods::{Phase, Pod};
 use super::pools::{PlainRequest, Pool, SizeTarget};
 use super::{Applied, Cluster, Family, KNOWN, Reach, STALE, Wake};
@@ -37,6 +38,8 @@ pub struct Node {
     pub present: BTreeSet<ImageRef>,
     /// It was no newcomer any more when it was first heard of.
     pub resident: bool,
+    /// What its plans said of images that no pod has used yet.
+    pub stated: Vec<Statement>,
     first_seen: Timestamp,
     seen: Timestamp,
     generation: u32,
@@ -222,6 +225,7 @@ impl Cluster {
             replaces: named.and_then(|request| request.replaces),
             present: fact.images.iter().cloned().collect(),
             resident: false,
+            stated: Vec::new(),
             first_seen: at,
             seen: at,
             generation,

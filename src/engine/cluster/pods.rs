@@ -175,6 +175,13 @@ impl Cluster {
             self.marks.wake(signal.time + settle, wake);
         }
         self.note_use(&node, &uid, signal);
+        if let Some(images) = self
+            .pods
+            .get(&uid)
+            .map(|pod| Arc::clone(&pod.template.images))
+        {
+            self.settle_true(&node, &images, at);
+        }
         Applied::Changed
     }
 

@@ -99,6 +99,9 @@ impl Cluster {
             });
             let selection = self.select_for_node(&self.nodes[&name], view, now);
             self.await_meanings(&selection);
+            if fresh {
+                self.state_chances(&name, &selection.verdicts);
+            }
             self.look_again(&name, &selection, now);
             let plan = selection.plan.clone();
             if self.publish(plan, Wake::Node(Arc::clone(&name)), now, &mut effects) {
@@ -143,6 +146,7 @@ impl Cluster {
             for wake in entry.remove() {
                 match wake {
                     Wake::Groups => self.marks.timed = true,
+                    Wake::Corrections => self.renew_corrections(),
                     Wake::Pool(name) => self.mark_pool(&name, Reach::Coming),
                     Wake::Fresh(name) => self.mark_pool(&name, Reach::Fresh),
                     Wake::Node(name) => {
@@ -168,6 +172,7 @@ impl Cluster {
         {
             // What it replaces counts as not replaced from now on.
             self.marks.drained |= !self.leaving.is_empty();
+            self.settle_rest(name, now);
         }
     }
 
@@ -396,6 +401,7 @@ impl Cluster {
             deadline: asked.map(|at| (at + takes).max(now)),
             present: None,
             guesses: None,
+            curves: self.curves(),
         };
         let clues = self.unless_off(name, || self.pool_clues(pool, view));
         self.select(&brief, &clues, &shape)
@@ -426,6 +432,8 @@ impl Cluster {
             deadline,
             present: Some(&node.present),
             guesses: Some(self.common(node, deadline, now)),
+            // What is learned of new nodes says nothing of those that serve.
+            curves: self.curves().filter(|_| fresh),
         };
         let clues = self.unless_off(&node.pool, || self.node_clues(node, view, now));
         self.select(&brief, &clues, &node.shape)

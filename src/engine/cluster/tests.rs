@@ -2,6 +2,7 @@
 
 mod budgets;
 mod build;
+mod calibrated;
 mod learned;
 mod properties;
 mod stories;

@@ -112,3 +112,35 @@ proptest! {
         prop_assert!(corrected.is_sorted(), "{corrected:?}");
     }
 }
+
+#[test]
+fn curves_say_what_the_table_said_when_they_were_made() {
+    let mut calibration = Calibration::default();
+    let before = calibration.curves();
+    for n in 0..60 {
+        calibration.observe("wished", 0.7, n % 3 == 0);
+    }
+    let curves = calibration.curves();
+    for p in [0.0, 0.001, 0.2, 0.5, 0.7, 0.99, 1.0] {
+        assert_eq!(
+            curves.calibrated("wished", p),
+            calibration.calibrated("wished", p)
+        );
+        assert_eq!(curves.calibrated("other", p), p);
+    }
+    // Two thirds of what was said did not come: from log-odds 0.85 to -0.5 or so.
+    assert!((1.0..2.0).contains(&curves.moved(&before)));
+    assert_eq!(curves.moved(&curves.clone()), 0.0);
+    assert!(curves.calibrated("wished", f64::NAN).abs() < 1e-12);
+}
+
+#[test]
+fn ten_tenths_of_an_observation_are_one() {
+    let (mut whole, mut parts) = (Calibration::default(), Calibration::default());
+    whole.observe("ahead", 0.4, true);
+    for _ in 0..10 {
+        parts.observe_part("ahead", 0.4, true, 0.1);
+    }
+    let gap = whole.calibrated("ahead", 0.4) - parts.calibrated("ahead", 0.4);
+    assert!(gap.abs() < 1e-3, "{gap}");
+}
