@@ -37,6 +37,7 @@ mod gone;
 mod groups;
 mod images;
 mod intern;
+mod late;
 mod nodes;
 mod pods;
 mod pools;

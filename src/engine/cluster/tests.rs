@@ -2,6 +2,7 @@
 
 mod build;
 mod calibrated;
+mod late;
 mod learned;
 mod properties;
 mod stories;
