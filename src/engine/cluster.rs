@@ -39,6 +39,7 @@ mod gone;
 mod groups;
 mod images;
 mod intern;
+mod late;
 mod nodes;
 mod pods;
 mod pools;

@@ -46,6 +46,12 @@ struct PoolState {
     /// (ended in microseconds, milliseconds)
     request: Vec<(i64, u64)>,
     boot: Vec<(i64, u64)>,
+    /// The same of requests that were given up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    in_vain: Vec<(i64, u64)>,
+    /// Refusals since a request was fulfilled, and when the last was (microseconds).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stock_out: Option<(u32, i64)>,
     /// Newest first.
     nodes: Vec<RecordState>,
 }
@@ -132,6 +138,14 @@ impl Cluster {
                     .note(leg, Timestamp::from_micros(ended), seconds, arrivals);
             }
         }
+        for (at, millis) in state.in_vain {
+            let (at, waited_s) = (Timestamp::from_micros(at), millis as f64 / 1000.0);
+            pool.arrivals.give_up(Leg::Request, at, waited_s, arrivals);
+        }
+        if let Some((failures, last)) = state.stock_out {
+            let last = Timestamp::from_micros(last);
+            pool.arrivals.take_stock_out(failures, last);
+        }
     }
 
     fn state(&self, keep: &BTreeMap<&Arc<str>, usize>) -> State {
@@ -172,10 +186,15 @@ impl Cluster {
                         let since = record.since.as_micros();
                         (record.node.clone(), since, record.resident, used, late)
                     });
+                let in_vain = pool.arrivals.in_vain(Leg::Request);
+                let in_vain = in_vain.map(|(at, millis)| (at.as_micros(), millis));
+                let stock_out = pool.arrivals.stock_out();
                 let state = PoolState {
                     profile: pool.profile.clone(),
                     request: durations(Leg::Request),
                     boot: durations(Leg::Boot),
+                    in_vain: in_vain.collect(),
+                    stock_out: stock_out.map(|(failures, last)| (failures, last.as_micros())),
                     nodes: nodes.collect(),
                 };
                 (name.to_string(), state)

@@ -19,6 +19,8 @@ mod tests;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::domain::time::Timestamp;
 use crate::forecast::arrival::table::{Prior, Table};
 
@@ -46,6 +48,31 @@ struct Series {
     /// When each ended or was given up, after how many milliseconds, and whether it ended.
     waits: BTreeSet<(Timestamp, u64, bool)>,
     table: Table,
+}
+
+/// How long a pool's nodes take from the request to Ready, and whether they come at all.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Outlook {
+    /// Durations that are remembered.
+    pub known: usize,
+    /// Waits that were given up, and are remembered.
+    pub in_vain: usize,
+    /// Seconds that a request made now takes at the least, usually, at the most: p10.
+    pub p10_s: f64,
+    /// Median.
+    pub p50_s: f64,
+    /// p90.
+    pub p90_s: f64,
+    /// Requests that wait.
+    pub waiting: usize,
+    /// Seconds that the oldest of them has waited.
+    pub oldest_s: Option<f64>,
+    /// Median seconds that it still waits.
+    pub left_s: Option<f64>,
+    /// Refusals by the cloud since it last fulfilled a request: above 0 it is out of stock.
+    pub refusals: u32,
+    /// When it last refused one.
+    pub refused: Option<Timestamp>,
 }
 
 /// The cloud has no machines of the kind.
@@ -107,14 +134,58 @@ impl Arrivals {
     }
 
     /// The cloud refused a machine (`InsufficientCapacity`, `Backoff`, `ScaleUpFailed`): the stock-out
-    /// branch is entered, or backs off further.
-    pub fn fail(&mut self, at: Timestamp) {
-        let failures = match self.stock_out {
+    /// branch is entered, or backs off further. False when that was known, or is older than the last
+    /// request that was fulfilled.
+    pub fn fail(&mut self, at: Timestamp) -> bool {
+        let fulfilled = self.request.waits.iter().rev().find(|wait| wait.2);
+        if fulfilled.is_some_and(|(ended, ..)| *ended > at) {
+            return false;
+        }
+        let before = self.stock_out;
+        let last = before.map_or(at, |out| out.last.max(at));
+        let failures = match before {
             Some(out) if at.secs_since(out.last) < ONE_FAILURE_S => out.failures,
             Some(out) => out.failures.saturating_add(1),
             None => 1,
         };
-        self.stock_out = Some(StockOut { failures, last: at });
+        self.stock_out = Some(StockOut { failures, last });
+        self.stock_out != before
+    }
+
+    /// How often requests were refused since one was fulfilled, and when last.
+    #[must_use]
+    pub fn stock_out(&self) -> Option<(u32, Timestamp)> {
+        self.stock_out.map(|out| (out.failures, out.last))
+    }
+
+    /// Takes over what another knew of it; no failures are none.
+    pub fn take_stock_out(&mut self, failures: u32, last: Timestamp) {
+        self.stock_out = (failures > 0).then_some(StockOut { failures, last });
+    }
+
+    /// Waits of one leg that were given up, oldest first: when, and milliseconds.
+    pub fn in_vain(&self, leg: Leg) -> impl Iterator<Item = (Timestamp, u64)> + '_ {
+        let open = self.of(leg).waits.iter().filter(|wait| !wait.2);
+        open.map(|(at, millis, _)| (*at, *millis))
+    }
+
+    /// What is to be told to people, given how long requests wait by now (seconds each).
+    #[must_use]
+    pub fn outlook(&self, waited_s: &[f64]) -> Outlook {
+        let all = self.with_open(Leg::Request, waited_s);
+        let oldest_s = waited_s.iter().copied().reduce(f64::max);
+        Outlook {
+            known: self.durations(Leg::Request).count(),
+            in_vain: self.in_vain(Leg::Request).count(),
+            p10_s: all.quantile(Leg::Request, 0.1),
+            p50_s: all.quantile(Leg::Request, 0.5),
+            p90_s: all.quantile(Leg::Request, 0.9),
+            waiting: waited_s.len(),
+            oldest_s,
+            left_s: oldest_s.map(|waited| all.remaining(Leg::Request, waited, 0.5)),
+            refusals: self.stock_out.map_or(0, |out| out.failures),
+            refused: self.stock_out.map(|out| out.last),
+        }
     }
 
     /// Whether requests have failed and none has been fulfilled since.

@@ -6,6 +6,7 @@ use crate::domain::image::ImageRef;
 use crate::domain::plan::{Priority, Reason, Target};
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
+use crate::forecast::arrival::Outlook;
 
 /// What became of one candidate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -65,6 +66,9 @@ pub struct Explanation {
     pub target: Target,
     /// When it was asked.
     pub made: Timestamp,
+    /// How long nodes take to come; a pool's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arrival: Option<Outlook>,
     /// Planned ones first, in their order; then the others, most probable first.
     pub verdicts: Vec<Verdict>,
     /// Budgets that did not hold everything that was worth its bytes.

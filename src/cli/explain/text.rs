@@ -5,6 +5,7 @@ use crate::domain::image::ImageRef;
 use crate::domain::plan::{Priority, Reason};
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
+use crate::forecast::arrival::Outlook;
 use crate::plan::explain::{Explanation, Fate, Fill};
 use crate::sim::explain::{Left, NodeStory, PodStory, PoolStory, Sent, Short, Totals, Why};
 
@@ -59,8 +60,9 @@ pub(super) fn pool(story: &PoolStory) -> String {
             "its plan, for any coming node, was published {} times",
             story.plans
         ),
-        String::new(),
     ];
+    lines.extend(story.arrival.iter().flat_map(|known| arrival(known, clock)));
+    lines.push(String::new());
     lines.push(match story.named.len() {
         0 => "No image was near enough to certain for every coming node.".into(),
         _ => "What it named:".to_owned(),
@@ -95,6 +97,32 @@ pub(super) fn pool(story: &PoolStory) -> String {
         text += &render::table(headers, rows);
     }
     text + &then(story.at.as_ref(), clock)
+}
+
+/// How long nodes take, whether some are late, whether the cloud has any.
+fn arrival(known: &Outlook, clock: Clock) -> Vec<String> {
+    let mut lines = vec![format!(
+        "a node takes {:.0} s from the request to Ready, {:.0} to {:.0} s in four of five cases; known from {} that came and {} given up",
+        known.p50_s, known.p10_s, known.p90_s, known.known, known.in_vain
+    )];
+    if let (Some(oldest), Some(left)) = (known.oldest_s, known.left_s) {
+        lines.push(format!(
+            "{} asked for and not there: the oldest for {oldest:.0} s, with {left:.0} s to go as likely as not",
+            known.waiting
+        ));
+    }
+    if let Some(refused) = known.refused {
+        let times = if known.refusals == 1 {
+            "once".to_owned()
+        } else {
+            format!("{} times", known.refusals)
+        };
+        lines.push(format!(
+            "out of stock: refused {times} since a node last came, at last {}",
+            clock.at(refused)
+        ));
+    }
+    lines
 }
 
 /// Times are told since the scenario's start.

@@ -376,7 +376,12 @@ impl Cluster {
         if let Some(request) = &fact.request {
             self.gone.requests.note(request, at);
             self.fulfilled.remove(request);
-            changed |= self.take_request(request).is_some();
+            if let Some(taken) = self.take_request(request) {
+                changed = true;
+                if fact.node.is_none() {
+                    self.given_up(&taken.pool, &[taken.at], fact, at);
+                }
+            }
         }
         if let Some(node) = &fact.node {
             self.gone.nodes.note(node, at);
@@ -392,15 +397,18 @@ impl Cluster {
             }
         }
         if let (None, None, Some(pool)) = (&fact.node, &fact.request, &fact.pool)
-            && let Some((name, pool)) = self.pools.get_key_value(pool.as_str())
-            && !(pool.asked.is_empty() && pool.plain.is_empty())
+            && let Some((name, known)) = self.pools.get_key_value(pool.as_str())
         {
             let name = Arc::clone(name);
-            if let Some(pool) = self.pools.get_mut(&name) {
+            let made: Vec<Timestamp> = Self::unnamed(known).collect();
+            changed |= self.given_up(&name, &made, fact, at);
+            if let Some(pool) = self.pools.get_mut(&name)
+                && !(pool.asked.is_empty() && pool.plain.is_empty())
+            {
                 pool.withdraw();
+                self.mark_pool(&name, Reach::Coming);
+                changed = true;
             }
-            self.mark_pool(&name, Reach::Coming);
-            changed = true;
         }
         if changed {
             Applied::Changed

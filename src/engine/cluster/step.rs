@@ -9,7 +9,6 @@ use crate::domain::node::NodeShape;
 use crate::domain::plan::{Plan, Target};
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
-use crate::forecast::arrival::Leg;
 use crate::forecast::combine::Clue;
 use crate::forecast::demand::Template;
 use crate::plan::explain::{Explanation, Fate};
@@ -33,7 +32,7 @@ const PLAN_PAUSE_MAX: Duration = Duration::from_secs(2);
 const UNRESOLVED_MAX: usize = 10_000;
 
 /// The quantile of the arrival times at which a transfer should be done: early rather than late.
-const EARLY: f64 = 0.1;
+pub const EARLY: f64 = 0.1;
 
 impl Cluster {
     /// Forecasts and plans for everything that changed; effects in a fixed order: retractions,
@@ -118,21 +117,23 @@ impl Cluster {
     /// is not known.
     #[must_use]
     pub fn explain(&self, target: &Target, now: Timestamp) -> Option<Explanation> {
-        let selection = match target {
+        let (selection, arrival) = match target {
             Target::Node(name) => {
                 let node = self.nodes.get(name.as_str())?;
                 let view = self.view(&node.pool, self.groups.list(), now);
-                self.select_for_node(node, &view, now)
+                (self.select_for_node(node, &view, now), None)
             }
             Target::Pool(name) => {
                 let pool = self.pools.get(name.as_str())?;
                 let view = self.view(name, self.groups.list(), now);
-                self.select_for_pool(name, pool, &view, now)
+                let selection = self.select_for_pool(name, pool, &view, now);
+                (selection, Some(self.outlook(pool, now)))
             }
         };
         Some(Explanation {
             target: target.clone(),
             made: now,
+            arrival,
             verdicts: selection.verdicts,
             fills: selection.fills,
         })
@@ -382,13 +383,6 @@ impl Cluster {
     fn select_for_pool(&self, name: &str, pool: &Pool, view: &View, now: Timestamp) -> Selection {
         let target = Target::Pool(name.to_owned());
         let shape = pool.profile.coming(&NodeShape::default());
-        let asked = pool
-            .requests
-            .iter()
-            .filter_map(|request| self.requests.get(request).map(|request| request.at))
-            .chain(pool.asked.iter().copied())
-            .min();
-        let takes = Duration::from_secs_f64(pool.arrivals.quantile(Leg::Request, EARLY));
         let brief = Brief {
             previous: self.plans.get(&target),
             target,
@@ -398,7 +392,7 @@ impl Cluster {
             budget: self.budget(&shape),
             dearer: 1.0,
             at_least: self.model.chances.sure,
-            deadline: asked.map(|at| (at + takes).max(now)),
+            deadline: self.first_due(pool, now),
             present: None,
             guesses: None,
             curves: self.curves(),
@@ -411,9 +405,8 @@ impl Cluster {
         let target = Target::Node(node.name.to_string());
         let pool = self.pools.get(&node.pool);
         let fresh = pool.is_some_and(|pool| pool.fresh.contains(&node.name));
-        let boot = pool.map_or(0.0, |pool| pool.arrivals.quantile(Leg::Boot, EARLY));
         let deadline = match node.ready {
-            None => Some((node.joined + Duration::from_secs_f64(boot)).max(now)),
+            None => Some(self.boot_due(node, now)),
             Some(_) => None,
         };
         let brief = Brief {

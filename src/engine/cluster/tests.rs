@@ -3,6 +3,7 @@
 mod budgets;
 mod build;
 mod calibrated;
+mod late;
 mod learned;
 mod properties;
 mod stories;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::domain::image::ImageRef;
 use crate::domain::plan::Target;
 use crate::domain::time::Timestamp;
+use crate::forecast::arrival::Outlook;
 use crate::plan::explain::{Explanation, Fate};
 use crate::sim::explain::{Left, Played, Question, Short, Totals, Why, never_planned, shortages};
 
@@ -21,6 +22,9 @@ pub struct PoolStory {
     pub pool: String,
     /// How often its plan was published.
     pub plans: usize,
+    /// How long its nodes took to come, and whether the cloud refused them: as known at the asked
+    /// instant, else when its plan was last published.
+    pub arrival: Option<Outlook>,
     /// Images that its plan named, in the order of being named.
     pub named: Vec<Named>,
     /// Candidates that its plan never named.
@@ -76,7 +80,11 @@ impl PoolStory {
             why: Some(Why::of(verdict, at)),
             fate: Some(verdict.fate.clone()),
         });
+        let at = played.asked(&target);
+        let last = played.sights(&target).last();
+        let arrival = at.as_ref().or(last).and_then(|seen| seen.arrival.clone());
         Self {
+            arrival,
             scenario: question.header.name.clone(),
             start: question.header.start,
             pool: pool.to_owned(),
@@ -85,7 +93,7 @@ impl PoolStory {
             left_out: left.collect(),
             budgets: shortages(played.sights(&target)),
             nodes: nodes.collect(),
-            at: played.asked(&target),
+            at,
         }
     }
 }
