@@ -1,12 +1,14 @@
 //! A plan out of clues: what is worth its bytes, within the budget, in order.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
+
+use foldhash::{HashMap, HashSet, HashSetExt as _};
 
 use crate::domain::image::{Digest, ImageManifest, ImageRef};
 use crate::domain::plan::{Plan, PlanEntry, Priority, Reason, Target};
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
-use crate::forecast::combine::{Clue, Wish, wishes};
+use crate::forecast::combine::{Clue, Wish, by_cause, wishes};
 use crate::forecast::model::{Disk, Model};
 use crate::plan::explain::{Fate, Verdict};
 use crate::plan::order::{Item, order};
@@ -51,15 +53,15 @@ pub struct Brief<'a> {
 
 /// A plan and what was thought on the way.
 #[derive(Clone, Debug)]
-pub struct Selection {
-    /// The plan; it may be empty.
-    pub plan: Plan,
-    /// One per candidate.
-    pub verdicts: Vec<Verdict>,
+pub struct Selection<'a> {
+    plan: Plan,
+    /// In the order of the images.
+    considered: Vec<Considered<'a>>,
 }
 
+#[derive(Clone, Debug)]
 struct Considered<'a> {
-    wish: Wish,
+    wish: Wish<'a>,
     manifest: Option<&'a ImageManifest>,
     threshold: Option<f64>,
     fate: Fate,
@@ -81,40 +83,41 @@ pub fn select<'a>(
     model: &Model,
     policy: &Policy,
     brief: &Brief<'_>,
-    clues: &[Clue],
+    mut clues: Vec<&'a Clue>,
     meaning: impl Fn(&ImageRef) -> Meaning<'a>,
-) -> Selection {
+) -> Selection<'a> {
     let off = policy.mode(brief.pool) == Mode::Off;
-    let mut considered: BTreeMap<ImageRef, Considered<'a>> = wishes(clues)
+    by_cause(&mut clues);
+    let mut considered: Vec<Considered<'a>> = wishes(&clues)
         .into_iter()
-        .map(|(image, wish)| {
-            let one = if off || !policy.allows(&image) {
+        .map(|wish| {
+            let image = wish.image;
+            if off || !policy.allows(image) {
                 considered_as(wish, Fate::Policy)
-            } else if brief.present.is_some_and(|there| there.contains(&image)) {
+            } else if brief.present.is_some_and(|there| there.contains(image)) {
                 considered_as(wish, Fate::Present)
             } else {
-                weigh(model, brief, wish, meaning(&image))
-            };
-            (image, one)
+                weigh(model, brief, wish, meaning(image))
+            }
         })
         .collect();
-    let items: BTreeMap<ImageRef, Item> = considered
+    let items: HashMap<ImageRef, Item> = considered
         .iter()
-        .filter(|(_, one)| matches!(one.fate, Fate::Planned(_)))
-        .filter_map(|(image, one)| {
+        .filter(|one| matches!(one.fate, Fate::Planned(_)))
+        .filter_map(|one| {
             let item = Item {
                 bytes: one.manifest?.size().0,
                 priority: one.wish.priority,
                 awaited: one.wish.awaited,
             };
-            Some((image.clone(), item))
+            Some((one.wish.image.clone(), item))
         })
         .collect();
     // Most looks at a node find that it has everything: they end here.
     if items.is_empty() {
         return finish(brief, Vec::new(), considered);
     }
-    let in_order = order(clues, &items, model.price.overhead_s * model.price.rate);
+    let in_order = order(&clues, &items, model.price.overhead_s * model.price.rate);
     let present_layers =
         brief
             .present
@@ -128,7 +131,7 @@ pub fn select<'a>(
     finish(brief, entries, considered)
 }
 
-fn considered_as<'a>(wish: Wish, fate: Fate) -> Considered<'a> {
+fn considered_as<'a>(wish: Wish<'a>, fate: Fate) -> Considered<'a> {
     Considered {
         wish,
         manifest: None,
@@ -137,7 +140,12 @@ fn considered_as<'a>(wish: Wish, fate: Fate) -> Considered<'a> {
     }
 }
 
-fn weigh<'a>(model: &Model, brief: &Brief<'_>, wish: Wish, meaning: Meaning<'a>) -> Considered<'a> {
+fn weigh<'a>(
+    model: &Model,
+    brief: &Brief<'_>,
+    wish: Wish<'a>,
+    meaning: Meaning<'a>,
+) -> Considered<'a> {
     let manifest = match meaning {
         Meaning::Known(manifest) => manifest,
         Meaning::OtherPlatform => return considered_as(wish, Fate::Platform),
@@ -152,7 +160,7 @@ fn weigh<'a>(model: &Model, brief: &Brief<'_>, wish: Wish, meaning: Meaning<'a>)
     let mut limit = threshold(&model.price, manifest.size(), wish.pods, dearer).max(brief.at_least);
     let kept = brief
         .previous
-        .is_some_and(|plan| plan.entries.iter().any(|e| e.image == wish.image));
+        .is_some_and(|plan| plan.entries.iter().any(|e| e.image == *wish.image));
     if kept {
         limit *= model.price.keep.clamp(0.0, 1.0);
     }
@@ -173,8 +181,8 @@ fn weigh<'a>(model: &Model, brief: &Brief<'_>, wish: Wish, meaning: Meaning<'a>)
 fn admit<'a>(
     model: &Model,
     brief: &Brief<'_>,
-    in_order: &[ImageRef],
-    considered: &mut BTreeMap<ImageRef, Considered<'a>>,
+    in_order: &[&ImageRef],
+    considered: &mut [Considered<'a>],
     present: impl Iterator<Item = &'a ImageManifest>,
 ) -> Vec<PlanEntry> {
     let mut have: HashSet<&'a Digest> = present
@@ -183,7 +191,8 @@ fn admit<'a>(
     let mut left = brief.budget;
     let mut entries: Vec<PlanEntry> = Vec::new();
     for image in in_order {
-        let Some(one) = considered.get_mut(image) else {
+        let place = considered.binary_search_by_key(image, |one| one.wish.image);
+        let Some(one) = place.ok().and_then(|place| considered.get_mut(place)) else {
             continue;
         };
         let Some(manifest) = one.manifest else {
@@ -211,14 +220,12 @@ fn admit<'a>(
 fn entry(
     model: &Model,
     brief: &Brief<'_>,
-    wish: &Wish,
+    wish: &Wish<'_>,
     manifest: &ImageManifest,
     bytes: ByteSize,
 ) -> PlanEntry {
-    let reason = wish.reasons.first().map_or_else(
-        || Reason::History(brief.pool.into()),
-        |(reason, _)| reason.clone(),
-    );
+    let reason = wish.reason().cloned();
+    let reason = reason.unwrap_or_else(|| Reason::History(brief.pool.into()));
     let waits_here = matches!(reason, Reason::Bound(_));
     PlanEntry {
         image: wish.image.clone(),
@@ -237,39 +244,15 @@ fn entry(
     }
 }
 
-fn finish(
+fn finish<'a>(
     brief: &Brief<'_>,
     entries: Vec<PlanEntry>,
-    considered: BTreeMap<ImageRef, Considered<'_>>,
-) -> Selection {
+    considered: Vec<Considered<'a>>,
+) -> Selection<'a> {
     let mut left_out: BTreeMap<String, u32> = BTreeMap::new();
-    let mut verdicts: Vec<Verdict> = considered
-        .into_values()
-        .map(|one| {
-            if let Some(word) = one.fate.left_out() {
-                *left_out.entry(word.to_owned()).or_default() += 1;
-            }
-            Verdict {
-                image: one.wish.image,
-                chance: one.wish.chance,
-                threshold: one.threshold,
-                priority: one.wish.priority,
-                pods: one.wish.pods,
-                reasons: one.wish.reasons,
-                fate: one.fate,
-            }
-        })
-        .collect();
-    let place = |verdict: &Verdict| match verdict.fate {
-        Fate::Planned(at) => at,
-        _ => usize::MAX,
-    };
-    verdicts.sort_by(|a, b| {
-        place(a)
-            .cmp(&place(b))
-            .then(b.chance.total_cmp(&a.chance))
-            .then_with(|| a.image.cmp(&b.image))
-    });
+    for word in considered.iter().filter_map(|one| one.fate.left_out()) {
+        *left_out.entry(word.to_owned()).or_default() += 1;
+    }
     Selection {
         plan: Plan {
             target: brief.target.clone(),
@@ -278,6 +261,48 @@ fn finish(
             entries,
             left_out,
         },
-        verdicts,
+        considered,
+    }
+}
+
+// === impl Selection ===
+
+impl Selection<'_> {
+    /// The plan, which may be empty, and the images that it would need the meaning of.
+    #[must_use]
+    pub fn decided(self) -> (Plan, Vec<ImageRef>) {
+        let unresolved = self.considered.iter();
+        let unresolved = unresolved.filter(|one| one.fate == Fate::Unresolved);
+        let unresolved = unresolved.map(|one| one.wish.image.clone()).collect();
+        (self.plan, unresolved)
+    }
+
+    /// What became of each candidate: planned ones first, in their order; then the others, most
+    /// probable first.
+    #[must_use]
+    pub fn verdicts(self) -> Vec<Verdict> {
+        let considered = self.considered.into_iter();
+        let mut verdicts: Vec<Verdict> = considered
+            .map(|one| Verdict {
+                image: one.wish.image.clone(),
+                chance: one.wish.chance,
+                threshold: one.threshold,
+                priority: one.wish.priority,
+                pods: one.wish.pods,
+                reasons: one.wish.reasons(),
+                fate: one.fate,
+            })
+            .collect();
+        let place = |verdict: &Verdict| match verdict.fate {
+            Fate::Planned(at) => at,
+            _ => usize::MAX,
+        };
+        verdicts.sort_by(|a, b| {
+            place(a)
+                .cmp(&place(b))
+                .then(b.chance.total_cmp(&a.chance))
+                .then_with(|| a.image.cmp(&b.image))
+        });
+        verdicts
     }
 }

@@ -176,7 +176,7 @@ impl Cluster {
             owner: Some(self.owner(name)),
             count: surplus.pods,
             chance: surplus.chance,
-            reason: Reason::ScalerWish(name.to_string().into()),
+            reason: Reason::ScalerWish(Arc::clone(&state.name)),
             priority: Priority::Background,
         })
     }

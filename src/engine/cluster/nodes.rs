@@ -24,7 +24,7 @@ pub struct Node {
     pub name: Arc<str>,
     pub uid: String,
     pub pool: Arc<str>,
-    pub shape: NodeShape,
+    pub shape: Arc<NodeShape>,
     pub joined: Timestamp,
     pub ready: Option<Timestamp>,
     /// When it was asked for, where known.
@@ -214,7 +214,7 @@ impl Cluster {
             name: Arc::clone(&name),
             uid: fact.uid.clone(),
             pool: Arc::clone(&pool_name),
-            shape: fact.shape.clone(),
+            shape: Arc::new(fact.shape.clone()),
             joined: signal.time,
             ready: None,
             requested: named.as_ref().map(|request| request.at).or(asked),
@@ -242,13 +242,13 @@ impl Cluster {
         let Some(node) = self.nodes.get_mut(name) else {
             return KNOWN;
         };
-        if node.shape != *shape {
+        if *node.shape != *shape {
             if let Some(pool) = self.pools.get_mut(&node.pool) {
                 count_out(pool, &node.shape, None);
                 count_in(pool, shape, None);
                 pool.profile.note(name, node.joined, shape);
             }
-            node.shape.clone_from(shape);
+            node.shape = Arc::new(shape.clone());
             let pool = Arc::clone(&node.pool);
             self.mark_pool(&pool, Reach::Fresh);
         } else if !news {
@@ -526,7 +526,7 @@ impl Cluster {
 /// name; a Job does not.
 fn keys(pod: &Pod) -> Vec<Key> {
     match &pod.owner {
-        Some(owner) if owner.kind != "Job" => vec![Key::Workload((**owner).clone())],
+        Some(owner) if owner.kind != "Job" => vec![Key::Workload(Arc::clone(owner))],
         _ => pod
             .template
             .needs

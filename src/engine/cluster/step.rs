@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::image::{ImageRef, Platform};
+use crate::domain::image::ImageRef;
 use crate::domain::node::NodeShape;
 use crate::domain::plan::{Plan, Target};
 use crate::domain::quantity::ByteSize;
@@ -12,10 +12,11 @@ use crate::domain::time::Timestamp;
 use crate::forecast::arrival::Leg;
 use crate::forecast::combine::Clue;
 use crate::forecast::demand::Template;
-use crate::plan::explain::{Explanation, Fate};
+use crate::plan::explain::Explanation;
 use crate::plan::policy::Mode;
 use crate::plan::select::{Brief, Selection, budget, select};
 
+use super::clues::Clues;
 use super::demand::{View, is_wide};
 use super::nodes::Node;
 use super::pods::Phase;
@@ -97,9 +98,11 @@ impl Cluster {
                     view
                 }
             });
-            let selection = self.select_for_node(&self.nodes[&name], view, now);
-            self.await_meanings(&selection);
-            self.publish(selection.plan, Wake::Node(name), now, &mut effects);
+            let node = &self.nodes[&name];
+            let decided = |selection: Selection<'_>| selection.decided();
+            let (plan, unresolved) = self.select_for_node(node, view, now, decided);
+            self.await_meanings(unresolved, &plan.target);
+            self.publish(plan, Wake::Node(name), now, &mut effects);
         }
         let references = self.images.ask(now, &self.model.resolve, &self.policy);
         let asked: BTreeSet<ImageRef> = references.into_iter().collect();
@@ -111,22 +114,23 @@ impl Cluster {
     /// is not known.
     #[must_use]
     pub fn explain(&self, target: &Target, now: Timestamp) -> Option<Explanation> {
-        let selection = match target {
+        let verdicts = |selection: Selection<'_>| selection.verdicts();
+        let verdicts = match target {
             Target::Node(name) => {
                 let node = self.nodes.get(name.as_str())?;
                 let view = self.view(&node.pool, self.groups.list(), now);
-                self.select_for_node(node, &view, now)
+                self.select_for_node(node, &view, now, verdicts)
             }
             Target::Pool(name) => {
                 let pool = self.pools.get(name.as_str())?;
                 let view = self.view(name, self.groups.list(), now);
-                self.select_for_pool(name, pool, &view, now)
+                self.select_for_pool(name, pool, &view, now, verdicts)
             }
         };
         Some(Explanation {
             target: target.clone(),
             made: now,
-            verdicts: selection.verdicts,
+            verdicts,
         })
     }
 
@@ -310,18 +314,17 @@ impl Cluster {
         if pool.is_vacant() || name.is_empty() {
             return;
         }
-        let selection = self.select_for_pool(name, pool, view, now);
-        self.await_meanings(&selection);
-        self.publish(selection.plan, Wake::Pool(Arc::clone(name)), now, out);
+        let decided = |selection: Selection<'_>| selection.decided();
+        let (plan, unresolved) = self.select_for_pool(name, pool, view, now, decided);
+        self.await_meanings(unresolved, &plan.target);
+        self.publish(plan, Wake::Pool(Arc::clone(name)), now, out);
     }
 
     /// Remembers for which images the target is to be looked at again.
-    fn await_meanings(&mut self, selection: &Selection) {
-        for verdict in &selection.verdicts {
-            if verdict.fate == Fate::Unresolved {
-                let targets = self.unresolved.entry(verdict.image.clone()).or_default();
-                targets.insert(selection.plan.target.clone());
-            }
+    fn await_meanings(&mut self, unresolved: Vec<ImageRef>, target: &Target) {
+        for image in unresolved {
+            let targets = self.unresolved.entry(image).or_default();
+            targets.insert(target.clone());
         }
         // Names that no registry knows pile up slowly; starting over costs one look at everything.
         if self.unresolved.len() > UNRESOLVED_MAX {
@@ -367,9 +370,16 @@ impl Cluster {
         pool.is_some_and(|pool| pool.fresh.contains(node))
     }
 
-    fn select_for_pool(&self, name: &str, pool: &Pool, view: &View, now: Timestamp) -> Selection {
+    fn select_for_pool<T>(
+        &self,
+        name: &str,
+        pool: &Pool,
+        view: &View,
+        now: Timestamp,
+        take: impl FnOnce(Selection<'_>) -> T,
+    ) -> T {
         let target = Target::Pool(name.to_owned());
-        let shape = pool.profile.coming(&NodeShape::default());
+        let shape = pool.profile.typical();
         let asked = pool
             .requests
             .iter()
@@ -390,10 +400,16 @@ impl Cluster {
             present: None,
         };
         let clues = self.unless_off(name, || self.pool_clues(pool, view));
-        self.select(&brief, &clues, &shape)
+        take(self.select(&brief, clues.all(), &shape))
     }
 
-    fn select_for_node(&self, node: &Node, view: &View, now: Timestamp) -> Selection {
+    fn select_for_node<T>(
+        &self,
+        node: &Node,
+        view: &View,
+        now: Timestamp,
+        take: impl FnOnce(Selection<'_>) -> T,
+    ) -> T {
         let target = Target::Node(node.name.to_string());
         let pool = self.pools.get(&node.pool);
         let fresh = pool.is_some_and(|pool| pool.fresh.contains(&node.name));
@@ -419,24 +435,26 @@ impl Cluster {
             present: Some(&node.present),
         };
         let clues = self.unless_off(&node.pool, || self.node_clues(node, view, now));
-        self.select(&brief, &clues, &node.shape)
+        take(self.select(&brief, clues.all(), &node.shape))
     }
 
-    fn unless_off(&self, pool: &str, clues: impl FnOnce() -> Vec<Clue>) -> Vec<Clue> {
+    fn unless_off<'a>(&self, pool: &str, clues: impl FnOnce() -> Clues<'a>) -> Clues<'a> {
         if self.policy.mode(pool) == Mode::Off {
-            return Vec::new();
+            return Clues::default();
         }
         clues()
     }
 
-    fn select(&self, brief: &Brief<'_>, clues: &[Clue], shape: &NodeShape) -> Selection {
+    fn select<'a>(
+        &'a self,
+        brief: &Brief<'_>,
+        clues: Vec<&'a Clue>,
+        shape: &NodeShape,
+    ) -> Selection<'a> {
         let os = shape.label("kubernetes.io/os").unwrap_or("linux");
-        let platform = shape.architecture().map(|arch| Platform {
-            os: os.to_owned(),
-            arch: arch.to_owned(),
-        });
+        let platform = shape.architecture().map(|arch| (os, arch));
         select(&self.model, &self.policy, brief, clues, |image| {
-            self.images.meaning(image, platform.as_ref())
+            self.images.meaning(image, platform)
         })
     }
 

@@ -19,6 +19,8 @@ use super::{Applied, Cluster, Family, KNOWN, STALE};
 /// A workload as last applied.
 #[derive(Debug)]
 pub struct WorkloadState {
+    /// Its name as a text, shared by all reasons that tell it.
+    pub name: Arc<str>,
     pub template: Arc<Template>,
     pub replicas: u32,
     pub updated: u32,
@@ -108,7 +110,9 @@ impl Cluster {
         // What was counted stays until it is counted anew, or nobody would see the difference.
         let counted = self.workloads.get(&fact.workload);
         let (missing, outdated) = counted.map_or((0, 0), |old| (old.missing, old.outdated));
+        let name = counted.map(|old| Arc::clone(&old.name));
         let state = WorkloadState {
+            name: name.unwrap_or_else(|| fact.workload.to_string().into()),
             template: Arc::clone(&template),
             replicas: fact.replicas,
             updated: fact.updated,
