@@ -76,7 +76,11 @@ pub fn wishes<'a>(clues: &[&'a Clue]) -> Vec<Wish<'a>> {
             let place = *places.entry(image).or_insert(by_image.len());
             match by_image.get_mut(place) {
                 Some((_, clues)) => clues.push(clue),
-                None => by_image.push((image, vec![clue])),
+                None => {
+                    let mut clues = Vec::with_capacity(8);
+                    clues.push(*clue);
+                    by_image.push((image, clues));
+                }
             }
         }
     }

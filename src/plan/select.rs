@@ -54,9 +54,12 @@ pub struct Brief<'a> {
 /// A plan and what was thought on the way.
 #[derive(Clone, Debug)]
 pub struct Selection<'a> {
-    plan: Plan,
+    model: &'a Model,
+    brief: &'a Brief<'a>,
     /// In the order of the images.
     considered: Vec<Considered<'a>>,
+    /// What the plan names, in its order: places in `considered`, and the bytes that each adds.
+    admitted: Vec<(usize, ByteSize)>,
 }
 
 #[derive(Clone, Debug)]
@@ -80,15 +83,15 @@ pub fn budget(disk: &Disk, ephemeral: Option<ByteSize>) -> ByteSize {
 
 /// Makes a plan of everything that the clues speak for.
 pub fn select<'a>(
-    model: &Model,
+    model: &'a Model,
     policy: &Policy,
-    brief: &Brief<'_>,
+    brief: &'a Brief<'a>,
     mut clues: Vec<&'a Clue>,
     meaning: impl Fn(&ImageRef) -> Meaning<'a>,
 ) -> Selection<'a> {
     let off = policy.mode(brief.pool) == Mode::Off;
     by_cause(&mut clues);
-    let mut considered: Vec<Considered<'a>> = wishes(&clues)
+    let considered: Vec<Considered<'a>> = wishes(&clues)
         .into_iter()
         .map(|wish| {
             let image = wish.image;
@@ -113,22 +116,24 @@ pub fn select<'a>(
             Some((one.wish.image.clone(), item))
         })
         .collect();
+    let mut selection = Selection {
+        model,
+        brief,
+        considered,
+        admitted: Vec::new(),
+    };
     // Most looks at a node find that it has everything: they end here.
     if items.is_empty() {
-        return finish(brief, Vec::new(), considered);
+        return selection;
     }
     let in_order = order(&clues, &items, model.price.overhead_s * model.price.rate);
-    let present_layers =
-        brief
-            .present
-            .into_iter()
-            .flatten()
-            .filter_map(|image| match meaning(image) {
-                Meaning::Known(manifest) => Some(manifest),
-                _ => None,
-            });
-    let entries = admit(model, brief, &in_order, &mut considered, present_layers);
-    finish(brief, entries, considered)
+    let present = brief.present.into_iter().flatten();
+    let present = present.filter_map(|image| match meaning(image) {
+        Meaning::Known(manifest) => Some(manifest),
+        _ => None,
+    });
+    selection.admit(&in_order, &present.collect::<Vec<_>>());
+    selection
 }
 
 fn considered_as<'a>(wish: Wish<'a>, fate: Fate) -> Considered<'a> {
@@ -177,104 +182,124 @@ fn weigh<'a>(
     }
 }
 
-/// Takes images in order while the bytes that they add fit; layers are counted once.
-fn admit<'a>(
-    model: &Model,
-    brief: &Brief<'_>,
-    in_order: &[&ImageRef],
-    considered: &mut [Considered<'a>],
-    present: impl Iterator<Item = &'a ImageManifest>,
-) -> Vec<PlanEntry> {
-    let mut have: HashSet<&'a Digest> = present
-        .flat_map(|manifest| manifest.layers.iter().map(|layer| &layer.digest))
-        .collect();
-    let mut left = brief.budget;
-    let mut entries: Vec<PlanEntry> = Vec::new();
-    for image in in_order {
-        let place = considered.binary_search_by_key(image, |one| one.wish.image);
-        let Some(one) = place.ok().and_then(|place| considered.get_mut(place)) else {
-            continue;
-        };
-        let Some(manifest) = one.manifest else {
-            continue;
-        };
-        let mut fresh: HashSet<&'a Digest> = HashSet::new();
-        let bytes: ByteSize = manifest
-            .layers
-            .iter()
-            .filter(|layer| !have.contains(&layer.digest) && fresh.insert(&layer.digest))
-            .map(|layer| layer.size)
-            .sum();
-        if bytes > left {
-            one.fate = Fate::Budget;
-            continue;
-        }
-        left = left - bytes;
-        have.extend(fresh);
-        one.fate = Fate::Planned(entries.len());
-        entries.push(entry(model, brief, &one.wish, manifest, bytes));
-    }
-    entries
-}
-
-fn entry(
-    model: &Model,
-    brief: &Brief<'_>,
-    wish: &Wish<'_>,
-    manifest: &ImageManifest,
-    bytes: ByteSize,
-) -> PlanEntry {
-    let reason = wish.reason().cloned();
-    let reason = reason.unwrap_or_else(|| Reason::History(brief.pool.into()));
-    let waits_here = matches!(reason, Reason::Bound(_));
-    PlanEntry {
-        image: wish.image.clone(),
-        digest: manifest.digest.clone(),
-        platform: manifest.platform.clone(),
-        priority: wish.priority,
-        reason,
-        probability: (wish.chance * 1e4).round() / 1e4,
-        bytes,
-        deadline: if waits_here {
-            Some(brief.now)
-        } else {
-            brief.deadline
-        },
-        expires: brief.now + model.times.expiry(),
-    }
-}
-
-fn finish<'a>(
-    brief: &Brief<'_>,
-    entries: Vec<PlanEntry>,
-    considered: Vec<Considered<'a>>,
-) -> Selection<'a> {
-    let mut left_out: BTreeMap<String, u32> = BTreeMap::new();
-    for word in considered.iter().filter_map(|one| one.fate.left_out()) {
-        *left_out.entry(word.to_owned()).or_default() += 1;
-    }
-    Selection {
-        plan: Plan {
-            target: brief.target.clone(),
-            epoch: brief.epoch,
-            made: brief.now,
-            entries,
-            left_out,
-        },
-        considered,
-    }
-}
-
 // === impl Selection ===
 
-impl Selection<'_> {
-    /// The plan, which may be empty, and the images that it would need the meaning of.
+impl<'a> Selection<'a> {
+    /// Takes images in order while the bytes that they add fit; layers are counted once.
+    fn admit(&mut self, in_order: &[&ImageRef], present: &[&'a ImageManifest]) {
+        let layers = present.iter().map(|manifest| manifest.layers.len()).sum();
+        let mut have: HashSet<&'a Digest> = HashSet::with_capacity(layers);
+        let digests = present.iter().flat_map(|manifest| &manifest.layers);
+        have.extend(digests.map(|layer| &layer.digest));
+        let mut left = self.brief.budget;
+        for image in in_order {
+            let place = self
+                .considered
+                .binary_search_by_key(image, |one| one.wish.image);
+            let Some((place, one)) = place.ok().and_then(|place| {
+                let one = self.considered.get_mut(place)?;
+                Some((place, one))
+            }) else {
+                continue;
+            };
+            let Some(manifest) = one.manifest else {
+                continue;
+            };
+            let mut fresh: Vec<&'a Digest> = Vec::with_capacity(manifest.layers.len());
+            let bytes: ByteSize = manifest
+                .layers
+                .iter()
+                .filter(|layer| have.insert(&layer.digest))
+                .inspect(|layer| fresh.push(&layer.digest))
+                .map(|layer| layer.size)
+                .sum();
+            if bytes > left {
+                one.fate = Fate::Budget;
+                for digest in fresh {
+                    have.remove(digest);
+                }
+                continue;
+            }
+            left = left - bytes;
+            one.fate = Fate::Planned(self.admitted.len());
+            self.admitted.push((place, bytes));
+        }
+    }
+
+    /// For whom.
     #[must_use]
-    pub fn decided(self) -> (Plan, Vec<ImageRef>) {
-        let unresolved = self.considered.iter();
-        let unresolved = unresolved.filter(|one| one.fate == Fate::Unresolved);
-        let unresolved = unresolved.map(|one| one.wish.image.clone()).collect();
-        (self.plan, unresolved)
+    pub fn target(&self) -> &Target {
+        &self.brief.target
+    }
+
+    /// Whether the plan would name no image.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.admitted.is_empty()
+    }
+
+    /// [`Plan::same_wishes`] of a plan for the same target, before ours is written out: two of three
+    /// looks at a new node end with it.
+    #[must_use]
+    pub fn same_wishes(&self, plan: &Plan) -> bool {
+        let same = |(entry, (place, _)): (&PlanEntry, &(usize, ByteSize))| {
+            let one = &self.considered[*place];
+            let digest = one.manifest.map(|manifest| &manifest.digest);
+            digest == Some(&entry.digest)
+                && *one.wish.image == entry.image
+                && one.wish.priority == entry.priority
+        };
+        self.admitted.len() == plan.entries.len()
+            && plan.entries.iter().zip(&self.admitted).all(same)
+    }
+
+    /// Images that the plan would need the meaning of.
+    pub fn unresolved(&self) -> impl Iterator<Item = &ImageRef> {
+        let considered = self.considered.iter();
+        let unresolved = considered.filter(|one| one.fate == Fate::Unresolved);
+        unresolved.map(|one| one.wish.image)
+    }
+
+    /// The plan; it may be empty.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        let mut left_out: BTreeMap<String, u32> = BTreeMap::new();
+        let considered = self.considered.iter();
+        for word in considered.filter_map(|one| one.fate.left_out()) {
+            *left_out.entry(word.to_owned()).or_default() += 1;
+        }
+        let admitted = self.admitted.iter();
+        let entries = admitted.filter_map(|(place, bytes)| self.entry(*place, *bytes));
+        Plan {
+            target: self.brief.target.clone(),
+            epoch: self.brief.epoch,
+            made: self.brief.now,
+            entries: entries.collect(),
+            left_out,
+        }
+    }
+
+    fn entry(&self, place: usize, bytes: ByteSize) -> Option<PlanEntry> {
+        let (brief, one) = (self.brief, self.considered.get(place)?);
+        let (wish, manifest) = (&one.wish, one.manifest?);
+        let reason = wish.reason().cloned();
+        let reason = reason.unwrap_or_else(|| Reason::History(brief.pool.into()));
+        let waits_here = matches!(reason, Reason::Bound(_));
+        Some(PlanEntry {
+            image: wish.image.clone(),
+            digest: manifest.digest.clone(),
+            platform: manifest.platform.clone(),
+            priority: wish.priority,
+            reason,
+            probability: (wish.chance * 1e4).round() / 1e4,
+            bytes,
+            deadline: if waits_here {
+                Some(brief.now)
+            } else {
+                brief.deadline
+            },
+            expires: brief.now + self.model.times.expiry(),
+        })
     }
 
     /// What became of each candidate: planned ones first, in their order; then the others, most

@@ -102,7 +102,7 @@ impl Cluster {
 
     /// Pods that were bound so lately that their images may still be missing.
     fn add_bound(&self, clues: &mut Vec<Clue>, node: &Node, now: Timestamp) {
-        let mut kinds: BTreeMap<_, (f64, &str)> = BTreeMap::new();
+        let mut kinds: BTreeMap<_, (f64, &Arc<str>)> = BTreeMap::new();
         for pod in self.unsettled_on(&node.name) {
             if let Phase::Bound { at, .. } = &pod.phase
                 && now.secs_since(*at) < self.model.times.settle_s
@@ -122,7 +122,7 @@ impl Cluster {
                     cause: cause(owner, template),
                     chance: 1.0,
                     pods: count,
-                    reason: Reason::Bound(name.into()),
+                    reason: Reason::Bound(Arc::clone(name)),
                     priority: Priority::Pending,
                 }),
         );
@@ -130,7 +130,7 @@ impl Cluster {
 
     fn add_nominated(&self, clues: &mut Vec<Clue>, node: &Node) {
         // Pods expected, the first by name, and the probability of none.
-        let mut kinds: BTreeMap<_, (f64, &str, f64)> = BTreeMap::new();
+        let mut kinds: BTreeMap<_, (f64, &Arc<str>, f64)> = BTreeMap::new();
         let nominees = self.nominees_of(&node.name);
         let stays = self.model.chances.nominated;
         for pod in nominees.iter().filter_map(|uid| self.pods.get(uid)) {
@@ -152,7 +152,7 @@ impl Cluster {
                 cause: cause(owner, template),
                 chance: 1.0 - none,
                 pods: count,
-                reason: Reason::Nominated(name.into()),
+                reason: Reason::Nominated(Arc::clone(name)),
                 priority: Priority::Pending,
             });
         }

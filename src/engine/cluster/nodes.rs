@@ -203,6 +203,7 @@ impl Cluster {
         let pool = self.pools.entry(Arc::clone(&pool_name)).or_default();
         pool.nodes.insert(Arc::clone(&name));
         pool.fresh.insert(Arc::clone(&name));
+        pool.booting.insert(Arc::clone(&name));
         pool.profile.note(&name, signal.time, &fact.shape);
         let asked = pool.fulfil(fact.request.is_some());
         count_in(
@@ -307,6 +308,7 @@ impl Cluster {
         let Some(pool) = self.pools.get_mut(&pool_name) else {
             return;
         };
+        pool.booting.remove(name);
         if !resident {
             pool.arrivals
                 .note(Leg::Boot, observed, time.secs_since(joined), most);
@@ -370,12 +372,12 @@ impl Cluster {
     pub(super) fn node_removed(&mut self, fact: &NodeRemoved, at: Timestamp) -> Applied {
         let mut changed = false;
         if let Some(request) = &fact.request {
-            self.gone.requests.note(request, at);
+            self.gone.requests.note(request.as_str(), at);
             self.fulfilled.remove(request);
             changed |= self.take_request(request).is_some();
         }
         if let Some(node) = &fact.node {
-            self.gone.nodes.note(node, at);
+            self.gone.nodes.note(node.as_str(), at);
             let name = self.node_name(node);
             self.early_ready.remove(&name);
             if self
@@ -414,7 +416,7 @@ impl Cluster {
             .collect();
         gone.sort();
         for name in gone {
-            self.gone.nodes.note(&name, now);
+            self.gone.nodes.note(Arc::clone(&name), now);
             self.drop_node(&name);
         }
     }
@@ -490,6 +492,7 @@ impl Cluster {
         if let Some(pool) = self.pools.get_mut(&node.pool) {
             pool.nodes.remove(name);
             pool.fresh.remove(name);
+            pool.booting.remove(name);
             let replaces = |node: &Node| node.replaces.as_deref() == Some(&**name);
             let heirs = pool
                 .fresh

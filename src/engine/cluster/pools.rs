@@ -19,6 +19,8 @@ pub struct Pool {
     pub nodes: BTreeSet<Arc<str>>,
     /// Of those, the ones that are not Ready or are younger than the window.
     pub fresh: BTreeSet<Arc<str>>,
+    /// Of those, the ones that are not Ready: a few where a wave of hundreds is new.
+    pub booting: BTreeSet<Arc<str>>,
     /// Requests by name that are no node yet.
     pub requests: BTreeSet<String>,
     /// Size that the autoscaler last asked for.
@@ -81,6 +83,11 @@ impl Pool {
             && self.requests.is_empty()
             && self.asked.is_empty()
             && self.plain.is_empty())
+    }
+
+    /// How many nodes are Ready.
+    pub fn ready(&self) -> usize {
+        self.nodes.len() - self.booting.len()
     }
 
     /// A new absolute size was said; true when more or fewer nodes are on their way than before.

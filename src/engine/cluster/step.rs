@@ -19,7 +19,7 @@ use crate::plan::select::{Brief, Selection, budget, select};
 use super::clues::Clues;
 use super::demand::{View, is_wide};
 use super::nodes::Node;
-use super::pods::Phase;
+use super::pods::{Phase, Uids};
 use super::pools::Pool;
 use super::{Cluster, Effect, FEW_NODES, Reach, Wake};
 
@@ -35,6 +35,14 @@ const UNRESOLVED_MAX: usize = 10_000;
 
 /// The quantile of the arrival times at which a transfer should be done: early rather than late.
 const EARLY: f64 = 0.1;
+
+/// What a look at one target ends with.
+struct Decided {
+    /// The plan that replaces the one in force.
+    plan: Option<Plan>,
+    /// Images of which nobody has said what they mean.
+    awaits: Option<(Target, Vec<ImageRef>)>,
+}
 
 impl Cluster {
     /// Forecasts and plans for everything that changed; effects in a fixed order: retractions,
@@ -52,9 +60,9 @@ impl Cluster {
         let mut nodes = std::mem::take(&mut self.marks.nodes);
         for (name, reach) in &pools {
             let pool = self.pools.get(name);
-            let fresh = pool.into_iter().flat_map(|pool| &pool.fresh);
-            let concerned = fresh.filter(|node| {
-                *reach == Reach::Fresh || self.nodes.get(*node).is_some_and(|n| n.ready.is_none())
+            let concerned = pool.into_iter().flat_map(|pool| match reach {
+                Reach::Coming => &pool.booting,
+                Reach::Fresh => &pool.fresh,
             });
             nodes.extend(concerned.cloned());
         }
@@ -99,10 +107,9 @@ impl Cluster {
                 }
             });
             let node = &self.nodes[&name];
-            let decided = |selection: Selection<'_>| selection.decided();
-            let (plan, unresolved) = self.select_for_node(node, view, now, decided);
-            self.await_meanings(unresolved, &plan.target);
-            self.publish(plan, Wake::Node(name), now, &mut effects);
+            let decide = |selection: Selection<'_>| self.decide(&selection, fresh, now);
+            let decided = self.select_for_node(node, view, now, decide);
+            self.publish(decided, Wake::Node(name), now, &mut effects);
         }
         let references = self.images.ask(now, &self.model.resolve, &self.policy);
         let asked: BTreeSet<ImageRef> = references.into_iter().collect();
@@ -197,7 +204,7 @@ impl Cluster {
             let Some(pool) = self.pools.get(&name).filter(|pool| pool.grows()) else {
                 continue;
             };
-            let reach = if is_wide(most, self.ready_in(pool)) {
+            let reach = if is_wide(most, pool.ready()) {
                 Reach::Fresh
             } else {
                 Reach::Coming
@@ -289,7 +296,7 @@ impl Cluster {
         }
         let mut settled: Vec<(Arc<str>, Arc<Template>)> = Vec::new();
         let unsettled = self.loads.get(name).map(|load| &load.unsettled);
-        for uid in unsettled.into_iter().flatten() {
+        for uid in unsettled.into_iter().flat_map(Uids::iter) {
             if let Some(pod) = self.pods.get(uid)
                 && let Phase::Bound { at, .. } = &pod.phase
                 && now.secs_since(*at) >= settle_s
@@ -314,10 +321,31 @@ impl Cluster {
         if pool.is_vacant() || name.is_empty() {
             return;
         }
-        let decided = |selection: Selection<'_>| selection.decided();
-        let (plan, unresolved) = self.select_for_pool(name, pool, view, now, decided);
-        self.await_meanings(unresolved, &plan.target);
-        self.publish(plan, Wake::Pool(Arc::clone(name)), now, out);
+        let decide = |selection: Selection<'_>| self.decide(&selection, false, now);
+        let decided = self.select_for_pool(name, pool, view, now, decide);
+        self.publish(decided, Wake::Pool(Arc::clone(name)), now, out);
+    }
+
+    /// What follows from a selection: its plan becomes the one in force if it asks for something else or
+    /// has to be renewed.
+    ///
+    /// A new node gets a plan of its own even when it asks for nothing: until it has one, its agent
+    /// follows the pool's.
+    fn decide(&self, selection: &Selection<'_>, fresh: bool, now: Timestamp) -> Decided {
+        let target = selection.target();
+        let half = self.model.times.expiry() / 2;
+        let stays = match self.plans.get(target) {
+            None => selection.is_empty() && !fresh,
+            Some(known) => {
+                let same = selection.same_wishes(known) && known.epoch == self.epoch;
+                same && (selection.is_empty() || now < known.made + half)
+            }
+        };
+        let unresolved: Vec<ImageRef> = selection.unresolved().cloned().collect();
+        Decided {
+            plan: (!stays).then(|| selection.plan()),
+            awaits: (!unresolved.is_empty()).then(|| (target.clone(), unresolved)),
+        }
     }
 
     /// Remembers for which images the target is to be looked at again.
@@ -333,29 +361,13 @@ impl Cluster {
         }
     }
 
-    /// Makes the plan the one in force, if it asks for something else or has to be renewed.
-    ///
-    /// A new node gets a plan of its own even when it asks for nothing: until it has one, its agent
-    /// follows the pool's.
-    fn publish(&mut self, plan: Plan, wake: Wake, now: Timestamp, out: &mut Vec<Effect>) {
-        let fresh = match (&plan.target, &wake) {
-            (Target::Node(_), Wake::Node(name)) => self.is_fresh(name),
-            _ => false,
-        };
-        let half = self.model.times.expiry() / 2;
-        match self.plans.get(&plan.target) {
-            None if plan.entries.is_empty() && !fresh => return,
-            Some(known) if known.same_wishes(&plan) && known.epoch == plan.epoch => {
-                if plan.entries.is_empty() {
-                    return;
-                }
-                if now < known.made + half {
-                    return;
-                }
-            }
-            _ => {}
+    fn publish(&mut self, decided: Decided, wake: Wake, now: Timestamp, out: &mut Vec<Effect>) {
+        if let Some((target, unresolved)) = decided.awaits {
+            self.await_meanings(unresolved, &target);
         }
+        let Some(plan) = decided.plan else { return };
         if !plan.entries.is_empty() {
+            let half = self.model.times.expiry() / 2;
             self.marks.wake(now + half, wake);
         }
         self.plans.insert(plan.target.clone(), plan.clone());
@@ -447,7 +459,7 @@ impl Cluster {
 
     fn select<'a>(
         &'a self,
-        brief: &Brief<'_>,
+        brief: &'a Brief<'a>,
         clues: Vec<&'a Clue>,
         shape: &NodeShape,
     ) -> Selection<'a> {
