@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::domain::quantity::ByteSize;
 pub struct ImageRef(Arc<str>);
 
 /// `sha256:` and 64 lower-case hexadecimal digits.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Digest(Arc<str>);
 
 /// Operating system and architecture in Go's words (`linux`, `amd64`).
@@ -150,6 +151,13 @@ impl Digest {
     #[must_use]
     pub fn hex(&self) -> &str {
         &self.0["sha256:".len()..]
+    }
+}
+
+impl Hash for Digest {
+    /// Sixteen digits are 64 bits of a hash already.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.hex().as_bytes()[..16]);
     }
 }
 

@@ -79,10 +79,15 @@ impl Resources {
     /// Whether `self` can be taken out of `free`, member by member.
     #[must_use]
     pub fn fits_in(&self, free: &Self) -> bool {
+        self.pods <= free.pods && self.fits_beside_pods(free)
+    }
+
+    /// The same of everything but the number of pods.
+    #[must_use]
+    pub fn fits_beside_pods(&self, free: &Self) -> bool {
         self.cpu_milli <= free.cpu_milli
             && self.memory <= free.memory
             && (self.ephemeral.0 == 0 || self.ephemeral <= free.ephemeral)
-            && self.pods <= free.pods
             && self
                 .extended
                 .iter()

@@ -17,12 +17,12 @@ impl NodeShape {
     #[must_use]
     pub fn admits(&self, needs: &PodNeeds, partial: bool) -> bool {
         let fits = self.capacity.as_ref().is_none_or(|room| {
-            let mut wanted = needs.requests.clone();
-            wanted.pods = wanted.pods.max(u64::from(room.pods > 0));
-            if partial && room.pods == 0 {
-                wanted.pods = 0;
-            }
-            wanted.fits_in(room)
+            let pods = if partial && room.pods == 0 {
+                0
+            } else {
+                needs.requests.pods.max(u64::from(room.pods > 0))
+            };
+            pods <= room.pods && needs.requests.fits_beside_pods(room)
         });
         fits && self.attracts(needs, partial)
     }

@@ -1,7 +1,10 @@
 //! Several reasons for one image, made into one probability.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use foldhash::{HashMap, HashMapExt as _};
 
 use crate::domain::image::ImageRef;
 use crate::domain::plan::{Priority, Reason};
@@ -26,7 +29,7 @@ pub struct Clue {
 }
 
 /// Whose pods a clue speaks of.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// Pods of one owner. After a rollout the new template's pods replace the old one's.
     Workload(Arc<WorkloadRef>),
@@ -37,24 +40,21 @@ pub enum Cause {
 }
 
 /// One image with everything that speaks for it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Wish {
+#[derive(Clone, Debug)]
+pub struct Wish<'a> {
     /// Which.
-    pub image: ImageRef,
+    pub image: &'a ImageRef,
     /// Probability that the target needs it.
     pub chance: f64,
     /// The same as the clues say it, before any correction.
     pub stated: f64,
-    /// Kind of the strongest clue, where it is learned how often such clues are right.
-    pub class: Option<&'static str>,
     /// Expected number of pods that wait for it here.
     pub pods: f64,
     /// The strongest class among the clues that are more likely than not.
     pub priority: Priority,
     /// Whether pods wait that may come here.
     pub awaited: bool,
-    /// Reasons with their probabilities, strongest first.
-    pub reasons: Vec<(Reason, f64)>,
+    clues: Vec<&'a Clue>,
 }
 
 /// Below this a waiting pod's clue does not make its image `Pending`: it is more likely that
@@ -78,45 +78,47 @@ fn class(clue: &Clue) -> Option<&'static str> {
     })
 }
 
-/// Within one cause the most probable clue counts, for they are views of the same pods; different
-/// causes are taken as independent: p = 1 - prod(1 - p_i).
-#[must_use]
-pub fn wishes(clues: &[Clue]) -> BTreeMap<ImageRef, Wish> {
-    let mut by_image: BTreeMap<&ImageRef, Vec<&Clue>> = BTreeMap::new();
-    for clue in clues.iter().filter(|clue| clue.chance > 0.0) {
-        for image in clue.images.iter() {
-            by_image.entry(image).or_default().push(clue);
-        }
-    }
-    by_image
-        .into_iter()
-        .map(|(image, clues)| (image.clone(), wish(image, &clues)))
-        .collect()
+/// Puts clues into the order of their causes, as [`wishes`] takes them. They come as a few runs that
+/// are in order already, so that this is little more than one comparison for each.
+pub fn by_cause(clues: &mut [&Clue]) {
+    clues.sort_by(|a, b| a.cause.cmp(&b.cause));
 }
 
-fn wish(image: &ImageRef, clues: &[&Clue]) -> Wish {
-    let mut causes: BTreeMap<&Cause, (f64, f64)> = BTreeMap::new();
-    for clue in clues {
-        let (chance, pods) = causes.entry(&clue.cause).or_default();
-        *chance = chance.max(clue.chance);
-        *pods = pods.max(clue.pods);
+/// Wishes in the order of their images, from clues [`by_cause`]. Within one cause the most probable
+/// clue counts, for they are views of the same pods; different causes are taken as independent:
+/// p = 1 - prod(1 - p_i).
+#[must_use]
+pub fn wishes<'a>(clues: &[&'a Clue]) -> Vec<Wish<'a>> {
+    let mut places: HashMap<&ImageRef, usize> = HashMap::new();
+    let mut by_image: Vec<(&ImageRef, Vec<&Clue>)> = Vec::new();
+    for clue in clues.iter().filter(|clue| clue.chance > 0.0) {
+        for image in clue.images.iter() {
+            let place = *places.entry(image).or_insert(by_image.len());
+            match by_image.get_mut(place) {
+                Some((_, clues)) => clues.push(clue),
+                None => {
+                    let mut clues = Vec::with_capacity(8);
+                    clues.push(*clue);
+                    by_image.push((image, clues));
+                }
+            }
+        }
     }
-    let missed: f64 = causes.values().map(|(chance, _)| 1.0 - chance).product();
-    let mut strongest: Vec<&Clue> = clues.to_vec();
-    strongest.sort_by(|a, b| {
-        let waits = |clue: &Clue| clue.priority == Priority::Pending && clue.chance >= LIKELY;
-        waits(b)
-            .cmp(&waits(a))
-            .then(b.chance.total_cmp(&a.chance))
-            .then_with(|| a.reason.cmp(&b.reason))
-    });
-    let class = strongest.first().and_then(|clue| class(clue));
-    let mut told: BTreeSet<&Reason> = BTreeSet::new();
-    let reasons = strongest
-        .into_iter()
-        .filter(|clue| told.insert(&clue.reason))
-        .map(|clue| (clue.reason.clone(), clue.chance))
-        .collect();
+    by_image.sort_unstable_by_key(|(image, _)| *image);
+    let by_image = by_image.into_iter();
+    by_image.map(|(image, clues)| wish(image, clues)).collect()
+}
+
+fn wish<'a>(image: &'a ImageRef, clues: Vec<&'a Clue>) -> Wish<'a> {
+    let (mut missed, mut pods) = (1.0, 0.0);
+    for views in clues.chunk_by(|a, b| a.cause == b.cause) {
+        let most = |value: fn(&Clue) -> f64| {
+            let values = views.iter().map(|clue| value(clue));
+            values.fold(0.0, f64::max)
+        };
+        missed *= 1.0 - most(|clue| clue.chance);
+        pods += most(|clue| clue.pods);
+    }
     let priority = clues
         .iter()
         .map(|clue| match clue.priority {
@@ -127,25 +129,84 @@ fn wish(image: &ImageRef, clues: &[&Clue]) -> Wish {
         .unwrap_or(Priority::Background);
     let stated = (1.0 - missed).clamp(0.0, 1.0);
     Wish {
-        image: image.clone(),
+        image,
         chance: stated,
         stated,
-        class,
         awaited: clues.iter().any(|clue| clue.priority == Priority::Pending)
             && priority != Priority::Background,
-        pods: causes.values().map(|(_, pods)| pods).sum(),
+        pods,
         priority,
-        reasons,
+        clues,
     }
 }
 
-impl Wish {
+/// Who waits first, then what is more probable, then by name.
+fn strength(a: &Clue, b: &Clue) -> Ordering {
+    let waits = |clue: &Clue| clue.priority == Priority::Pending && clue.chance >= LIKELY;
+    waits(b)
+        .cmp(&waits(a))
+        .then(b.chance.total_cmp(&a.chance))
+        .then_with(|| a.reason.cmp(&b.reason))
+}
+
+// === impl Wish ===
+
+impl<'a> Wish<'a> {
+    /// The strongest reason.
+    #[must_use]
+    pub fn reason(&self) -> Option<&'a Reason> {
+        let strongest = self.clues.iter().min_by(|a, b| strength(a, b))?;
+        Some(&strongest.reason)
+    }
+
+    /// Kind of the strongest clue, where it is learned how often such clues are right.
+    #[must_use]
+    pub fn class(&self) -> Option<&'static str> {
+        class(self.clues.iter().min_by(|a, b| strength(a, b))?)
+    }
+
     /// Corrects the probability by what became of earlier ones of its kind, so far of the way
     /// (0 to 1).
     pub fn correct(&mut self, curves: &Curves, strength: f64) {
-        if let Some(class) = self.class {
+        if let Some(class) = self.class() {
             let corrected = curves.calibrated(class, self.stated);
             self.chance = self.stated + strength * (corrected - self.stated);
+        }
+    }
+
+    /// Reasons with their probabilities, strongest first.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<(Reason, f64)> {
+        let mut strongest = self.clues.clone();
+        strongest.sort_by(|a, b| strength(a, b));
+        let mut told: BTreeSet<&Reason> = BTreeSet::new();
+        strongest
+            .into_iter()
+            .filter(|clue| told.insert(&clue.reason))
+            .map(|clue| (clue.reason.clone(), clue.chance))
+            .collect()
+    }
+}
+
+// === impl Cause ===
+
+impl PartialOrd for Cause {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Cause {
+    /// Owners by name, then templates, then images. Most owners that meet are one shared copy, which
+    /// saves three comparisons of texts.
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Workload(a), Self::Workload(b)) if Arc::ptr_eq(a, b) => Ordering::Equal,
+            (Self::Workload(a), Self::Workload(b)) => a.cmp(b),
+            (Self::Template(a), Self::Template(b)) => a.cmp(b),
+            (Self::Image(a), Self::Image(b)) => a.cmp(b),
+            (Self::Workload(_), _) | (Self::Template(_), Self::Image(_)) => Ordering::Less,
+            (_, Self::Workload(_)) | (Self::Image(_), Self::Template(_)) => Ordering::Greater,
         }
     }
 }
@@ -167,7 +228,7 @@ mod tests {
 
     #[test]
     fn independent_causes_add_up_and_views_of_one_cause_do_not() {
-        let one = |clues: &[Clue]| wishes(clues).into_values().next().unwrap();
+        let one = |clues: &[Clue]| wishes(&clues.iter().collect::<Vec<_>>()).remove(0).chance;
         let same = [
             clue("a", 0.5, Priority::Predicted),
             clue("a", 0.5, Priority::Predicted),
@@ -176,8 +237,8 @@ mod tests {
             clue("a", 0.5, Priority::Predicted),
             clue("b", 0.5, Priority::Predicted),
         ];
-        assert_eq!(one(&same).chance, 0.5);
-        assert_eq!(one(&two).chance, 0.75);
+        assert_eq!(one(&same), 0.5);
+        assert_eq!(one(&two), 0.75);
     }
 
     #[test]
@@ -186,7 +247,7 @@ mod tests {
             clue("a", 0.1, Priority::Pending),
             clue("b", 0.9, Priority::Predicted),
         ];
-        let wish = wishes(&clues).into_values().next().unwrap();
+        let wish = wishes(&clues.iter().collect::<Vec<_>>()).remove(0);
         assert_eq!(wish.priority, Priority::Predicted);
     }
 }

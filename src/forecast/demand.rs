@@ -47,7 +47,7 @@ pub struct Group {
 #[derive(Clone, Debug)]
 pub struct Room {
     /// Shape of the node, as far as known.
-    pub shape: NodeShape,
+    pub shape: Arc<NodeShape>,
     /// Whether what the shape does not know may still turn up.
     pub partial: bool,
     /// What is still free; missing where nothing is known of the machine.
@@ -145,6 +145,8 @@ fn fits(needs: &PodNeeds, free: &Resources) -> bool {
 pub fn share(groups: &[Group], rooms: &[Room], race: f64) -> Vec<Vec<Landing>> {
     let mut left: Vec<f64> = groups.iter().map(|group| group.count).collect();
     let all = left.clone();
+    // Rooms of one wave are alike: the last answer often holds for the next room.
+    let mut last: Option<(Vec<bool>, &Option<Resources>, Vec<Landing>)> = None;
     rooms
         .iter()
         .enumerate()
@@ -160,10 +162,14 @@ pub fn share(groups: &[Group], rooms: &[Room], race: f64) -> Vec<Vec<Landing>> {
             if position == 0 {
                 return in_turn;
             }
-            let alone = fill(groups, &admitted, &all, room);
+            let alone = match last.take() {
+                Some(known) if known.0 == admitted && *known.1 == room.free => known.2,
+                _ => fill(groups, &admitted, &all, room),
+            };
+            let (_, _, alone) = last.insert((admitted, &room.free, alone));
             in_turn
                 .iter()
-                .zip(&alone)
+                .zip(&*alone)
                 .map(|(turn, alone)| Landing {
                     any: turn.any.max(race * alone.any),
                     pods: turn.pods.max(race * alone.pods),

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::{HashMap, HashMapExt as _};
+
 use crate::domain::image::ImageRef;
 use crate::domain::time::Timestamp;
 use crate::domain::workload::WorkloadRef;
@@ -17,7 +19,7 @@ use crate::forecast::model::{HistoryModel, Times};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// By owner.
-    Workload(WorkloadRef),
+    Workload(Arc<WorkloadRef>),
     /// By image.
     Image(ImageRef),
 }
@@ -81,7 +83,7 @@ impl FromStr for Key {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
-            Some(("w", rest)) => rest.parse().map(Self::Workload),
+            Some(("w", rest)) => rest.parse().map(Arc::new).map(Self::Workload),
             Some(("i", rest)) => rest
                 .parse()
                 .map(Self::Image)
@@ -204,33 +206,70 @@ impl History {
         times: &Times,
         now: Timestamp,
     ) -> BTreeMap<Key, Chance> {
-        let mut used: BTreeMap<&Key, (f64, f64, f64)> = BTreeMap::new();
+        let mut places: HashMap<&Key, usize> = HashMap::new();
+        let mut ran: Vec<Ran<'_>> = Vec::new();
         let mut exposed = 0.0;
         let mut weight = 1.0;
         let grown_s = grown_s(times);
-        for record in &self.records {
+        for (number, record) in self.records.iter().enumerate() {
             let own = weight * if record.resident { model.resident } else { 1.0 };
             let grown = (now.secs_since(record.since) / grown_s).clamp(0.0, 1.0);
             exposed += own * grown;
             for key in &record.used {
-                let entry = used.entry(key).or_default();
-                entry.0 += own;
-                entry.1 += own * (1.0 - grown);
-                entry.2 += if record.late.contains(key) { own } else { 0.0 };
+                let place = *places.entry(key).or_insert_with(|| {
+                    ran.push(Ran::new(key));
+                    ran.len() - 1
+                });
+                let ran = &mut ran[place];
+                ran.last = number;
+                ran.any += own;
+                ran.not_yet_exposed += own * (1.0 - grown);
+            }
+            for key in &record.late {
+                let ran = places.get(key).and_then(|place| ran.get_mut(*place));
+                if let Some(ran) = ran.filter(|ran| ran.last == number) {
+                    ran.late += own;
+                }
             }
             weight *= model.decay;
         }
-        used.into_iter()
-            .map(|(key, (ran, not_yet_exposed, late))| {
-                let of = exposed + not_yet_exposed + model.prior_used + model.prior_unused;
+        ran.sort_unstable_by_key(|ran| ran.key);
+        ran.into_iter()
+            .map(|ran| {
+                let of = exposed + ran.not_yet_exposed + model.prior_used + model.prior_unused;
                 let chance = |ran: f64| ((ran + model.prior_used) / of).clamp(0.0, 1.0);
-                let chance = Chance {
-                    any: chance(ran),
-                    late: if late > 0.0 { chance(late) } else { 0.0 },
+                let late = if ran.late > 0.0 {
+                    chance(ran.late)
+                } else {
+                    0.0
                 };
-                (key.clone(), chance)
+                let any = chance(ran.any);
+                (ran.key.clone(), Chance { any, late })
             })
             .collect()
+    }
+}
+
+/// Weights of the nodes that ran one key. Summed up by hash and put in order at the end: a hundred
+/// records of fifteen keys are 1,500 sums of eighty keys.
+struct Ran<'a> {
+    key: &'a Key,
+    /// Number of the last record that counts.
+    last: usize,
+    any: f64,
+    not_yet_exposed: f64,
+    late: f64,
+}
+
+impl<'a> Ran<'a> {
+    fn new(key: &'a Key) -> Self {
+        Self {
+            key,
+            last: 0,
+            any: 0.0,
+            not_yet_exposed: 0.0,
+            late: 0.0,
+        }
     }
 }
 
@@ -260,7 +299,7 @@ mod tests {
     use super::*;
 
     fn key(name: &str) -> Key {
-        Key::Workload(format!("Deployment/shop/{name}").parse().unwrap())
+        format!("w:Deployment/shop/{name}").parse().unwrap()
     }
 
     fn record(n: u64, keys: &[&str]) -> Record {

@@ -1,5 +1,8 @@
 //! The typical shape of a pool's nodes, learned from the nodes it had.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::domain::node::{NodeShape, Resources};
@@ -41,6 +44,13 @@ impl Profile {
         }
     }
 
+    /// The shape of a coming node of which nothing is told: [`Self::coming`] of nothing, without a copy.
+    #[must_use]
+    pub fn typical(&self) -> Cow<'_, NodeShape> {
+        let common = self.common.as_ref();
+        common.map_or_else(Cow::default, Cow::Borrowed)
+    }
+
     /// The shape of a coming node, refined by what its request says.
     #[must_use]
     pub fn coming(&self, told: &NodeShape) -> NodeShape {
@@ -71,9 +81,23 @@ impl Profile {
     /// A joined node's own shape; until it is Ready, what it does not offer yet but its siblings do
     /// (a GPU is published only after its driver runs) is taken from them.
     #[must_use]
-    pub fn completed(&self, own: &NodeShape) -> NodeShape {
-        let mut shape = own.clone();
+    pub fn completed(&self, own: &Arc<NodeShape>) -> Arc<NodeShape> {
         let siblings = self.common.as_ref().and_then(|c| c.capacity.as_ref());
+        let lacks = |capacity: &Resources| {
+            let mut siblings = siblings.iter().flat_map(|s| &s.extended);
+            siblings.any(|(name, amount)| {
+                let own = capacity.extended.get(name);
+                own.is_none_or(|own| own < amount)
+            })
+        };
+        if own
+            .capacity
+            .as_ref()
+            .map_or(siblings.is_none(), |own| !lacks(own))
+        {
+            return Arc::clone(own);
+        }
+        let mut shape = NodeShape::clone(own);
         if let Some(capacity) = &mut shape.capacity {
             for (name, amount) in siblings.iter().flat_map(|s| &s.extended) {
                 let have = capacity.extended.entry(name.clone()).or_default();
@@ -82,7 +106,7 @@ impl Profile {
         } else {
             shape.capacity = siblings.cloned();
         }
-        shape
+        Arc::new(shape)
     }
 
     /// The architecture, where all nodes had the same.

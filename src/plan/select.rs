@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use foldhash::{HashMap, HashSetExt as _};
+
 use crate::domain::image::{ImageManifest, ImageRef};
 use crate::domain::plan::{Plan, PlanEntry, Priority, Reason, Target};
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::forecast::calibrate::Curves;
-use crate::forecast::combine::{Clue, Wish, wishes};
+use crate::forecast::combine::{Clue, Wish, by_cause, wishes};
 use crate::forecast::model::{Disk, Model};
 use crate::plan::admit::{Common, Layers, Terms, Wanted, admit};
 use crate::plan::explain::{Fate, Fill, Verdict};
@@ -58,32 +60,25 @@ pub struct Brief<'a> {
 
 /// A plan and what was thought on the way.
 #[derive(Clone, Debug)]
-pub struct Selection {
-    /// The plan; it may be empty.
-    pub plan: Plan,
-    /// One per candidate.
-    pub verdicts: Vec<Verdict>,
-    /// Budgets that did not hold everything.
-    pub fills: Vec<Fill>,
-    /// Guesses that the plan in force did not name, in order.
-    pub guesses: Vec<Guess>,
+pub struct Selection<'a> {
+    model: &'a Model,
+    brief: &'a Brief<'a>,
+    /// In the order of the images.
+    considered: Vec<Considered<'a>>,
+    /// What the plan names, in its order: places in `considered`, and the bytes that each adds.
+    admitted: Vec<(usize, ByteSize)>,
+    fills: Vec<Fill>,
+    guesses: Vec<Guess>,
 }
 
+#[derive(Clone, Debug)]
 struct Considered<'a> {
-    wish: Wish,
+    wish: Wish<'a>,
     manifest: Option<&'a ImageManifest>,
     threshold: Option<f64>,
     /// The plan in force has it.
     kept: bool,
     fate: Fate,
-}
-
-/// What fits the budgets.
-#[derive(Default)]
-struct Filled {
-    entries: Vec<PlanEntry>,
-    fills: Vec<Fill>,
-    guesses: Vec<Guess>,
 }
 
 /// Compressed bytes that a plan may name on a node with this much ephemeral storage.
@@ -99,63 +94,69 @@ pub fn budget(disk: &Disk, ephemeral: Option<ByteSize>) -> ByteSize {
 
 /// Makes a plan of everything that the clues speak for.
 pub fn select<'a>(
-    model: &Model,
+    model: &'a Model,
     policy: &Policy,
-    brief: &Brief<'_>,
-    clues: &[Clue],
+    brief: &'a Brief<'a>,
+    mut clues: Vec<&'a Clue>,
     meaning: impl Fn(&ImageRef) -> Meaning<'a>,
-) -> Selection {
+) -> Selection<'a> {
     let off = policy.mode(brief.pool) == Mode::Off;
-    let mut considered: BTreeMap<ImageRef, Considered<'a>> = wishes(clues)
+    by_cause(&mut clues);
+    let considered: Vec<Considered<'a>> = wishes(&clues)
         .into_iter()
-        .map(|(image, mut wish)| {
+        .map(|mut wish| {
             if let Some(curves) = brief.curves {
                 wish.correct(curves, model.history.calibration);
             }
-            let one = if off || !policy.allows(&image) {
+            let image = wish.image;
+            if off || !policy.allows(image) {
                 considered_as(wish, Fate::Policy)
-            } else if brief.present.is_some_and(|there| there.contains(&image)) {
+            } else if brief.present.is_some_and(|there| there.contains(image)) {
                 considered_as(wish, Fate::Present)
             } else {
-                weigh(model, brief, wish, meaning(&image))
-            };
-            (image, one)
+                weigh(model, brief, wish, meaning(image))
+            }
         })
         .collect();
-    let items: BTreeMap<ImageRef, Item> = considered
+    let items: HashMap<ImageRef, Item> = considered
         .iter()
-        .filter(|(_, one)| matches!(one.fate, Fate::Planned(_)))
-        .filter_map(|(image, one)| {
+        .filter(|one| matches!(one.fate, Fate::Planned(_)))
+        .filter_map(|one| {
             let item = Item {
                 bytes: one.manifest?.size().0,
                 priority: one.wish.priority,
                 awaited: one.wish.awaited,
             };
-            Some((image.clone(), item))
+            Some((one.wish.image.clone(), item))
         })
         .collect();
+    let mut selection = Selection {
+        model,
+        brief,
+        considered,
+        admitted: Vec::new(),
+        fills: Vec::new(),
+        guesses: Vec::new(),
+    };
     // Most looks at a node find that it has everything: they end here.
     if items.is_empty() {
-        return finish(brief, Filled::default(), considered);
+        return selection;
     }
-    let in_order = order(clues, &items, model.price.overhead_s * model.price.rate);
-    let present_layers =
-        brief
-            .present
-            .into_iter()
-            .flatten()
-            .filter_map(|image| match meaning(image) {
-                Meaning::Known(manifest) => Some(manifest),
-                _ => None,
-            });
-    let have: Layers<'_> = present_layers
-        .flat_map(|manifest| manifest.layers.iter().map(|layer| &layer.digest))
-        .collect();
-    let filled = fill(model, brief, &in_order, &mut considered, &have);
-    finish(brief, filled, considered)
+    let in_order = order(&clues, &items, model.price.overhead_s * model.price.rate);
+    let present = brief.present.into_iter().flatten();
+    let present = present.filter_map(|image| match meaning(image) {
+        Meaning::Known(manifest) => Some(manifest),
+        _ => None,
+    });
+    let mut have = Layers::new();
+    for manifest in present {
+        have.extend(manifest.layers.iter().map(|layer| &layer.digest));
+    }
+    selection.admit(&in_order, &have);
+    selection
 }
 
-fn considered_as<'a>(wish: Wish, fate: Fate) -> Considered<'a> {
+fn considered_as<'a>(wish: Wish<'a>, fate: Fate) -> Considered<'a> {
     Considered {
         wish,
         manifest: None,
@@ -165,7 +166,12 @@ fn considered_as<'a>(wish: Wish, fate: Fate) -> Considered<'a> {
     }
 }
 
-fn weigh<'a>(model: &Model, brief: &Brief<'_>, wish: Wish, meaning: Meaning<'a>) -> Considered<'a> {
+fn weigh<'a>(
+    model: &Model,
+    brief: &Brief<'_>,
+    wish: Wish<'a>,
+    meaning: Meaning<'a>,
+) -> Considered<'a> {
     let manifest = match meaning {
         Meaning::Known(manifest) => manifest,
         Meaning::OtherPlatform => return considered_as(wish, Fate::Platform),
@@ -180,7 +186,7 @@ fn weigh<'a>(model: &Model, brief: &Brief<'_>, wish: Wish, meaning: Meaning<'a>)
     let mut limit = threshold(&model.price, manifest.size(), wish.pods, dearer).max(brief.at_least);
     let kept = brief
         .previous
-        .is_some_and(|plan| plan.entries.iter().any(|e| e.image == wish.image));
+        .is_some_and(|plan| plan.entries.iter().any(|e| e.image == *wish.image));
     if kept {
         limit *= model.price.keep.clamp(0.0, 1.0);
     }
@@ -198,141 +204,196 @@ fn weigh<'a>(model: &Model, brief: &Brief<'_>, wish: Wish, meaning: Meaning<'a>)
     }
 }
 
-/// Puts what fits the budgets into entries, in the given order.
-fn fill<'o, 'a: 'o>(
-    model: &Model,
-    brief: &Brief<'_>,
-    in_order: &'o [ImageRef],
-    considered: &mut BTreeMap<ImageRef, Considered<'a>>,
-    have: &Layers<'a>,
-) -> Filled {
-    let wanted: Vec<(&ImageRef, Wanted<'o>)> = in_order
-        .iter()
-        .filter_map(|image| {
-            let one = considered.get(image)?;
-            let manifest = one.manifest?;
-            // A wish that is being fulfilled is given up only for one that is worth more by as much.
-            let keep = if one.kept { model.price.keep } else { 1.0 };
-            let pods = one.wish.chance * counted(&model.price, one.wish.pods);
-            let wanted = Wanted {
-                manifest,
-                waits: one.wish.priority == Priority::Pending,
-                kept: one.kept,
-                registry: image.registry(),
-                pods: pods / keep.max(0.01),
-            };
-            Some((image, wanted))
-        })
-        .collect();
-    let only: Vec<Wanted<'o>> = wanted.iter().map(|(_, wanted)| *wanted).collect();
-    let terms = Terms {
-        price: &model.price,
-        have,
-        disk: brief.budget,
-        guesses: brief.guesses,
-    };
-    let admission = admit(&only, terms);
-    let mut filled = Filled {
-        fills: admission.fills,
-        ..Filled::default()
-    };
-    for ((image, wanted), outcome) in wanted.into_iter().zip(admission.outcomes) {
-        let Some(one) = considered.get_mut(image) else {
-            continue;
+// === impl Selection ===
+
+impl<'a> Selection<'a> {
+    /// Takes what fits the budgets, in the given order.
+    fn admit(&mut self, in_order: &[&ImageRef], have: &Layers<'a>) {
+        let places = in_order.iter().filter_map(|image| {
+            let found = self
+                .considered
+                .binary_search_by_key(image, |one| one.wish.image);
+            let place = found.ok()?;
+            Some((place, self.wanted(place)?))
+        });
+        let (places, wanted): (Vec<usize>, Vec<Wanted<'a>>) = places.unzip();
+        let terms = Terms {
+            price: &self.model.price,
+            have,
+            disk: self.brief.budget,
+            guesses: self.brief.guesses,
         };
-        match outcome {
-            Ok(added) => {
-                one.fate = Fate::Planned(filled.entries.len());
-                if wanted.is_new_guess() {
-                    filled.guesses.push(Guess {
-                        registry: wanted.registry.to_owned(),
-                        bytes: added.bytes,
-                        requests: 1 + added.layers,
-                    });
+        let admission = admit(&wanted, terms);
+        self.fills = admission.fills;
+        let outcomes = wanted.iter().zip(admission.outcomes);
+        for (place, (wanted, outcome)) in places.into_iter().zip(outcomes) {
+            let fate = match outcome {
+                Ok(added) => {
+                    if wanted.is_new_guess() {
+                        self.guesses.push(Guess {
+                            registry: wanted.registry.to_owned(),
+                            bytes: added.bytes,
+                            requests: 1 + added.layers,
+                        });
+                    }
+                    self.admitted.push((place, added.bytes));
+                    Fate::Planned(self.admitted.len() - 1)
                 }
-                let entry = entry(model, brief, &one.wish, wanted.manifest, added.bytes);
-                filled.entries.push(entry);
+                Err(fate) => fate,
+            };
+            if let Some(one) = self.considered.get_mut(place) {
+                one.fate = fate;
             }
-            Err(fate) => one.fate = fate,
         }
     }
-    filled
-}
 
-fn entry(
-    model: &Model,
-    brief: &Brief<'_>,
-    wish: &Wish,
-    manifest: &ImageManifest,
-    bytes: ByteSize,
-) -> PlanEntry {
-    let reason = wish.reasons.first().map_or_else(
-        || Reason::History(brief.pool.into()),
-        |(reason, _)| reason.clone(),
-    );
-    let waits_here = matches!(reason, Reason::Bound(_));
-    PlanEntry {
-        image: wish.image.clone(),
-        digest: manifest.digest.clone(),
-        platform: manifest.platform.clone(),
-        priority: wish.priority,
-        reason,
-        probability: (wish.chance * 1e4).round() / 1e4,
-        bytes,
-        deadline: if waits_here {
-            Some(brief.now)
-        } else {
-            brief.deadline
-        },
-        expires: brief.now + model.times.expiry(),
+    fn wanted(&self, place: usize) -> Option<Wanted<'a>> {
+        let (price, one) = (&self.model.price, self.considered.get(place)?);
+        // A wish that is being fulfilled is given up only for one that is worth more by as much.
+        let keep = if one.kept { price.keep } else { 1.0 };
+        let pods = one.wish.chance * counted(price, one.wish.pods);
+        Some(Wanted {
+            manifest: one.manifest?,
+            waits: one.wish.priority == Priority::Pending,
+            kept: one.kept,
+            registry: one.wish.image.registry(),
+            pods: pods / keep.max(0.01),
+        })
     }
-}
 
-fn finish(
-    brief: &Brief<'_>,
-    filled: Filled,
-    considered: BTreeMap<ImageRef, Considered<'_>>,
-) -> Selection {
-    let mut left_out: BTreeMap<String, u32> = BTreeMap::new();
-    let mut verdicts: Vec<Verdict> = considered
-        .into_values()
-        .map(|one| {
-            if let Some(word) = one.fate.left_out() {
-                *left_out.entry(word.to_owned()).or_default() += 1;
-            }
-            Verdict {
-                image: one.wish.image,
+    /// Guesses that the plan in force did not name, in order.
+    #[must_use]
+    pub fn guesses(&self) -> &[Guess] {
+        &self.guesses
+    }
+
+    /// Budgets that did not hold everything.
+    #[must_use]
+    pub fn fills(&self) -> &[Fill] {
+        &self.fills
+    }
+
+    /// Whether guesses are left out because others are on their way.
+    #[must_use]
+    pub fn lacks_room(&self) -> bool {
+        let mut fates = self.considered.iter().map(|one| &one.fate);
+        fates.any(|fate| matches!(fate, Fate::Zone | Fate::Registry))
+    }
+
+    /// What is said of images that are not there: image, kind where it is learned, probability before
+    /// any correction.
+    pub fn statements(&self) -> impl Iterator<Item = (&'a ImageRef, Option<&'static str>, f64)> {
+        let said = self
+            .considered
+            .iter()
+            .filter(|one| !matches!(one.fate, Fate::Present | Fate::Platform));
+        said.map(|one| (one.wish.image, one.wish.class(), one.wish.stated))
+    }
+
+    /// For whom.
+    #[must_use]
+    pub fn target(&self) -> &Target {
+        &self.brief.target
+    }
+
+    /// Whether the plan would name no image.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.admitted.is_empty()
+    }
+
+    /// [`Plan::same_wishes`] of a plan for the same target, before ours is written out: two of three
+    /// looks at a new node end with it.
+    #[must_use]
+    pub fn same_wishes(&self, plan: &Plan) -> bool {
+        let same = |(entry, (place, _)): (&PlanEntry, &(usize, ByteSize))| {
+            let one = &self.considered[*place];
+            let digest = one.manifest.map(|manifest| &manifest.digest);
+            digest == Some(&entry.digest)
+                && *one.wish.image == entry.image
+                && one.wish.priority == entry.priority
+        };
+        self.admitted.len() == plan.entries.len()
+            && plan.entries.iter().zip(&self.admitted).all(same)
+    }
+
+    /// Images that the plan would need the meaning of.
+    pub fn unresolved(&self) -> impl Iterator<Item = &ImageRef> {
+        let considered = self.considered.iter();
+        let unresolved = considered.filter(|one| one.fate == Fate::Unresolved);
+        unresolved.map(|one| one.wish.image)
+    }
+
+    /// The plan; it may be empty.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        let mut left_out: BTreeMap<String, u32> = BTreeMap::new();
+        let considered = self.considered.iter();
+        for word in considered.filter_map(|one| one.fate.left_out()) {
+            *left_out.entry(word.to_owned()).or_default() += 1;
+        }
+        let admitted = self.admitted.iter();
+        let entries = admitted.filter_map(|(place, bytes)| self.entry(*place, *bytes));
+        Plan {
+            target: self.brief.target.clone(),
+            epoch: self.brief.epoch,
+            made: self.brief.now,
+            entries: entries.collect(),
+            left_out,
+        }
+    }
+
+    fn entry(&self, place: usize, bytes: ByteSize) -> Option<PlanEntry> {
+        let (brief, one) = (self.brief, self.considered.get(place)?);
+        let (wish, manifest) = (&one.wish, one.manifest?);
+        let reason = wish.reason().cloned();
+        let reason = reason.unwrap_or_else(|| Reason::History(brief.pool.into()));
+        let waits_here = matches!(reason, Reason::Bound(_));
+        Some(PlanEntry {
+            image: wish.image.clone(),
+            digest: manifest.digest.clone(),
+            platform: manifest.platform.clone(),
+            priority: wish.priority,
+            reason,
+            probability: (wish.chance * 1e4).round() / 1e4,
+            bytes,
+            deadline: if waits_here {
+                Some(brief.now)
+            } else {
+                brief.deadline
+            },
+            expires: brief.now + self.model.times.expiry(),
+        })
+    }
+
+    /// What became of each candidate: planned ones first, in their order; then the others, most
+    /// probable first.
+    #[must_use]
+    pub fn verdicts(self) -> Vec<Verdict> {
+        let considered = self.considered.into_iter();
+        let mut verdicts: Vec<Verdict> = considered
+            .map(|one| Verdict {
+                image: one.wish.image.clone(),
                 chance: one.wish.chance,
                 stated: one.wish.stated,
-                class: one.wish.class,
+                class: one.wish.class(),
                 threshold: one.threshold,
                 priority: one.wish.priority,
                 pods: one.wish.pods,
-                reasons: one.wish.reasons,
+                reasons: one.wish.reasons(),
                 fate: one.fate,
-            }
-        })
-        .collect();
-    let place = |verdict: &Verdict| match verdict.fate {
-        Fate::Planned(at) => at,
-        _ => usize::MAX,
-    };
-    verdicts.sort_by(|a, b| {
-        place(a)
-            .cmp(&place(b))
-            .then(b.chance.total_cmp(&a.chance))
-            .then_with(|| a.image.cmp(&b.image))
-    });
-    Selection {
-        plan: Plan {
-            target: brief.target.clone(),
-            epoch: brief.epoch,
-            made: brief.now,
-            entries: filled.entries,
-            left_out,
-        },
-        verdicts,
-        fills: filled.fills,
-        guesses: filled.guesses,
+            })
+            .collect();
+        let place = |verdict: &Verdict| match verdict.fate {
+            Fate::Planned(at) => at,
+            _ => usize::MAX,
+        };
+        verdicts.sort_by(|a, b| {
+            place(a)
+                .cmp(&place(b))
+                .then(b.chance.total_cmp(&a.chance))
+                .then_with(|| a.image.cmp(&b.image))
+        });
+        verdicts
     }
 }

@@ -3,9 +3,11 @@
 //! A forecast never brings a node: the groups that are made here land only where a node is on its way
 //! or new (design section 6).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+
+use foldhash::HashMap;
 
 use crate::domain::plan::{Priority, Reason};
 use crate::domain::signal::{LoadSample, Scaler};
@@ -14,7 +16,7 @@ use crate::domain::workload::WorkloadRef;
 use crate::forecast::counts::Counts;
 use crate::forecast::demand::Group;
 use crate::forecast::load::{LoadForecaster, LoadSettings};
-use crate::forecast::scaler::{Behaviour, Growth, Observed};
+use crate::forecast::scaler::{Behaviour, Growth, Observed, ScalerTrack};
 
 use super::groups::Source;
 use super::pools::Pool;
@@ -52,8 +54,8 @@ const LOOKS: usize = 8;
 /// What scalers will ask for, by workload; looked at again some time after they spoke.
 #[derive(Debug, Default)]
 pub struct Surpluses {
-    looks: BTreeMap<WorkloadRef, Look>,
-    due: BTreeSet<(Timestamp, WorkloadRef)>,
+    looks: HashMap<Arc<WorkloadRef>, Look>,
+    due: BTreeSet<(Timestamp, Arc<WorkloadRef>)>,
 }
 
 #[derive(Debug, Default)]
@@ -96,25 +98,6 @@ impl Cluster {
         Applied::Changed
     }
 
-    /// What a scaler saw, into its track.
-    pub(super) fn track(&mut self, fact: &Scaler, at: Timestamp) {
-        let seen = Observed {
-            at,
-            current: fact.current,
-            desired: fact.desired,
-            min: fact.min,
-            max: fact.max,
-            ratio: fact.ratio,
-            limited: fact.limited,
-            // Told how many serve, the track is worse on both recordings: .78 instead of .65 of "stays"
-            // at p90, half a minute ahead.
-            serving: None,
-        };
-        if let Some(state) = self.scalers.get_mut(&fact.scaler) {
-            state.track.observe(seen, &Behaviour::default());
-        }
-    }
-
     /// Works out what scalers will ask for beyond what their workloads have and lack, where they said
     /// something since the last look. Without a node that is on its way or new, nobody would use it.
     pub(super) fn look_ahead(&mut self, now: Timestamp) {
@@ -127,7 +110,8 @@ impl Cluster {
             };
             let surplus = self.surplus(&workload);
             if self.surpluses.looked(&workload, surplus, now) {
-                self.marks.groups.insert(Source::Ahead(workload));
+                let source = Source::Ahead((*workload).clone());
+                self.marks.groups.insert(source);
             }
         }
     }
@@ -176,10 +160,27 @@ impl Cluster {
             owner: Some(self.owner(name)),
             count: surplus.pods,
             chance: surplus.chance,
-            reason: Reason::ScalerWish(name.to_string().into()),
+            reason: Reason::ScalerWish(Arc::clone(&state.name)),
             priority: Priority::Background,
         })
     }
+}
+
+/// What a scaler saw, into its track.
+pub fn track(track: &mut ScalerTrack, fact: &Scaler, at: Timestamp) {
+    let seen = Observed {
+        at,
+        current: fact.current,
+        desired: fact.desired,
+        min: fact.min,
+        max: fact.max,
+        ratio: fact.ratio,
+        limited: fact.limited,
+        // Told how many serve, the track is worse on both recordings: .78 instead of .65 of "stays"
+        // at p90, half a minute ahead.
+        serving: None,
+    };
+    track.observe(seen, &Behaviour::default());
 }
 
 /// As by default, for no more horizons than [`GUIDES`] ask for: each costs a quarter of a sample.
@@ -196,25 +197,24 @@ fn settings() -> LoadSettings {
 impl Surpluses {
     /// A scaler of the workload said something at `at`.
     pub fn look_at(&mut self, workload: &WorkloadRef, at: Timestamp) {
-        if !self.looks.contains_key(workload) {
-            self.looks.insert(workload.clone(), Look::default());
-        }
-        let Some(look) = self.looks.get_mut(workload) else {
+        let known = self.looks.get_mut(workload);
+        if known.as_ref().is_some_and(|look| look.due.is_some()) {
             return;
-        };
-        if look.due.is_none() {
-            let due = look.last.map_or(at, |last| at.max(last + PAUSE));
-            look.due = Some(due);
-            self.due.insert((due, workload.clone()));
         }
+        let last = known.and_then(|look| look.last);
+        let due = last.map_or(at, |last| at.max(last + PAUSE));
+        let name = self.looks.get_key_value(workload);
+        let name = name.map_or_else(|| Arc::new(workload.clone()), |(name, _)| Arc::clone(name));
+        self.looks.entry(Arc::clone(&name)).or_default().due = Some(due);
+        self.due.insert((due, name));
     }
 
     /// The workload is gone.
     pub fn forget(&mut self, workload: &WorkloadRef) {
-        if let Some(look) = self.looks.remove(workload)
+        if let Some((name, look)) = self.looks.remove_entry(workload)
             && let Some(due) = look.due
         {
-            self.due.remove(&(due, workload.clone()));
+            self.due.remove(&(due, name));
         }
     }
 
@@ -223,13 +223,13 @@ impl Surpluses {
         self.looks.get(workload)?.surplus.as_ref()
     }
 
-    /// Workloads with a surplus.
+    /// Workloads with a surplus, in no order.
     pub fn with_some(&self) -> impl Iterator<Item = &WorkloadRef> {
         let some = self.looks.iter().filter(|(_, look)| look.surplus.is_some());
-        some.map(|(workload, _)| workload)
+        some.map(|(workload, _)| &**workload)
     }
 
-    fn due(&mut self, now: Timestamp) -> Option<WorkloadRef> {
+    fn due(&mut self, now: Timestamp) -> Option<Arc<WorkloadRef>> {
         let (due, _) = self.due.first()?;
         (*due <= now).then(|| self.due.pop_first().map(|(_, workload)| workload))?
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::plan::admit::Common;
-use crate::plan::select::Selection;
+use crate::plan::flights::Guess;
 
 use super::nodes::Node;
 use super::{Cluster, Wake};
@@ -41,23 +41,17 @@ impl Cluster {
     }
 
     /// A node's plan was made anew: its new guesses set out.
-    pub(super) fn set_out(&mut self, name: &str, selection: &Selection, now: Timestamp) {
+    pub(super) fn set_out(&mut self, name: &str, guesses: &[Guess], now: Timestamp) {
         if let Some(node) = self.nodes.get(name) {
             let rate = self.model.price.rate;
-            self.flights
-                .begin(zone(node), &selection.guesses, rate, now);
+            self.flights.begin(zone(node), guesses, rate, now);
         }
     }
 
     /// Looks again at a node whose guesses wait for those of others.
-    pub(super) fn look_again(&mut self, name: &Arc<str>, selection: &Selection, now: Timestamp) {
-        let left_out = &selection.plan.left_out;
-        if left_out.contains_key("zone") || left_out.contains_key("registry") {
-            self.marks.wake(
-                (now + AGAIN).next_whole(AGAIN),
-                Wake::Node(Arc::clone(name)),
-            );
-        }
+    pub(super) fn look_again(&mut self, name: &Arc<str>, now: Timestamp) {
+        let at = (now + AGAIN).next_whole(AGAIN);
+        self.marks.wake(at, Wake::Node(Arc::clone(name)));
     }
 }
 

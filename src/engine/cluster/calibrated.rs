@@ -10,7 +10,6 @@ use std::time::Duration;
 use crate::domain::image::ImageRef;
 use crate::domain::time::Timestamp;
 use crate::forecast::calibrate::{Calibration, Curves, bin_of};
-use crate::plan::explain::{Fate, Verdict};
 
 use super::{Cluster, Wake};
 
@@ -33,6 +32,9 @@ pub struct Statement {
     plans: f64,
 }
 
+/// What one plan says of an image: kind where it is learned, probability before any correction.
+pub(super) type Said = (ImageRef, Option<&'static str>, f64);
+
 /// Corrections: as learned, and as plans use them.
 #[derive(Debug, Default)]
 pub struct Calibrated {
@@ -50,29 +52,20 @@ impl Cluster {
     }
 
     /// Remembers what the plan of a new node says.
-    pub(super) fn state_chances(&mut self, name: &str, verdicts: &[Verdict]) {
-        if self.curves().is_none() {
+    pub(super) fn state_chances(&mut self, name: &str, said: Vec<Said>) {
+        let Some(node) = self.nodes.get_mut(name) else {
             return;
-        }
-        let open = verdicts
-            .iter()
-            .filter(|verdict| !matches!(verdict.fate, Fate::Present | Fate::Platform));
-        for verdict in open {
-            let (class, chance) = (verdict.class, verdict.stated);
-            let Some(node) = self.nodes.get_mut(name) else {
-                return;
-            };
+        };
+        for (image, class, chance) in said {
             let mut known = node.stated.iter_mut();
             let bin = bin_of(chance);
-            match known
-                .find(|one| (one.class, one.bin) == (class, bin) && one.image == verdict.image)
-            {
+            match known.find(|one| (one.class, one.bin) == (class, bin) && one.image == image) {
                 Some(one) => {
                     one.chances += chance;
                     one.plans += 1.0;
                 }
                 None => node.stated.push(Statement {
-                    image: verdict.image.clone(),
+                    image,
                     class,
                     bin,
                     chances: chance,

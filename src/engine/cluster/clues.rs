@@ -15,49 +15,69 @@ use super::demand::{View, is_wide};
 use super::nodes::Node;
 use super::pods::Phase;
 use super::pools::Pool;
-use super::recall::add_recalled;
+use super::recall::fitting;
+
+/// Clues of one target: its own, and those of its pool's history, which all its nodes share (most of
+/// eighty on the benchmark's large day: a copy of each would cost as much as what they are made into).
+#[derive(Debug, Default)]
+pub struct Clues<'a> {
+    own: Vec<Clue>,
+    recalled: Vec<&'a Clue>,
+}
+
+// === impl Clues ===
+
+impl Clues<'_> {
+    /// All of them.
+    pub fn all(&self) -> Vec<&Clue> {
+        let recalled = self.recalled.iter().copied();
+        self.own.iter().chain(recalled).collect()
+    }
+}
 
 impl Cluster {
     /// Everything that speaks for images on an existing node.
-    pub(super) fn node_clues(&self, node: &Node, view: &View, now: Timestamp) -> Vec<Clue> {
-        let mut clues = Vec::new();
+    pub(super) fn node_clues<'a>(&self, node: &Node, view: &'a View, now: Timestamp) -> Clues<'a> {
+        let mut clues = Clues::default();
         // Nobody saw the node come: it has what its pool runs, and what it lacks the kubelet is
         // pulling already. A cluster in which nothing scales is sent nothing.
         if node.resident || self.leaving.contains(&node.name) {
             return clues;
         }
         if self.model.uses.pods {
-            self.add_bound(&mut clues, node, now);
-            self.add_nominated(&mut clues, node);
+            self.add_bound(&mut clues.own, node, now);
+            self.add_nominated(&mut clues.own, node);
         }
         let Some(pool) = self.pools.get(&node.pool) else {
             return clues;
         };
         if pool.fresh.contains(&node.name) {
             let shape = pool.profile.completed(&node.shape);
-            self.add_daemons(&mut clues, &shape, false);
-            add_recalled(&mut clues, &shape, &view.recalled);
+            self.add_daemons(&mut clues.own, &shape, false);
+            clues.recalled = fitting(&view.recalled, &shape);
             if self.model.uses.pods {
-                self.add_replaced(&mut clues, node);
+                self.add_replaced(&mut clues.own, node);
             }
         }
         match view.places.get(&node.name) {
-            Some(place) => add_landings(&mut clues, self.groups.list(), &view.landings[*place]),
-            None if node.ready.is_some() => self.add_vacancies(&mut clues, node, view),
+            Some(place) => {
+                add_landings(&mut clues.own, self.groups.list(), &view.landings[*place]);
+            }
+            None if node.ready.is_some() => self.add_vacancies(&mut clues.own, node, view),
             None => {}
         }
         if self.model.uses.rollouts {
-            self.add_outdated(&mut clues, node);
+            self.add_outdated(&mut clues.own, node);
         }
         clues
     }
 
     /// Everything that speaks for images on any coming node of a pool.
-    pub(super) fn pool_clues(&self, pool: &Pool, view: &View) -> Vec<Clue> {
-        let mut clues = Vec::new();
-        let shape = pool.profile.coming(&NodeShape::default());
-        self.add_daemons(&mut clues, &shape, true);
-        add_recalled(&mut clues, &shape, &view.recalled);
+    pub(super) fn pool_clues<'a>(&self, pool: &Pool, view: &'a View) -> Clues<'a> {
+        let mut clues = Clues::default();
+        let shape = pool.profile.typical();
+        self.add_daemons(&mut clues.own, &shape, true);
+        clues.recalled = fitting(&view.recalled, &shape);
         if !view.landings.is_empty() {
             let rooms = view.landings.len() as f64;
             let average: Vec<Landing> = (0..self.groups.list().len())
@@ -75,14 +95,14 @@ impl Cluster {
                     }
                 })
                 .collect();
-            add_landings(&mut clues, self.groups.list(), &average);
+            add_landings(&mut clues.own, self.groups.list(), &average);
         }
         clues
     }
 
     /// Pods that were bound so lately that their images may still be missing.
     fn add_bound(&self, clues: &mut Vec<Clue>, node: &Node, now: Timestamp) {
-        let mut kinds: BTreeMap<_, (f64, &str)> = BTreeMap::new();
+        let mut kinds: BTreeMap<_, (f64, &Arc<str>)> = BTreeMap::new();
         for pod in self.unsettled_on(&node.name) {
             if let Phase::Bound { at, .. } = &pod.phase
                 && now.secs_since(*at) < self.model.times.settle_s
@@ -102,7 +122,7 @@ impl Cluster {
                     cause: cause(owner, template),
                     chance: 1.0,
                     pods: count,
-                    reason: Reason::Bound(name.into()),
+                    reason: Reason::Bound(Arc::clone(name)),
                     priority: Priority::Pending,
                 }),
         );
@@ -110,7 +130,7 @@ impl Cluster {
 
     fn add_nominated(&self, clues: &mut Vec<Clue>, node: &Node) {
         // Pods expected, the first by name, and the probability of none.
-        let mut kinds: BTreeMap<_, (f64, &str, f64)> = BTreeMap::new();
+        let mut kinds: BTreeMap<_, (f64, &Arc<str>, f64)> = BTreeMap::new();
         let nominees = self.nominees_of(&node.name);
         let stays = self.model.chances.nominated;
         for pod in nominees.iter().filter_map(|uid| self.pods.get(uid)) {
@@ -132,7 +152,7 @@ impl Cluster {
                 cause: cause(owner, template),
                 chance: 1.0 - none,
                 pods: count,
-                reason: Reason::Nominated(name.into()),
+                reason: Reason::Nominated(Arc::clone(name)),
                 priority: Priority::Pending,
             });
         }
@@ -152,7 +172,7 @@ impl Cluster {
                     cause: Cause::Workload(self.owner(name)),
                     chance: self.model.chances.daemonset,
                     pods: 1.0,
-                    reason: Reason::DaemonSet(name.to_string().into()),
+                    reason: Reason::DaemonSet(Arc::clone(&state.name)),
                     priority: Priority::Predicted,
                 });
             }

@@ -70,7 +70,7 @@ impl Cluster {
     pub(super) fn outline(&self, name: &str, now: Timestamp) -> View {
         let pool = self.pools.get(name);
         View {
-            ready: pool.map_or(0, |pool| self.ready_in(pool)),
+            ready: pool.map_or(0, Pool::ready),
             awaited: pool.is_some_and(|pool| self.is_awaited(pool, now)),
             ..View::default()
         }
@@ -79,19 +79,14 @@ impl Cluster {
     /// Whether nodes are on their way to a pool.
     pub(super) fn is_awaited(&self, pool: &Pool, now: Timestamp) -> bool {
         let alive = |at: Timestamp| at + self.request_timeout() > now;
-        let mut fresh = pool.fresh.iter().filter_map(|name| self.nodes.get(name));
+        let mut booting = pool.booting.iter().filter_map(|name| self.nodes.get(name));
         let mut named = pool.requests.iter().filter_map(|r| self.requests.get(r));
         // A machine that boots for longer than requests live will not serve who waits.
-        let comes = |node: &Node| node.ready.is_none() && !self.leaving.contains(&node.name);
-        fresh.any(|node| comes(node) && alive(node.joined))
+        let comes = |node: &Node| !self.leaving.contains(&node.name);
+        booting.any(|node| comes(node) && alive(node.joined))
             || named.any(|request| alive(request.at))
             || pool.asked.iter().any(|at| alive(*at))
             || pool.plain.values().any(|request| alive(request.at))
-    }
-
-    pub(super) fn ready_in(&self, pool: &Pool) -> usize {
-        let fresh = pool.fresh.iter().filter_map(|name| self.nodes.get(name));
-        pool.nodes.len() - fresh.filter(|node| node.ready.is_none()).count()
     }
 
     /// What comes in a pool, what lands where, and what history says.
@@ -108,7 +103,7 @@ impl Cluster {
             }
             rooms.push(one.room);
         }
-        view.ready = self.ready_in(pool);
+        view.ready = pool.ready();
         view.awaited = self.is_awaited(pool, now);
         view.recalled = self.recalled(name, now);
         view.rooms = rooms.len();
@@ -216,10 +211,10 @@ impl Cluster {
     /// they are expected.
     fn coming(&self, pool: &Pool, now: Timestamp) -> Vec<Coming> {
         let mut joined: Vec<_> = pool
-            .fresh
+            .booting
             .iter()
             .filter_map(|name| self.nodes.get(name))
-            .filter(|node| node.ready.is_none() && !self.leaving.contains(&node.name))
+            .filter(|node| !self.leaving.contains(&node.name))
             .collect();
         joined.sort_by_key(|node| (node.joined, Arc::clone(&node.name)));
         let mut out: Vec<Coming> = joined
@@ -268,14 +263,20 @@ impl Cluster {
             self.reserve(&mut room, request.replaces.as_deref(), &nominees);
             out.push(Coming { node: None, room });
         }
-        out.extend(
-            pool.anonymous(count, now, timeout)
-                .into_iter()
-                .map(|(_, shape)| Coming {
-                    node: None,
-                    room: self.room_for(pool, &shape),
-                }),
-        );
+        let unknown = NodeShape::default();
+        let anonymous = pool.anonymous(count, now, timeout);
+        let rooms_left = ROOMS_MAX.saturating_sub(out.len());
+        // Nodes of one wish are told alike: 64 of them are one room, looked at once.
+        let mut alike: Option<(&NodeShape, Room)> = None;
+        for (_, told) in anonymous.into_iter().take(rooms_left) {
+            let told = told.unwrap_or(&unknown);
+            let (_, room) = match alike.take() {
+                Some(known) if std::ptr::eq(known.0, told) => alike.insert(known),
+                _ => alike.insert((told, self.room_for(pool, told))),
+            };
+            let room = room.clone();
+            out.push(Coming { node: None, room });
+        }
         out
     }
 
@@ -333,7 +334,7 @@ impl Cluster {
             }
         }
         Room {
-            shape,
+            shape: Arc::new(shape),
             partial: true,
             free,
         }

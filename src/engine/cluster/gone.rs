@@ -1,6 +1,7 @@
 //! Names of what was removed, so that a late or repeated word does not raise it again.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt as _};
 
@@ -22,8 +23,8 @@ pub struct Gone {
 /// Names of one kind, with the instant of their removal; the first noted are the first forgotten.
 #[derive(Debug)]
 pub struct Removed {
-    at: HashMap<Box<str>, Timestamp>,
-    order: VecDeque<(Timestamp, Box<str>)>,
+    at: HashMap<Arc<str>, Timestamp>,
+    order: VecDeque<(Timestamp, Arc<str>)>,
 }
 
 impl Default for Removed {
@@ -36,12 +37,13 @@ impl Default for Removed {
 }
 
 impl Removed {
-    pub fn note(&mut self, name: &str, at: Timestamp) {
-        if self.after(name, at) {
+    pub fn note(&mut self, name: impl AsRef<str> + Into<Arc<str>>, at: Timestamp) {
+        if self.after(name.as_ref(), at) {
             return;
         }
-        self.at.insert(name.into(), at);
-        self.order.push_back((at, name.into()));
+        let name: Arc<str> = name.into();
+        self.at.insert(Arc::clone(&name), at);
+        self.order.push_back((at, name));
         if self.order.len() > GONE_MAX
             && let Some((at, name)) = self.order.pop_front()
             && self.at.get(&name) == Some(&at)
@@ -71,7 +73,7 @@ mod tests {
         removed.note("again", at(1));
         removed.note("once", at(2));
         for n in 3..GONE_MAX {
-            removed.note(&n.to_string(), at(n));
+            removed.note(n.to_string(), at(n));
         }
         removed.note("again", at(GONE_MAX));
         removed.note("x", at(GONE_MAX + 1));

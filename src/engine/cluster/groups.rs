@@ -196,13 +196,11 @@ impl Cluster {
             }
             Source::Missing(name) => {
                 let count = self.workloads.get(name)?.missing;
-                let reason = Reason::ScalerWish(name.to_string().into());
-                self.lacking_group(name, count, self.model.chances.wished, reason)
+                self.lacking_group(name, count, self.model.chances.wished, Reason::ScalerWish)
             }
             Source::Outdated(name) => {
                 let count = self.workloads.get(name)?.outdated;
-                let reason = Reason::Rollout(name.to_string().into());
-                self.lacking_group(name, count, self.model.chances.rollout, reason)
+                self.lacking_group(name, count, self.model.chances.rollout, Reason::Rollout)
             }
             Source::Ahead(name) if uses.scalers => self.ahead_group(name),
             Source::Announced(name) if uses.announcements => self.announced_group(name, now),
@@ -242,7 +240,7 @@ impl Cluster {
         name: &WorkloadRef,
         count: u32,
         chance: f64,
-        reason: Reason,
+        reason: fn(Arc<str>) -> Reason,
     ) -> Option<Group> {
         let state = self.workloads.get(name).filter(|_| count > 0)?;
         Some(Group {
@@ -250,7 +248,7 @@ impl Cluster {
             owner: Some(self.owner(name)),
             count: f64::from(count),
             chance,
-            reason,
+            reason: reason(Arc::clone(&state.name)),
             priority: Priority::Predicted,
         })
     }
@@ -311,7 +309,7 @@ impl Cluster {
             owner: Some(self.owner(name)),
             count: f64::from(firings) * f64::from(state.replicas.max(1)),
             chance: self.model.chances.scheduled,
-            reason: Reason::Schedule(name.to_string().into()),
+            reason: Reason::Schedule(Arc::clone(&state.name)),
             priority: Priority::Predicted,
         })
     }

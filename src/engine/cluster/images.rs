@@ -1,9 +1,11 @@
 //! What references mean, and which of them are to be asked for when.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::domain::image::{ImageManifest, ImageRef, Platform};
+use foldhash::HashMap;
+
+use crate::domain::image::{ImageManifest, ImageRef};
 use crate::domain::time::Timestamp;
 use crate::forecast::demand::Template;
 use crate::forecast::model::{ResolveModel, Times};
@@ -16,7 +18,7 @@ const IDLE_MAX: usize = 20_000;
 /// Every reference that a template names, and some that were told without being asked for.
 #[derive(Debug, Default)]
 pub struct Images {
-    known: BTreeMap<ImageRef, Image>,
+    known: HashMap<ImageRef, Image>,
     /// References to ask for, by when.
     due: BTreeSet<(Timestamp, ImageRef)>,
     /// References that nothing names, by since when.
@@ -108,14 +110,18 @@ impl Images {
         news
     }
 
-    /// What a reference means on a platform; an unknown platform matches nothing.
+    /// What a reference means on a platform (system, architecture); an unknown one matches nothing.
     #[must_use]
-    pub fn meaning(&self, name: &ImageRef, platform: Option<&Platform>) -> Meaning<'_> {
+    pub fn meaning(&self, name: &ImageRef, platform: Option<(&str, &str)>) -> Meaning<'_> {
+        let on = |manifest: &ImageManifest| {
+            let known = &manifest.platform;
+            platform == Some((known.os.as_str(), known.arch.as_str()))
+        };
         match self.known.get(name) {
             Some(image) if image.told.is_some() => image
                 .manifests
                 .iter()
-                .find(|manifest| Some(&manifest.platform) == platform)
+                .find(|manifest| on(manifest))
                 .map_or(Meaning::OtherPlatform, Meaning::Known),
             _ => Meaning::Unknown,
         }

@@ -35,6 +35,14 @@ impl Templates {
         }
     }
 
+    /// A known template, for one user more.
+    pub fn again(&mut self, template: &Arc<Template>) -> Arc<Template> {
+        if let Some((_, users)) = self.by_print.get_mut(&template.print) {
+            *users += 1;
+        }
+        Arc::clone(template)
+    }
+
     /// One user less; true when nobody is left and the template is forgotten.
     pub fn release(&mut self, template: &Arc<Template>) -> bool {
         let Some((_, users)) = self.by_print.get_mut(&template.print) else {

@@ -25,7 +25,7 @@ pub struct Node {
     pub name: Arc<str>,
     pub uid: String,
     pub pool: Arc<str>,
-    pub shape: NodeShape,
+    pub shape: Arc<NodeShape>,
     pub joined: Timestamp,
     pub ready: Option<Timestamp>,
     /// When it was asked for, where known.
@@ -206,6 +206,7 @@ impl Cluster {
         let pool = self.pools.entry(Arc::clone(&pool_name)).or_default();
         pool.nodes.insert(Arc::clone(&name));
         pool.fresh.insert(Arc::clone(&name));
+        pool.booting.insert(Arc::clone(&name));
         pool.profile.note(&name, signal.time, &fact.shape);
         let asked = pool.fulfil(fact.request.is_some());
         count_in(
@@ -217,7 +218,7 @@ impl Cluster {
             name: Arc::clone(&name),
             uid: fact.uid.clone(),
             pool: Arc::clone(&pool_name),
-            shape: fact.shape.clone(),
+            shape: Arc::new(fact.shape.clone()),
             joined: signal.time,
             ready: None,
             requested: named.as_ref().map(|request| request.at).or(asked),
@@ -246,13 +247,13 @@ impl Cluster {
         let Some(node) = self.nodes.get_mut(name) else {
             return KNOWN;
         };
-        if node.shape != *shape {
+        if *node.shape != *shape {
             if let Some(pool) = self.pools.get_mut(&node.pool) {
                 count_out(pool, &node.shape, None);
                 count_in(pool, shape, None);
                 pool.profile.note(name, node.joined, shape);
             }
-            node.shape.clone_from(shape);
+            node.shape = Arc::new(shape.clone());
             let pool = Arc::clone(&node.pool);
             self.mark_pool(&pool, Reach::Fresh);
         } else if !news {
@@ -311,6 +312,7 @@ impl Cluster {
         let Some(pool) = self.pools.get_mut(&pool_name) else {
             return;
         };
+        pool.booting.remove(name);
         if !resident {
             pool.arrivals
                 .note(Leg::Boot, observed, time.secs_since(joined), most);
@@ -374,7 +376,7 @@ impl Cluster {
     pub(super) fn node_removed(&mut self, fact: &NodeRemoved, at: Timestamp) -> Applied {
         let mut changed = false;
         if let Some(request) = &fact.request {
-            self.gone.requests.note(request, at);
+            self.gone.requests.note(request.as_str(), at);
             self.fulfilled.remove(request);
             if let Some(taken) = self.take_request(request) {
                 changed = true;
@@ -384,7 +386,7 @@ impl Cluster {
             }
         }
         if let Some(node) = &fact.node {
-            self.gone.nodes.note(node, at);
+            self.gone.nodes.note(node.as_str(), at);
             let name = self.node_name(node);
             self.early_ready.remove(&name);
             if self
@@ -426,7 +428,7 @@ impl Cluster {
             .collect();
         gone.sort();
         for name in gone {
-            self.gone.nodes.note(&name, now);
+            self.gone.nodes.note(Arc::clone(&name), now);
             self.drop_node(&name);
         }
     }
@@ -502,6 +504,7 @@ impl Cluster {
         if let Some(pool) = self.pools.get_mut(&node.pool) {
             pool.nodes.remove(name);
             pool.fresh.remove(name);
+            pool.booting.remove(name);
             let replaces = |node: &Node| node.replaces.as_deref() == Some(&**name);
             let heirs = pool
                 .fresh
@@ -538,7 +541,7 @@ impl Cluster {
 /// name; a Job does not.
 fn keys(pod: &Pod) -> Vec<Key> {
     match &pod.owner {
-        Some(owner) if owner.kind != "Job" => vec![Key::Workload((**owner).clone())],
+        Some(owner) if owner.kind != "Job" => vec![Key::Workload(Arc::clone(owner))],
         _ => pod
             .template
             .needs

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::HashMap;
+
 use crate::domain::node::Resources;
 use crate::domain::signal::{PodBound, PodNominated, PodWanted, Signal};
 use crate::domain::time::Timestamp;
@@ -64,22 +66,46 @@ pub struct Crowd {
     pub waiting: u32,
     pub bound: u32,
     /// How many of them run on which node.
-    pub nodes: BTreeMap<Arc<str>, u32>,
+    pub nodes: HashMap<Arc<str>, u32>,
 }
 
 /// The pods of one node.
 #[derive(Debug, Default)]
 pub struct Load {
-    pub pods: BTreeSet<Arc<str>>,
+    pub pods: Uids,
     /// Of those, the ones whose images may still be missing.
-    pub unsettled: BTreeSet<Arc<str>>,
+    pub unsettled: Uids,
     pub used: Resources,
 }
+
+/// Uids of a node's pods, each the one shared copy, in no order. They are found by their addresses: a
+/// hundred of those are read faster than the texts that a search in an ordered set compares.
+#[derive(Debug, Default)]
+pub struct Uids(Vec<Arc<str>>);
 
 impl Pod {
     /// Whether somebody intends it for a request.
     pub fn is_promised(&self) -> bool {
         matches!(self.nominated, Some(Place::Request(_)))
+    }
+}
+
+impl Uids {
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.0.iter()
+    }
+
+    fn insert(&mut self, uid: &Arc<str>) {
+        self.0.push(Arc::clone(uid));
+    }
+
+    /// Takes out the shared copy; true when it was there.
+    pub fn remove(&mut self, uid: &Arc<str>) -> bool {
+        let place = self.0.iter().position(|known| Arc::ptr_eq(known, uid));
+        place.is_some_and(|place| {
+            self.0.swap_remove(place);
+            true
+        })
     }
 }
 
@@ -102,10 +128,10 @@ pub fn taken(needs: &PodNeeds) -> Resources {
 
 impl Cluster {
     pub(super) fn pod_wanted(&mut self, fact: &PodWanted, gated: bool, at: Timestamp) -> Applied {
-        let uid: Arc<str> = fact.pod.uid.as_str().into();
-        if self.gone.pods.knows(&uid) {
+        if self.gone.pods.knows(&fact.pod.uid) {
             return STALE;
         }
+        let uid = self.shared_uid(&fact.pod.uid);
         let generation = self.generation(Family::Pods);
         if let Some(pod) = self.pods.get_mut(&uid) {
             pod.generation = generation;
@@ -123,21 +149,17 @@ impl Cluster {
             }
         }
         let first_seen = self.take_out(&uid).unwrap_or(at);
-        self.put_in(
-            &fact.pod,
-            fact.owner.as_ref(),
-            &fact.needs,
-            (first_seen, at),
-        );
+        let owner = fact.owner.as_ref();
+        self.put_in(&uid, &fact.pod.name, owner, &fact.needs, (first_seen, at));
         self.set_phase(&uid, Phase::Waiting { gated });
         Applied::Changed
     }
 
     pub(super) fn pod_bound(&mut self, fact: &PodBound, signal: &Signal) -> Applied {
-        let uid: Arc<str> = fact.pod.uid.as_str().into();
-        if self.gone.pods.knows(&uid) {
+        if self.gone.pods.knows(&fact.pod.uid) {
             return STALE;
         }
+        let uid = self.shared_uid(&fact.pod.uid);
         let generation = self.generation(Family::Pods);
         if let Some(pod) = self.pods.get_mut(&uid) {
             pod.generation = generation;
@@ -160,7 +182,7 @@ impl Cluster {
             }
         } else {
             let first_seen = self.take_out(&uid).unwrap_or(at);
-            self.put_in(&fact.pod, owner, &fact.needs, (first_seen, at));
+            self.put_in(&uid, &fact.pod.name, owner, &fact.needs, (first_seen, at));
         }
         self.set_phase(
             &uid,
@@ -202,7 +224,7 @@ impl Cluster {
     }
 
     pub(super) fn pod_nominated(&mut self, fact: &PodNominated) -> Applied {
-        let uid: Arc<str> = fact.pod.uid.as_str().into();
+        let uid = self.shared_uid(&fact.pod.uid);
         let place = match (&fact.node, &fact.request) {
             (Some(node), _) => Some(Place::Node(self.node_name(node))),
             (None, Some(request)) => Some(Place::Request(request.as_str().into())),
@@ -224,7 +246,7 @@ impl Cluster {
     }
 
     pub(super) fn pod_started(&mut self, pod: &PodRef) -> Applied {
-        let Some(known) = self.pods.get(pod.uid.as_str()) else {
+        let Some((uid, known)) = self.pods.get_key_value(pod.uid.as_str()) else {
             return Applied::Ignored("start of an unknown pod");
         };
         let Phase::Bound { node, .. } = &known.phase else {
@@ -240,7 +262,7 @@ impl Cluster {
         if let Some(load) = self.loads.get_mut(&node)
             && self.nodes.contains_key(&node)
         {
-            changed |= load.unsettled.remove(pod.uid.as_str());
+            changed |= load.unsettled.remove(uid);
         }
         if !changed {
             return KNOWN;
@@ -250,8 +272,8 @@ impl Cluster {
     }
 
     pub(super) fn pod_removed(&mut self, pod: &PodRef, at: Timestamp) -> Applied {
-        self.gone.pods.note(&pod.uid, at);
-        let uid: Arc<str> = pod.uid.as_str().into();
+        let uid = self.shared_uid(&pod.uid);
+        self.gone.pods.note(Arc::clone(&uid), at);
         if !self.pods.contains_key(&uid) {
             return Applied::Ignored("removal of an unknown pod");
         }
@@ -269,24 +291,30 @@ impl Cluster {
             .collect();
         gone.sort();
         for uid in gone {
-            self.gone.pods.note(&uid, now);
+            self.gone.pods.note(Arc::clone(&uid), now);
             self.take_out(&uid);
         }
     }
 
-    /// The pods on a node, in the order of their uids.
+    /// The one shared copy of a pod's uid.
+    fn shared_uid(&self, uid: &str) -> Arc<str> {
+        let known = self.pods.get_key_value(uid);
+        known.map_or_else(|| uid.into(), |(uid, _)| Arc::clone(uid))
+    }
+
+    /// The pods on a node, in no order.
     pub(super) fn pods_on(&self, node: &str) -> impl Iterator<Item = &Pod> {
         self.loads
             .get(node)
             .into_iter()
-            .flat_map(|load| &load.pods)
+            .flat_map(|load| load.pods.iter())
             .filter_map(|uid| self.pods.get(uid))
     }
 
-    /// The pods on a node whose images may still be missing, in the order of their uids.
+    /// The pods on a node whose images may still be missing, in no order.
     pub(super) fn unsettled_on(&self, node: &str) -> impl Iterator<Item = &Pod> {
         let load = self.loads.get(node).into_iter();
-        load.flat_map(|load| &load.unsettled)
+        load.flat_map(|load| load.unsettled.iter())
             .filter_map(|uid| self.pods.get(uid))
     }
 
@@ -300,13 +328,21 @@ impl Cluster {
 
     fn put_in(
         &mut self,
-        named: &PodRef,
+        uid: &Arc<str>,
+        name: &str,
         owner: Option<&WorkloadRef>,
         needs: &PodNeeds,
         (first_seen, at): (Timestamp, Timestamp),
     ) {
         let shared = without_own_node(needs);
-        let (template, new) = self.templates.acquire(shared.as_ref().unwrap_or(needs));
+        let needs = shared.as_ref().unwrap_or(needs);
+        // Most pods are of the template that their owner has now: comparing costs a third of a print.
+        let usual = owner.and_then(|owner| self.workloads.get(owner));
+        let usual = usual.map(|state| &state.template);
+        let (template, new) = match usual.filter(|template| template.needs == *needs) {
+            Some(template) => (self.templates.again(template), false),
+            None => self.templates.acquire(needs),
+        };
         if new {
             self.images.add_template(&template, at);
         }
@@ -316,7 +352,7 @@ impl Cluster {
                 .map_or_else(|| Arc::new(owner.clone()), |(known, _)| Arc::clone(known))
         });
         let pod = Pod {
-            name: named.name.as_str().into(),
+            name: name.into(),
             owner,
             template,
             phase: Phase::Waiting { gated: true },
@@ -325,8 +361,8 @@ impl Cluster {
             seen: at,
             generation: self.generation(Family::Pods),
         };
-        self.fill_announcements(&named.uid, &pod);
-        self.pods.insert(named.uid.as_str().into(), pod);
+        self.fill_announcements(uid, &pod);
+        self.pods.insert(Arc::clone(uid), pod);
     }
 
     /// Forgets a pod; when it was known, says since when.
@@ -389,8 +425,8 @@ impl Cluster {
             Phase::Bound { node, .. } => {
                 let taken = taken(&pod.template.needs);
                 let load = self.loads.entry(Arc::clone(&node)).or_default();
-                load.pods.insert(Arc::clone(uid));
-                load.unsettled.insert(Arc::clone(uid));
+                load.pods.insert(uid);
+                load.unsettled.insert(uid);
                 load.used = load.used.plus(&taken);
                 if let Some(owner) = &owner {
                     self.join_crowd(owner, Some(&node));
@@ -438,7 +474,7 @@ impl Cluster {
                     load.pods.remove(uid);
                     load.unsettled.remove(uid);
                     load.used = load.used.minus(&taken);
-                    if load.pods.is_empty() {
+                    if load.pods.0.is_empty() {
                         self.loads.remove(&node);
                     }
                 }

@@ -19,6 +19,8 @@ pub struct Pool {
     pub nodes: BTreeSet<Arc<str>>,
     /// Of those, the ones that are not Ready or are younger than the window.
     pub fresh: BTreeSet<Arc<str>>,
+    /// Of those, the ones that are not Ready: a few where a wave of hundreds is new.
+    pub booting: BTreeSet<Arc<str>>,
     /// Requests by name that are no node yet.
     pub requests: BTreeSet<String>,
     /// Size that the autoscaler last asked for.
@@ -63,8 +65,8 @@ pub struct PlainRequest {
     pub shape: NodeShape,
 }
 
-/// One node that is on its way and has no name: when it was asked for, what is known of it.
-pub type Anonymous = (Timestamp, NodeShape);
+/// One node that is on its way and has no name: when it was asked for, what is told of it.
+pub type Anonymous<'a> = (Timestamp, Option<&'a NodeShape>);
 
 impl Pool {
     /// Nothing of the cluster is in it; what was learned may be.
@@ -81,6 +83,11 @@ impl Pool {
             && self.requests.is_empty()
             && self.asked.is_empty()
             && self.plain.is_empty())
+    }
+
+    /// How many nodes are Ready.
+    pub fn ready(&self) -> usize {
+        self.nodes.len() - self.booting.len()
     }
 
     /// A new absolute size was said; true when more or fewer nodes are on their way than before.
@@ -141,21 +148,17 @@ impl Pool {
 
     /// Nodes on their way beside the `named` ones: never the sum of what the different voices say,
     /// but the largest, for they speak of the same machines.
-    pub fn anonymous(&self, named: usize, now: Timestamp, timeout: Duration) -> Vec<Anonymous> {
+    pub fn anonymous(&self, named: usize, now: Timestamp, timeout: Duration) -> Vec<Anonymous<'_>> {
         let alive = |at: &Timestamp| *at + timeout > now;
-        let shape = self.target.as_ref().map(|target| target.shape.clone());
-        let by_target: Vec<Anonymous> = self
-            .asked
-            .iter()
-            .filter(|at| alive(at))
-            .map(|at| (*at, shape.clone().unwrap_or_default()))
-            .collect();
-        let mut by_count: Vec<Anonymous> = self
+        let shape = self.target.as_ref().map(|target| &target.shape);
+        let asked = self.asked.iter().filter(|at| alive(at));
+        let by_target: Vec<Anonymous<'_>> = asked.map(|at| (*at, shape)).collect();
+        let mut by_count: Vec<Anonymous<'_>> = self
             .plain
             .values()
             .filter(|request| alive(&request.at))
             .flat_map(|request| {
-                let one = (request.at, request.shape.clone());
+                let one = (request.at, Some(&request.shape));
                 std::iter::repeat_n(one, request.count.min(1000) as usize)
             })
             .collect();

@@ -26,13 +26,13 @@ pub struct Recall {
     clues: Arc<[Recalled]>,
 }
 
-/// Adds those whose pods a node of this shape could run.
-pub fn add_recalled(clues: &mut Vec<Clue>, shape: &NodeShape, recalled: &[Recalled]) {
+/// Those whose pods a node of this shape could run.
+pub fn fitting<'a>(recalled: &'a [Recalled], shape: &NodeShape) -> Vec<&'a Clue> {
     let fits = recalled.iter().filter(|one| {
         let template = one.template.as_ref();
         template.is_none_or(|template| shape.admits(&template.needs, true))
     });
-    clues.extend(fits.map(|one| one.clue.clone()));
+    fits.map(|one| &one.clue).collect()
 }
 
 impl Cluster {
@@ -85,32 +85,30 @@ impl Cluster {
         } else {
             chance.any
         };
-        let (images, cause, template) = match key {
+        let (images, cause, template, name) = match key {
             Key::Image(image) => {
                 let cause = Cause::Image(image.clone());
-                (Arc::from([image.clone()]), cause, None)
+                let name: Arc<str> = image.as_str().into();
+                (Arc::from([image.clone()]), cause, None, name)
             }
             Key::Workload(name) => {
-                let state = self.workloads.get(name)?;
+                let state = self.workloads.get(&**name)?;
                 // Scaled to nothing, or suspended: its pods come from nowhere.
                 if state.idle || !self.makes_pods(name, state.replicas) {
                     return None;
                 }
                 let cause = Cause::Workload(self.owner(name));
                 let template = Arc::clone(&state.template);
-                (Arc::clone(&template.images), cause, Some(template))
+                let images = Arc::clone(&template.images);
+                (images, cause, Some(template), Arc::clone(&state.name))
             }
-        };
-        let name = match key {
-            Key::Workload(workload) => workload.to_string(),
-            Key::Image(image) => image.to_string(),
         };
         let clue = Clue {
             images,
             cause,
             chance,
             pods: chance,
-            reason: Reason::History(name.into()),
+            reason: Reason::History(name),
             priority: Priority::Predicted,
         };
         Some(Recalled { clue, template })

@@ -4,20 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::image::{ImageRef, Platform};
+use crate::domain::image::ImageRef;
 use crate::domain::node::NodeShape;
 use crate::domain::plan::{Plan, Target};
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::forecast::combine::Clue;
 use crate::forecast::demand::Template;
-use crate::plan::explain::{Explanation, Fate};
+use crate::plan::explain::Explanation;
+use crate::plan::flights::Guess;
 use crate::plan::policy::Mode;
 use crate::plan::select::{Brief, Selection, budget, select};
 
+use super::calibrated::Said;
+use super::clues::Clues;
 use super::demand::{View, is_wide};
 use super::nodes::Node;
-use super::pods::Phase;
+use super::pods::{Phase, Uids};
 use super::pools::Pool;
 use super::{Cluster, Effect, FEW_NODES, Reach, Wake};
 
@@ -33,6 +36,20 @@ const UNRESOLVED_MAX: usize = 10_000;
 
 /// The quantile of the arrival times at which a transfer should be done: early rather than late.
 pub const EARLY: f64 = 0.1;
+
+/// What a look at one target ends with.
+struct Decided {
+    /// The plan that replaces the one in force.
+    plan: Option<Plan>,
+    /// Images of which nobody has said what they mean.
+    awaits: Option<(Target, Vec<ImageRef>)>,
+    /// What it says of a new node, where that is learned from.
+    said: Vec<Said>,
+    /// Guesses that the plan in force did not name.
+    guesses: Vec<Guess>,
+    /// Whether guesses are left out because others are on their way.
+    lacks_room: bool,
+}
 
 impl Cluster {
     /// Forecasts and plans for everything that changed; effects in a fixed order: retractions,
@@ -50,9 +67,9 @@ impl Cluster {
         let mut nodes = std::mem::take(&mut self.marks.nodes);
         for (name, reach) in &pools {
             let pool = self.pools.get(name);
-            let fresh = pool.into_iter().flat_map(|pool| &pool.fresh);
-            let concerned = fresh.filter(|node| {
-                *reach == Reach::Fresh || self.nodes.get(*node).is_some_and(|n| n.ready.is_none())
+            let concerned = pool.into_iter().flat_map(|pool| match reach {
+                Reach::Coming => &pool.booting,
+                Reach::Fresh => &pool.fresh,
             });
             nodes.extend(concerned.cloned());
         }
@@ -96,15 +113,16 @@ impl Cluster {
                     view
                 }
             });
-            let selection = self.select_for_node(&self.nodes[&name], view, now);
-            self.await_meanings(&selection);
-            if fresh {
-                self.state_chances(&name, &selection.verdicts);
+            let node = &self.nodes[&name];
+            let decide = |selection: Selection<'_>| self.decide(&selection, fresh, now);
+            let mut decided = self.select_for_node(node, view, now, decide);
+            self.state_chances(&name, std::mem::take(&mut decided.said));
+            if decided.lacks_room {
+                self.look_again(&name, now);
             }
-            self.look_again(&name, &selection, now);
-            let plan = selection.plan.clone();
-            if self.publish(plan, Wake::Node(Arc::clone(&name)), now, &mut effects) {
-                self.set_out(&name, &selection, now);
+            let guesses = std::mem::take(&mut decided.guesses);
+            if self.publish(decided, Wake::Node(Arc::clone(&name)), now, &mut effects) {
+                self.set_out(&name, &guesses, now);
             }
         }
         let references = self.images.ask(now, &self.model.resolve, &self.policy);
@@ -117,25 +135,26 @@ impl Cluster {
     /// is not known.
     #[must_use]
     pub fn explain(&self, target: &Target, now: Timestamp) -> Option<Explanation> {
-        let (selection, arrival) = match target {
+        let told = |selection: Selection<'_>| (selection.fills().to_vec(), selection.verdicts());
+        let ((fills, verdicts), arrival) = match target {
             Target::Node(name) => {
                 let node = self.nodes.get(name.as_str())?;
                 let view = self.view(&node.pool, self.groups.list(), now);
-                (self.select_for_node(node, &view, now), None)
+                (self.select_for_node(node, &view, now, told), None)
             }
             Target::Pool(name) => {
                 let pool = self.pools.get(name.as_str())?;
                 let view = self.view(name, self.groups.list(), now);
-                let selection = self.select_for_pool(name, pool, &view, now);
-                (selection, Some(self.outlook(pool, now)))
+                let selected = self.select_for_pool(name, pool, &view, now, told);
+                (selected, Some(self.outlook(pool, now)))
             }
         };
         Some(Explanation {
             target: target.clone(),
             made: now,
             arrival,
-            verdicts: selection.verdicts,
-            fills: selection.fills,
+            verdicts,
+            fills,
         })
     }
 
@@ -204,7 +223,7 @@ impl Cluster {
             let Some(pool) = self.pools.get(&name).filter(|pool| pool.grows()) else {
                 continue;
             };
-            let reach = if is_wide(most, self.ready_in(pool)) {
+            let reach = if is_wide(most, pool.ready()) {
                 Reach::Fresh
             } else {
                 Reach::Coming
@@ -296,7 +315,7 @@ impl Cluster {
         }
         let mut settled: Vec<(Arc<str>, Arc<Template>)> = Vec::new();
         let unsettled = self.loads.get(name).map(|load| &load.unsettled);
-        for uid in unsettled.into_iter().flatten() {
+        for uid in unsettled.into_iter().flat_map(Uids::iter) {
             if let Some(pod) = self.pods.get(uid)
                 && let Phase::Bound { at, .. } = &pod.phase
                 && now.secs_since(*at) >= settle_s
@@ -321,18 +340,46 @@ impl Cluster {
         if pool.is_vacant() || name.is_empty() {
             return;
         }
-        let selection = self.select_for_pool(name, pool, view, now);
-        self.await_meanings(&selection);
-        self.publish(selection.plan, Wake::Pool(Arc::clone(name)), now, out);
+        let decide = |selection: Selection<'_>| self.decide(&selection, false, now);
+        let decided = self.select_for_pool(name, pool, view, now, decide);
+        self.publish(decided, Wake::Pool(Arc::clone(name)), now, out);
+    }
+
+    /// What follows from a selection: its plan becomes the one in force if it asks for something else or
+    /// has to be renewed.
+    ///
+    /// A new node gets a plan of its own even when it asks for nothing: until it has one, its agent
+    /// follows the pool's.
+    fn decide(&self, selection: &Selection<'_>, fresh: bool, now: Timestamp) -> Decided {
+        let target = selection.target();
+        let half = self.model.times.expiry() / 2;
+        let stays = match self.plans.get(target) {
+            None => selection.is_empty() && !fresh,
+            Some(known) => {
+                let same = selection.same_wishes(known) && known.epoch == self.epoch;
+                same && (selection.is_empty() || now < known.made + half)
+            }
+        };
+        let unresolved: Vec<ImageRef> = selection.unresolved().cloned().collect();
+        let learns = fresh && self.curves().is_some();
+        let said = learns.then(|| selection.statements());
+        let said = said.into_iter().flatten();
+        Decided {
+            plan: (!stays).then(|| selection.plan()),
+            awaits: (!unresolved.is_empty()).then(|| (target.clone(), unresolved)),
+            said: said
+                .map(|(image, class, p)| (image.clone(), class, p))
+                .collect(),
+            guesses: selection.guesses().to_vec(),
+            lacks_room: selection.lacks_room(),
+        }
     }
 
     /// Remembers for which images the target is to be looked at again.
-    fn await_meanings(&mut self, selection: &Selection) {
-        for verdict in &selection.verdicts {
-            if verdict.fate == Fate::Unresolved {
-                let targets = self.unresolved.entry(verdict.image.clone()).or_default();
-                targets.insert(selection.plan.target.clone());
-            }
+    fn await_meanings(&mut self, unresolved: Vec<ImageRef>, target: &Target) {
+        for image in unresolved {
+            let targets = self.unresolved.entry(image).or_default();
+            targets.insert(target.clone());
         }
         // Names that no registry knows pile up slowly; starting over costs one look at everything.
         if self.unresolved.len() > UNRESOLVED_MAX {
@@ -341,30 +388,22 @@ impl Cluster {
         }
     }
 
-    /// Makes the plan the one in force, if it asks for something else or has to be renewed.
-    ///
-    /// A new node gets a plan of its own even when it asks for nothing: until it has one, its agent
-    /// follows the pool's.
-    /// True if it is.
-    fn publish(&mut self, plan: Plan, wake: Wake, now: Timestamp, out: &mut Vec<Effect>) -> bool {
-        let fresh = match (&plan.target, &wake) {
-            (Target::Node(_), Wake::Node(name)) => self.is_fresh(name),
-            _ => false,
-        };
-        let half = self.model.times.expiry() / 2;
-        match self.plans.get(&plan.target) {
-            None if plan.entries.is_empty() && !fresh => return false,
-            Some(known) if known.same_wishes(&plan) && known.epoch == plan.epoch => {
-                if plan.entries.is_empty() {
-                    return false;
-                }
-                if now < known.made + half {
-                    return false;
-                }
-            }
-            _ => {}
+    /// True if a plan is the one in force from now on.
+    fn publish(
+        &mut self,
+        decided: Decided,
+        wake: Wake,
+        now: Timestamp,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        if let Some((target, unresolved)) = decided.awaits {
+            self.await_meanings(unresolved, &target);
         }
+        let Some(plan) = decided.plan else {
+            return false;
+        };
         if !plan.entries.is_empty() {
+            let half = self.model.times.expiry() / 2;
             self.marks.wake(now + half, wake);
         }
         self.plans.insert(plan.target.clone(), plan.clone());
@@ -380,9 +419,16 @@ impl Cluster {
         pool.is_some_and(|pool| pool.fresh.contains(node))
     }
 
-    fn select_for_pool(&self, name: &str, pool: &Pool, view: &View, now: Timestamp) -> Selection {
+    fn select_for_pool<T>(
+        &self,
+        name: &str,
+        pool: &Pool,
+        view: &View,
+        now: Timestamp,
+        take: impl FnOnce(Selection<'_>) -> T,
+    ) -> T {
         let target = Target::Pool(name.to_owned());
-        let shape = pool.profile.coming(&NodeShape::default());
+        let shape = pool.profile.typical();
         let brief = Brief {
             previous: self.plans.get(&target),
             target,
@@ -398,10 +444,16 @@ impl Cluster {
             curves: self.curves(),
         };
         let clues = self.unless_off(name, || self.pool_clues(pool, view));
-        self.select(&brief, &clues, &shape)
+        take(self.select(&brief, clues.all(), &shape))
     }
 
-    fn select_for_node(&self, node: &Node, view: &View, now: Timestamp) -> Selection {
+    fn select_for_node<T>(
+        &self,
+        node: &Node,
+        view: &View,
+        now: Timestamp,
+        take: impl FnOnce(Selection<'_>) -> T,
+    ) -> T {
         let target = Target::Node(node.name.to_string());
         let pool = self.pools.get(&node.pool);
         let fresh = pool.is_some_and(|pool| pool.fresh.contains(&node.name));
@@ -429,24 +481,26 @@ impl Cluster {
             curves: self.curves().filter(|_| fresh),
         };
         let clues = self.unless_off(&node.pool, || self.node_clues(node, view, now));
-        self.select(&brief, &clues, &node.shape)
+        take(self.select(&brief, clues.all(), &node.shape))
     }
 
-    fn unless_off(&self, pool: &str, clues: impl FnOnce() -> Vec<Clue>) -> Vec<Clue> {
+    fn unless_off<'a>(&self, pool: &str, clues: impl FnOnce() -> Clues<'a>) -> Clues<'a> {
         if self.policy.mode(pool) == Mode::Off {
-            return Vec::new();
+            return Clues::default();
         }
         clues()
     }
 
-    fn select(&self, brief: &Brief<'_>, clues: &[Clue], shape: &NodeShape) -> Selection {
+    fn select<'a>(
+        &'a self,
+        brief: &'a Brief<'a>,
+        clues: Vec<&'a Clue>,
+        shape: &NodeShape,
+    ) -> Selection<'a> {
         let os = shape.label("kubernetes.io/os").unwrap_or("linux");
-        let platform = shape.architecture().map(|arch| Platform {
-            os: os.to_owned(),
-            arch: arch.to_owned(),
-        });
+        let platform = shape.architecture().map(|arch| (os, arch));
         select(&self.model, &self.policy, brief, clues, |image| {
-            self.images.meaning(image, platform.as_ref())
+            self.images.meaning(image, platform)
         })
     }
 

@@ -12,6 +12,7 @@ use crate::forecast::calendar::Calendar;
 use crate::forecast::demand::Template;
 use crate::forecast::scaler::ScalerTrack;
 
+use super::ahead::track;
 use super::groups::Source;
 use super::pods::Pod;
 use super::{Applied, Cluster, Family, KNOWN, STALE};
@@ -19,6 +20,8 @@ use super::{Applied, Cluster, Family, KNOWN, STALE};
 /// A workload as last applied.
 #[derive(Debug)]
 pub struct WorkloadState {
+    /// Its name as a text, shared by all reasons that tell it.
+    pub name: Arc<str>,
     pub template: Arc<Template>,
     pub replicas: u32,
     pub updated: u32,
@@ -30,6 +33,8 @@ pub struct WorkloadState {
     pub missing: u32,
     /// Pods of an older template that will be replaced.
     pub outdated: u32,
+    /// Whether it runs pods of an older template.
+    rolling: bool,
     seen: Timestamp,
     generation: u32,
 }
@@ -108,7 +113,9 @@ impl Cluster {
         // What was counted stays until it is counted anew, or nobody would see the difference.
         let counted = self.workloads.get(&fact.workload);
         let (missing, outdated) = counted.map_or((0, 0), |old| (old.missing, old.outdated));
+        let name = counted.map(|old| Arc::clone(&old.name));
         let state = WorkloadState {
+            name: name.unwrap_or_else(|| fact.workload.to_string().into()),
             template: Arc::clone(&template),
             replicas: fact.replicas,
             updated: fact.updated,
@@ -121,6 +128,7 @@ impl Cluster {
             schedule: (fact.schedule.clone(), fact.time_zone.clone()),
             missing,
             outdated,
+            rolling: counted.is_some_and(|old| old.rolling),
             seen: at,
             generation,
         };
@@ -150,7 +158,7 @@ impl Cluster {
     }
 
     pub(super) fn workload_removed(&mut self, workload: &WorkloadRef, at: Timestamp) -> Applied {
-        self.gone.workloads.note(&workload.to_string(), at);
+        self.gone.workloads.note(workload.to_string(), at);
         match self.workloads.get(workload) {
             Some(known) if known.seen > at => STALE,
             Some(_) => {
@@ -177,10 +185,10 @@ impl Cluster {
         if let Some(known) = known.filter(|known| known.scaler.target == fact.target) {
             // It says so every 15 s: its names are the ones that are there.
             take_numbers(&mut known.scaler, fact);
+            track(&mut known.track, fact, at);
         } else {
             self.put_scaler(fact, at, generation);
         }
-        self.track(fact, at);
         self.refresh_wish(&fact.target);
         // The others are looked at when they are told of.
         if self.model.uses.scalers && self.workloads.contains_key(&fact.target) {
@@ -191,11 +199,13 @@ impl Cluster {
 
     /// A scaler that is new, or that scales something else than before.
     fn put_scaler(&mut self, fact: &Scaler, at: Timestamp, generation: u32) {
-        let track = self.scalers.get_mut(&fact.scaler);
-        let track = track.map(|known| std::mem::take(&mut known.track));
+        let known = self.scalers.get_mut(&fact.scaler);
+        let known = known.map(|known| std::mem::take(&mut known.track));
+        let mut known = known.unwrap_or_default();
+        track(&mut known, fact, at);
         let state = ScalerState {
             scaler: fact.clone(),
-            track: track.unwrap_or_default(),
+            track: known,
             seen: at,
             generation,
         };
@@ -223,7 +233,7 @@ impl Cluster {
             }
         }
         if fact.count == 0 {
-            self.gone.capacities.note(&fact.name, at);
+            self.gone.capacities.note(fact.name.as_str(), at);
             if !self.announcements.contains_key(&fact.name) {
                 return Applied::Ignored("withdrawal of an unknown announcement");
             }
@@ -310,29 +320,26 @@ impl Cluster {
         }
     }
 
-    /// Works out what a workload lacks; marks the demand when that changed.
+    /// Works out what a workload lacks; marks the demand when that changed. Most pods and scalers
+    /// change nothing of it: no set is looked into then.
     pub(super) fn refresh_wish(&mut self, workload: &WorkloadRef) {
-        let by_scaler = self
-            .targets
-            .get(workload)
-            .into_iter()
-            .flatten()
-            .filter_map(|scaler| self.scalers.get(scaler))
-            .map(ScalerState::wish)
-            .max();
-        let there = self
-            .crowds
-            .get(workload)
-            .map_or(0, |crowd| crowd.waiting + crowd.bound);
         let uses = &self.model.uses;
         let Some(state) = self.workloads.get_mut(workload) else {
             return;
         };
         // Counted by nodes, or started by a calendar: replicas say nothing of pods to come.
-        let counted = !matches!(workload.kind.as_str(), "DaemonSet" | "CronJob" | "Job");
+        let daemon = workload.kind == "DaemonSet";
+        let counted = !daemon && !matches!(workload.kind.as_str(), "CronJob" | "Job");
         let (mut missing, mut outdated) = (0, 0);
         if counted && !state.idle {
+            let crowd = self.crowds.get(workload);
+            let there = crowd.map_or(0, |crowd| crowd.waiting + crowd.bound);
             if uses.scalers {
+                let scalers = self.targets.get(workload).into_iter().flatten();
+                let by_scaler = scalers
+                    .filter_map(|scaler| self.scalers.get(scaler))
+                    .map(ScalerState::wish)
+                    .max();
                 missing = by_scaler
                     .unwrap_or(0)
                     .max(state.replicas)
@@ -347,11 +354,13 @@ impl Cluster {
             let groups = &mut self.marks.groups;
             groups.insert(Source::Missing(workload.clone()));
             groups.insert(Source::Outdated(workload.clone()));
+            keep(&mut self.wanting, workload, missing > 0 || outdated > 0);
         }
-        let rolling =
-            outdated > 0 || (workload.kind == "DaemonSet" && state.updated < state.replicas);
-        keep(&mut self.wanting, workload, missing > 0 || outdated > 0);
-        keep(&mut self.rolling, workload, rolling);
+        let rolling = outdated > 0 || (daemon && state.updated < state.replicas);
+        if state.rolling != rolling {
+            state.rolling = rolling;
+            keep(&mut self.rolling, workload, rolling);
+        }
     }
 
     pub(super) fn sweep_workloads(&mut self, kind: &str, current: u32, now: Timestamp) {
@@ -363,7 +372,7 @@ impl Cluster {
             .collect();
         gone.sort();
         for name in gone {
-            self.gone.workloads.note(&name.to_string(), now);
+            self.gone.workloads.note(name.to_string(), now);
             self.drop_workload(&name, now);
         }
     }
@@ -490,13 +499,11 @@ fn take_numbers(known: &mut Scaler, fact: &Scaler) {
     (known.ratio, known.limited) = (fact.ratio, fact.limited);
 }
 
-/// Puts a name in or takes it out; most are out and stay so, at the cost of one look.
+/// Puts a name in or takes it out.
 fn keep(set: &mut BTreeSet<WorkloadRef>, name: &WorkloadRef, wanted: bool) {
-    if wanted != set.contains(name) {
-        if wanted {
-            set.insert(name.clone());
-        } else {
-            set.remove(name);
-        }
+    if wanted {
+        set.insert(name.clone());
+    } else {
+        set.remove(name);
     }
 }

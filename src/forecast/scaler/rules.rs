@@ -131,9 +131,10 @@ impl<'a> Game<'a> {
             .push(limited.clamp(self.bounds.0, self.bounds.1));
     }
 
+    /// Both are in the order of time: what is older than the window is not looked at.
     fn extreme(&self, since: Timestamp, raw: u32, pick: impl Fn(u32, u32) -> u32) -> u32 {
-        let known = self.known.iter().filter(|(at, _)| *at > since);
-        let wanted = self.wanted.iter().filter(|(at, _)| *at > since);
+        let known = self.known.iter().rev().take_while(|(at, _)| *at > since);
+        let wanted = self.wanted.iter().rev().take_while(|(at, _)| *at > since);
         let all = known.chain(wanted).map(|(_, wanted)| *wanted);
         all.fold(raw, pick)
     }
