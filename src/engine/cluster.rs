@@ -41,6 +41,7 @@ mod nodes;
 mod pods;
 mod pools;
 mod recall;
+mod staging;
 mod step;
 #[cfg(test)]
 mod tests;

@@ -317,11 +317,9 @@ fn finish(
     });
     Selection {
         plan: Plan {
-            target: brief.target.clone(),
-            epoch: brief.epoch,
-            made: brief.now,
             entries: filled.entries,
             left_out,
+            ..Plan::empty(brief.target.clone(), brief.epoch, brief.now)
         },
         verdicts,
         fills: filled.fills,

@@ -124,7 +124,9 @@ impl Cluster {
             Target::Pool(name) => {
                 let pool = self.pools.get(name.as_str())?;
                 let view = self.view(name, self.groups.list(), now);
-                self.select_for_pool(name, pool, &view, now)
+                let mut selection = self.select_for_pool(name, pool, &view, now);
+                selection.plan.nodes = self.staged(pool, &view, now).map(|(_, nodes)| nodes);
+                selection
             }
         };
         Some(Explanation {
@@ -132,6 +134,8 @@ impl Cluster {
             made: now,
             verdicts: selection.verdicts,
             fills: selection.fills,
+            let_go: selection.plan.let_go,
+            nodes: selection.plan.nodes,
         })
     }
 
@@ -315,7 +319,13 @@ impl Cluster {
         if pool.is_vacant() || name.is_empty() {
             return;
         }
-        let selection = self.select_for_pool(name, pool, view, now);
+        let staged = self.staged(pool, view, now);
+        let nodes = staged.map(|(_, nodes)| nodes);
+        let mut selection = self.select_for_pool(name, pool, view, now);
+        selection.plan.nodes = nodes;
+        if let Some(pool) = self.pools.get_mut(name) {
+            pool.staged = staged;
+        }
         self.await_meanings(&selection);
         self.publish(selection.plan, Wake::Pool(Arc::clone(name)), now, out);
     }
@@ -348,7 +358,11 @@ impl Cluster {
         let half = self.model.times.expiry() / 2;
         match self.plans.get(&plan.target) {
             None if plan.entries.is_empty() && !fresh => return false,
-            Some(known) if known.same_wishes(&plan) && known.epoch == plan.epoch => {
+            Some(known)
+                if known.same_wishes(&plan)
+                    && known.epoch == plan.epoch
+                    && (plan.entries.is_empty() || !known.is_outgrown_by(&plan)) =>
+            {
                 if plan.entries.is_empty() {
                     return false;
                 }
@@ -428,7 +442,9 @@ impl Cluster {
             guesses: Some(self.common(node, deadline, now)),
         };
         let clues = self.unless_off(&node.pool, || self.node_clues(node, view, now));
-        self.select(&brief, &clues, &node.shape)
+        let mut selection = self.select(&brief, &clues, &node.shape);
+        selection.plan.let_go = self.let_go(node, &selection.verdicts);
+        selection
     }
 
     fn unless_off(&self, pool: &str, clues: impl FnOnce() -> Vec<Clue>) -> Vec<Clue> {

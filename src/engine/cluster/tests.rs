@@ -4,5 +4,6 @@ mod budgets;
 mod build;
 mod learned;
 mod properties;
+mod staging;
 mod stories;
 mod waiting;
