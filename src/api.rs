@@ -11,7 +11,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 
 pub use convert::{ConvertError, pool_object_name};
-pub use entry::{Because, Entry, MAX_ENTRIES};
+pub use entry::{Because, Entry, LetGoEntry, MAX_ENTRIES, NodesExpected};
 pub use node_prefetch::{NodePrefetch, NodePrefetchSpec};
 pub use policy::{LoadQuery, PolicyMode, PrefetchPolicy, PrefetchPolicySpec, PrefetchPolicyStatus};
 pub use pool_prefetch::{PoolPrefetch, PoolPrefetchSpec, PoolPrefetchStatus};

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use crate::api::entry::{Because, Entry, MAX_ENTRIES};
+use crate::api::entry::{Because, Entry, LetGoEntry, MAX_ENTRIES, NodesExpected};
 use crate::api::{NodePrefetchSpec, PoolPrefetchSpec};
 use crate::domain::image::Platform;
-use crate::domain::plan::{Plan, PlanEntry, Reason, Target};
+use crate::domain::plan::{LetGo, Plan, PlanEntry, Reason, Staging, Target};
 use crate::domain::time::Timestamp;
 
 /// 9999-12-30T00:00:00Z, just before the last instant that jiff writes as RFC 3339.
@@ -117,6 +117,33 @@ impl From<&PlanEntry> for Entry {
     }
 }
 
+impl From<&LetGo> for LetGoEntry {
+    fn from(gone: &LetGo) -> Self {
+        let LetGo { image, digest } = gone.clone();
+        Self { image, digest }
+    }
+}
+
+impl From<&LetGoEntry> for LetGo {
+    fn from(gone: &LetGoEntry) -> Self {
+        let LetGoEntry { image, digest } = gone.clone();
+        Self { image, digest }
+    }
+}
+
+impl From<Staging> for NodesExpected {
+    fn from(Staging { p50, p90, least }: Staging) -> Self {
+        Self { p50, p90, least }
+    }
+}
+
+impl From<&NodesExpected> for Staging {
+    fn from(nodes: &NodesExpected) -> Self {
+        let NodesExpected { p50, p90, least } = *nodes;
+        Self { p50, p90, least }
+    }
+}
+
 fn entries_of(plan: &Plan) -> (Vec<Entry>, BTreeMap<String, u32>) {
     let entries = plan.entries.iter().take(MAX_ENTRIES).map(Entry::from);
     let mut left_out = plan.left_out.clone();
@@ -136,6 +163,12 @@ impl From<&Plan> for NodePrefetchSpec {
             made: writable(plan.made),
             entries,
             left_out,
+            let_go: plan
+                .let_go
+                .iter()
+                .take(MAX_ENTRIES)
+                .map(LetGoEntry::from)
+                .collect(),
         }
     }
 }
@@ -149,6 +182,7 @@ impl From<&Plan> for PoolPrefetchSpec {
             made: writable(plan.made),
             entries,
             left_out,
+            nodes: plan.nodes.map(NodesExpected::from),
         }
     }
 }
@@ -187,11 +221,10 @@ impl TryFrom<&NodePrefetchSpec> for Plan {
 
     fn try_from(spec: &NodePrefetchSpec) -> Result<Self, ConvertError> {
         Ok(Self {
-            target: Target::Node(spec.node.clone()),
-            epoch: spec.epoch,
-            made: spec.made,
             entries: plan_entries(&spec.entries)?,
             left_out: spec.left_out.clone(),
+            let_go: spec.let_go.iter().map(LetGo::from).collect(),
+            ..Self::empty(Target::Node(spec.node.clone()), spec.epoch, spec.made)
         })
     }
 }
@@ -201,11 +234,10 @@ impl TryFrom<&PoolPrefetchSpec> for Plan {
 
     fn try_from(spec: &PoolPrefetchSpec) -> Result<Self, ConvertError> {
         Ok(Self {
-            target: Target::Pool(spec.pool.clone()),
-            epoch: spec.epoch,
-            made: spec.made,
             entries: plan_entries(&spec.entries)?,
             left_out: spec.left_out.clone(),
+            nodes: spec.nodes.as_ref().map(Staging::from),
+            ..Self::empty(Target::Pool(spec.pool.clone()), spec.epoch, spec.made)
         })
     }
 }

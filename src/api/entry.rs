@@ -44,6 +44,33 @@ pub struct Entry {
     pub expires: Timestamp,
 }
 
+/// An image that earlier plans brought and that goes first when room is needed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LetGoEntry {
+    /// As the earlier plan named it.
+    #[schemars(schema_with = "image_ref")]
+    pub image: ImageRef,
+    /// The manifest that was fetched.
+    #[schemars(schema_with = "digest")]
+    pub digest: Digest,
+}
+
+/// New nodes of a pool that pending and foreseen pods need.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodesExpected {
+    /// As likely more as fewer.
+    #[schemars(schema_with = "bytes")]
+    pub p50: u32,
+    /// Not exceeded in nine cases of ten.
+    #[schemars(schema_with = "bytes")]
+    pub p90: u32,
+    /// Fewer cannot hold the pods of p50.
+    #[schemars(schema_with = "bytes")]
+    pub least: u32,
+}
+
 /// A reason as kind and object. Kinds are open: an agent reads plans of a newer controller.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]

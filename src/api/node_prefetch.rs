@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::api::entry::{Entry, bytes, instant, left_out};
+use crate::api::entry::{Entry, LetGoEntry, bytes, instant, left_out};
 use crate::api::status::NodePrefetchStatus;
 use crate::domain::time::Timestamp;
 
@@ -54,4 +54,10 @@ pub struct NodePrefetchSpec {
     #[schemars(schema_with = "left_out")]
     #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub left_out: BTreeMap<String, u32>,
+    /// What earlier plans brought, that nothing uses and that is hardly likely any more: gone before all
+    /// else when room is needed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub let_go: Vec<LetGoEntry>,
 }

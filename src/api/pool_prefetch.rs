@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::api::entry::{Entry, bytes, instant, left_out};
+use crate::api::entry::{Entry, NodesExpected, bytes, instant, left_out};
 use crate::domain::time::Timestamp;
 
 /// The plan of a pool: an agent begins with it before its own node's object exists.
@@ -22,6 +22,7 @@ use crate::domain::time::Timestamp;
     derive = "PartialEq",
     doc = "Images that any coming node of a pool should have.",
     printcolumn = r#"{"name":"Pool","type":"string","jsonPath":".spec.pool"}"#,
+    printcolumn = r#"{"name":"Nodes","type":"integer","jsonPath":".spec.nodes.p90"}"#,
     printcolumn = r#"{"name":"Epoch","type":"integer","jsonPath":".spec.epoch"}"#,
     printcolumn = r#"{"name":"Made","type":"date","jsonPath":".spec.made"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
@@ -51,6 +52,9 @@ pub struct PoolPrefetchSpec {
     #[schemars(schema_with = "left_out")]
     #[x_kube(merge_strategy = MapMerge::Atomic)]
     pub left_out: BTreeMap<String, u32>,
+    /// New nodes to be ready for, those on their way among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<NodesExpected>,
 }
 
 /// What is said of a pool's plan.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::domain::image::{Digest, Platform};
-use crate::domain::plan::{Plan, PlanEntry, Priority, Reason, Target};
+use crate::domain::plan::{LetGo, Plan, PlanEntry, Priority, Reason, Staging, Target};
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 
@@ -40,29 +40,55 @@ fn plan(target: Target) -> Plan {
         Reason::History(name().into()),
     ];
     Plan {
-        target,
-        epoch: 7,
-        made: Timestamp::from_micros(1_795_423_518_000_000),
         entries: reasons
             .into_iter()
             .enumerate()
             .map(|(i, reason)| entry(i as u8, reason))
             .collect(),
         left_out: [("budget".to_owned(), 3)].into(),
+        ..Plan::empty(target, 7, Timestamp::from_micros(1_795_423_518_000_000))
     }
 }
 
 #[test]
 fn a_plan_survives_the_way_through_its_object() {
-    let node = plan(Target::Node("node-1".into()));
+    let mut node = plan(Target::Node("node-1".into()));
+    node.let_go = vec![LetGo {
+        image: "registry.example/team/old:1".parse().unwrap(),
+        digest: Digest::from_sha256(&[9; 32]),
+    }];
     let json = serde_json::to_string(&NodePrefetchSpec::from(&node)).unwrap();
     let spec: NodePrefetchSpec = serde_json::from_str(&json).unwrap();
     assert_eq!(Plan::try_from(&spec).unwrap(), node);
 
-    let pool = plan(Target::Pool("general".into()));
+    let mut pool = plan(Target::Pool("general".into()));
+    pool.nodes = Some(Staging {
+        p50: 3,
+        p90: 8,
+        least: 2,
+    });
     let json = serde_json::to_string(&PoolPrefetchSpec::from(&pool)).unwrap();
     let spec: PoolPrefetchSpec = serde_json::from_str(&json).unwrap();
     assert_eq!(Plan::try_from(&spec).unwrap(), pool);
+}
+
+#[test]
+fn plans_of_older_and_newer_controllers_are_read() {
+    let mut node = json_of(&NodePrefetchSpec::from(&plan(Target::Node("n".into()))));
+    // An older one says nothing of what is let go, a newer one something that nobody knows yet.
+    assert!(node.get("letGo").is_none());
+    node["tomorrow"] = serde_json::json!([{"image": "x"}]);
+    let spec: NodePrefetchSpec = serde_json::from_value(node).unwrap();
+    assert!(spec.let_go.is_empty() && spec.entries.len() == 10);
+    let mut pool = json_of(&PoolPrefetchSpec::from(&plan(Target::Pool("p".into()))));
+    assert!(pool.get("nodes").is_none());
+    pool["nodes"] = serde_json::json!({"p50": 1, "p90": 2, "least": 1, "p99": 4});
+    let spec: PoolPrefetchSpec = serde_json::from_value(pool).unwrap();
+    assert_eq!(spec.nodes.map(|nodes| nodes.p90), Some(2));
+}
+
+fn json_of(spec: &impl serde::Serialize) -> Value {
+    serde_json::to_value(spec).unwrap()
 }
 
 #[test]

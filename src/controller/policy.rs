@@ -314,11 +314,8 @@ mod tests {
             expires: Timestamp::ZERO,
         };
         Plan {
-            target: Target::Node("n".into()),
-            epoch: 0,
-            made: Timestamp::ZERO,
             entries: vec![entry("quay.io/a/b:1"), entry("nginx:1")],
-            left_out: BTreeMap::new(),
+            ..Plan::empty(Target::Node("n".into()), 0, Timestamp::ZERO)
         }
     }
 

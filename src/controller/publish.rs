@@ -144,13 +144,7 @@ impl Publisher {
     /// exactly that state: a paused old leader can do neither.
     pub async fn remove(&self, target: &Target, now: Timestamp) -> Result<Shown, PublishError> {
         let epoch = self.seat.epoch_now().ok_or(PublishError::NotLeading)?;
-        let empty = Plan {
-            target: target.clone(),
-            epoch,
-            made: now,
-            entries: Vec::new(),
-            left_out: BTreeMap::new(),
-        };
+        let empty = Plan::empty(target.clone(), epoch, now);
         match target {
             Target::Node(name) => {
                 if exists(&self.nodes, name).await? {

@@ -112,6 +112,37 @@ pub struct Plan {
     /// Images that were wanted and left out, by reason (`budget`, `unresolved`, `policy`, ...).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub left_out: BTreeMap<String, u32>,
+    /// What earlier plans brought to the node, that nothing uses and hardly anything speaks for any more:
+    /// gone before all else when room is needed. What an entry names is pinned while the entry lives.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub let_go: Vec<LetGo>,
+    /// New nodes to be ready for (a pool's plan).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<Staging>,
+}
+
+/// An image that was brought in vain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LetGo {
+    /// As the earlier plan named it.
+    pub image: ImageRef,
+    /// The manifest that was fetched.
+    pub digest: Digest,
+}
+
+/// New nodes of a pool that pending and foreseen pods need, those on their way among them.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(deny_unknown_fields)]
+pub struct Staging {
+    /// As likely more as fewer.
+    pub p50: u32,
+    /// Not exceeded in nine cases of ten.
+    pub p90: u32,
+    /// Fewer cannot hold the pods of `p50`, however they are packed.
+    pub least: u32,
 }
 
 impl Target {
@@ -125,8 +156,23 @@ impl Target {
 }
 
 impl Plan {
+    /// A plan that asks for nothing.
+    #[must_use]
+    pub fn empty(target: Target, epoch: u64, made: Timestamp) -> Self {
+        Self {
+            target,
+            epoch,
+            made,
+            entries: Vec::new(),
+            left_out: BTreeMap::new(),
+            let_go: Vec::new(),
+            nodes: None,
+        }
+    }
+
     /// Whether the plans ask for the same things in the same order: times of making and expiry and
-    /// small moves of the probability do not count, so that a plan is not rewritten for them.
+    /// small moves of the probability do not count, nor what is let go or how many nodes come, so that a
+    /// plan is not rewritten for them.
     #[must_use]
     pub fn same_wishes(&self, other: &Self) -> bool {
         self.target == other.target
@@ -134,5 +180,13 @@ impl Plan {
             && self.entries.iter().zip(&other.entries).all(|(a, b)| {
                 a.digest == b.digest && a.image == b.image && a.priority == b.priority
             })
+    }
+
+    /// Whether a newer plan would be for many more nodes: four more, and twice as many, at the ninth
+    /// decile. That fewer come can wait for the plan's renewal.
+    #[must_use]
+    pub fn is_outgrown_by(&self, newer: Option<Staging>) -> bool {
+        let [told, now] = [self.nodes, newer].map(|nodes| nodes.map_or(0, |nodes| nodes.p90));
+        now >= told.saturating_mul(2).max(told.saturating_add(4))
     }
 }

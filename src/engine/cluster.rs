@@ -34,6 +34,7 @@ mod ahead;
 mod budgets;
 mod calibrated;
 mod clues;
+mod decide;
 mod demand;
 mod gone;
 mod groups;
@@ -44,6 +45,7 @@ mod nodes;
 mod pods;
 mod pools;
 mod recall;
+mod staging;
 mod step;
 #[cfg(test)]
 mod tests;

@@ -288,7 +288,7 @@ impl NodeEngine {
         self.give_way(&demand, now, &mut effects);
         self.start_transfers(&demand, now, &mut effects);
         self.ask_records(now, &mut effects);
-        self.release(now, &mut effects);
+        self.release(now, !demand.left_out.is_empty(), &mut effects);
         self.wake_at = self.next_wake(now);
         effects
     }
@@ -409,15 +409,21 @@ impl NodeEngine {
         gone.into_iter().map(Effect::Withdraw).collect()
     }
 
-    /// Gives up what has lingered long enough.
-    fn release(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+    /// Gives up what has lingered long enough; where an image finds no room, also what the node's plan lets
+    /// go. Its bytes count as there until the driver lists what is.
+    fn release(&mut self, now: Timestamp, cramped: bool, effects: &mut Vec<Effect>) {
         if !self.plan_told {
             return;
         }
         let linger = self.limits.linger;
-        let over = self
-            .lingering
-            .extract_if(.., |_, since| *since + linger <= now);
+        let plan = self.node_plan.as_ref().filter(|_| cramped);
+        let let_go: BTreeSet<&Digest> = plan
+            .into_iter()
+            .flat_map(|plan| plan.let_go.iter().map(|gone| &gone.digest))
+            .collect();
+        let over = self.lingering.extract_if(.., |digest, since| {
+            *since + linger <= now || let_go.contains(digest)
+        });
         effects.extend(over.map(|(digest, _)| Effect::Release(digest)));
     }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::domain::image::ImageRef;
-use crate::domain::plan::{Priority, Reason, Target};
+use crate::domain::plan::{LetGo, Priority, Reason, Staging, Target};
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::forecast::arrival::Outlook;
@@ -73,6 +73,10 @@ pub struct Explanation {
     pub verdicts: Vec<Verdict>,
     /// Budgets that did not hold everything that was worth its bytes.
     pub fills: Vec<Fill>,
+    /// What earlier plans brought and is to go first.
+    pub let_go: Vec<LetGo>,
+    /// New nodes to be ready for (a pool's plan).
+    pub nodes: Option<Staging>,
 }
 
 /// A budget that did not hold everything, and what was made of it.

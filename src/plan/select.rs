@@ -280,6 +280,16 @@ impl<'a> Selection<'a> {
         fates.any(|fate| matches!(fate, Fate::Zone | Fate::Registry))
     }
 
+    /// Whether something speaks for an image, enough for what is there to stay.
+    #[must_use]
+    pub fn stays_wanted(&self, image: &ImageRef) -> bool {
+        let found = self
+            .considered
+            .binary_search_by_key(&image, |one| one.wish.image);
+        let one = found.ok().and_then(|place| self.considered.get(place));
+        one.is_some_and(|one| !matches!(one.fate, Fate::Unlikely | Fate::Policy))
+    }
+
     /// What is said of images that are not there: image, kind where it is learned, probability before
     /// any correction.
     pub fn statements(&self) -> impl Iterator<Item = (&'a ImageRef, Option<&'static str>, f64)> {
@@ -334,12 +344,11 @@ impl<'a> Selection<'a> {
         }
         let admitted = self.admitted.iter();
         let entries = admitted.filter_map(|(place, bytes)| self.entry(*place, *bytes));
+        let brief = self.brief;
         Plan {
-            target: self.brief.target.clone(),
-            epoch: self.brief.epoch,
-            made: self.brief.now,
             entries: entries.collect(),
             left_out,
+            ..Plan::empty(brief.target.clone(), brief.epoch, brief.now)
         }
     }
 

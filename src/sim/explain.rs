@@ -22,7 +22,7 @@ use crate::sim::score::used_layers;
 use crate::sim::world::{Mover, Notes, Planner, Stage, Watch, World};
 
 pub use node::{Left, NodeStory, PodStory, Sent};
-pub use pool::{Named, NodeLine, PoolStory};
+pub use pool::{Expected, Named, NodeLine, PoolStory};
 
 /// Names that are offered where one does not exist.
 const NEAR: usize = 5;

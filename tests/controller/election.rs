@@ -83,11 +83,9 @@ fn plan(target: Target, images: &[&str]) -> Plan {
         expires: now + Duration::from_mins(10),
     };
     Plan {
-        target,
-        epoch: 0,
-        made: now,
         entries: images.iter().map(entry).collect(),
         left_out: [("budget".to_owned(), 2)].into(),
+        ..Plan::empty(target, 0, now)
     }
 }
 

@@ -248,13 +248,7 @@ pub async fn broken_object(cluster: &TestCluster) {
 pub async fn policies(cluster: &TestCluster) {
     let (told, mut seen) = watch::channel(Policies::unknown(PolicyMode::Observe));
     let task = tokio::spawn(follow(cluster.client.clone(), told));
-    let empty = Plan {
-        target: Target::Pool("general".into()),
-        epoch: 0,
-        made: Timestamp::ZERO,
-        entries: Vec::new(),
-        left_out: [].into(),
-    };
+    let empty = Plan::empty(Target::Pool("general".into()), 0, Timestamp::ZERO);
     let mut verdict = async |wanted: Verdict| {
         let is_wanted = |p: &Policies| p.judge("general", &empty) == wanted;
         timeout(PATIENCE, seen.wait_for(is_wanted))

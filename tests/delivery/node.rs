@@ -74,11 +74,8 @@ impl Cluster {
     /// Publishes the node's plan, or its pool's, as the controller would.
     pub fn publish(&self, target: Target, entries: Vec<PlanEntry>) {
         let plan = Plan {
-            target,
-            epoch: 1,
-            made: SystemClock.now(),
             entries,
-            left_out: BTreeMap::new(),
+            ..Plan::empty(target, 1, SystemClock.now())
         };
         let (kind, name, spec) = match &plan.target {
             Target::Node(name) => {

@@ -2,12 +2,14 @@
 
 use crate::cli::render;
 use crate::domain::image::ImageRef;
-use crate::domain::plan::{Priority, Reason};
+use crate::domain::plan::{Priority, Reason, Staging};
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::forecast::arrival::Outlook;
 use crate::plan::explain::{Explanation, Fate, Fill};
-use crate::sim::explain::{Left, NodeStory, PodStory, PoolStory, Sent, Short, Totals, Why};
+use crate::sim::explain::{
+    Expected, Left, NodeStory, PodStory, PoolStory, Sent, Short, Totals, Why,
+};
 
 /// Images that were not sent and that nobody used, and pods of one image, that are named; the others
 /// are counted. All of them are in the JSON.
@@ -43,6 +45,11 @@ pub(super) fn node(story: &NodeStory) -> String {
     }
     lines.extend(not_sent(&story.left_out));
     lines.extend(budgets(&story.budgets, clock));
+    if !story.let_go.is_empty() {
+        let images: Vec<String> = story.let_go.iter().map(ImageRef::to_string).collect();
+        lines.push(String::new());
+        lines.push(format!("let go, where room is needed: {}", list(&images)));
+    }
     let mut text = lines.join("\n") + "\n";
     if !story.pods.is_empty() {
         text += "\nIts pods, and how long they waited for images:\n\n";
@@ -77,6 +84,7 @@ pub(super) fn pool(story: &PoolStory) -> String {
     }
     lines.extend(not_sent(&story.left_out));
     lines.extend(budgets(&story.budgets, clock));
+    lines.extend(expected(&story.expected, clock));
     let mut text = lines.join("\n") + "\n";
     if !story.nodes.is_empty() {
         let rows = story.nodes.iter().map(|line| {
@@ -270,6 +278,25 @@ fn budgets(short: &[Short], clock: Clock) -> Vec<String> {
     heading.into_iter().chain(lines).collect()
 }
 
+fn expected(told: &[Expected], clock: Clock) -> Vec<String> {
+    let skipped = told.len().saturating_sub(NAMED_MAX);
+    let mut lines: Vec<String> = told
+        .iter()
+        .skip(skipped)
+        .map(|one| {
+            let Staging { p50, p90, least } = one.nodes;
+            let at = clock.at(one.at);
+            format!("- {at}: {p50}, at p90 {p90}, no fewer than {least}")
+        })
+        .collect();
+    if !lines.is_empty() {
+        let last = if skipped > 0 { ", the last" } else { "" };
+        lines.insert(0, format!("New nodes to be ready for{last}:"));
+        lines.insert(0, String::new());
+    }
+    lines
+}
+
 /// `budget: 3 of 5 images in 2.0 GB, at least 94 % of the best possible value`
 fn filled(fill: &Fill) -> String {
     format!(
@@ -360,5 +387,14 @@ fn then(at: Option<&Explanation>, clock: Clock) -> String {
     let headers = ["image", "then", "chance", "sent from", "pods", "because of"];
     let table = render::table(headers, rows);
     let fills: String = seen.fills.iter().map(|fill| filled(fill) + "\n").collect();
-    format!("\nHow it stood {}:\n\n{table}{fills}", clock.at(seen.made))
+    let nodes = seen.nodes.map_or_else(String::new, |nodes| {
+        format!(
+            "nodes to be ready for: {}, at p90 {}\n",
+            nodes.p50, nodes.p90
+        )
+    });
+    format!(
+        "\nHow it stood {}:\n\n{table}{fills}{nodes}",
+        clock.at(seen.made)
+    )
 }

@@ -91,7 +91,7 @@ impl Driver {
             Verdict::Publish(plan) => Draft::Apply(plan),
             Verdict::Wait => Draft::Nothing,
             Verdict::Withhold(_) => match shown {
-                Shown::Full => Draft::Apply(empty(target, now)),
+                Shown::Full => Draft::Apply(Plan::empty(target.clone(), 0, now)),
                 Shown::Unknown | Shown::Absent | Shown::Empty => Draft::Nothing,
             },
         }
@@ -190,15 +190,5 @@ impl Driver {
     fn allowed(&self, target: &Target) -> bool {
         let mode = self.policies.borrow().mode(self.pool_of(target));
         mode.is_none_or(|mode| mode == PolicyMode::On)
-    }
-}
-
-fn empty(target: &Target, now: Timestamp) -> Plan {
-    Plan {
-        target: target.clone(),
-        epoch: 0,
-        made: now,
-        entries: Vec::new(),
-        left_out: BTreeMap::new(),
     }
 }

@@ -1,18 +1,25 @@
 //! Budgets of guesses: what link, zone and registries have left, and what a plan takes of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::domain::image::{Digest, ImageRef};
+use crate::domain::plan::{LetGo, Target};
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::plan::admit::Common;
 use crate::plan::flights::Guess;
+use crate::plan::select::Selection;
 
 use super::nodes::Node;
 use super::{Cluster, Wake};
 
 /// A node for which a guess is left out, because others are on their way, is looked at again after this.
 const AGAIN: Duration = Duration::from_secs(10);
+
+/// Images of one node that are remembered as brought: as many as a plan's object holds.
+const SENT_MAX: usize = 256;
 
 impl Cluster {
     /// What guesses for a node may take. It is new until its window ends, counted from `deadline` where
@@ -40,12 +47,44 @@ impl Cluster {
         }
     }
 
-    /// A node's plan was made anew: its new guesses set out.
+    /// A node's plan is in force from now on: its new guesses set out.
     pub(super) fn set_out(&mut self, name: &str, guesses: &[Guess], now: Timestamp) {
-        if let Some(node) = self.nodes.get(name) {
-            let rate = self.model.price.rate;
-            self.flights.begin(zone(node), guesses, rate, now);
+        let Some(node) = self.nodes.get_mut(name) else {
+            return;
+        };
+        let rate = self.model.price.rate;
+        self.flights.begin(zone(node), guesses, rate, now);
+        let plan = self.plans.get(&Target::Node(name.to_owned()));
+        for entry in plan.into_iter().flat_map(|plan| &plan.entries) {
+            if node.sent.len() < SENT_MAX || node.sent.contains_key(&entry.image) {
+                node.sent.insert(entry.image.clone(), entry.digest.clone());
+            }
         }
+    }
+
+    /// What plans brought to a node, that no pod there uses and that is no candidate any more or fell
+    /// below the threshold for what stays.
+    pub(super) fn let_go(&self, node: &Node, selection: &Selection<'_>) -> Vec<LetGo> {
+        let unwanted = node
+            .sent
+            .iter()
+            .filter(|(image, _)| !selection.stays_wanted(image));
+        let mut gone: BTreeMap<&ImageRef, &Digest> = unwanted.collect();
+        if gone.is_empty() {
+            return Vec::new();
+        }
+        for image in self
+            .pods_on(&node.name)
+            .flat_map(|pod| &*pod.template.images)
+        {
+            gone.remove(image);
+        }
+        gone.into_iter()
+            .map(|(image, digest)| LetGo {
+                image: image.clone(),
+                digest: digest.clone(),
+            })
+            .collect()
     }
 
     /// Looks again at a node whose guesses wait for those of others.

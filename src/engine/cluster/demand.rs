@@ -179,7 +179,7 @@ impl Cluster {
     }
 
     /// Expected pods that come at once, less those that existing nodes will take.
-    fn beside_existing(
+    pub(super) fn beside_existing(
         &self,
         pool: &Pool,
         view: &View,
@@ -325,7 +325,7 @@ impl Cluster {
         }
     }
 
-    fn room_for(&self, pool: &Pool, told: &NodeShape) -> Room {
+    pub(super) fn room_for(&self, pool: &Pool, told: &NodeShape) -> Room {
         let shape = pool.profile.coming(told);
         let mut free = shape.capacity.clone();
         if let Some(free) = &mut free {

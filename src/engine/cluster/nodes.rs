@@ -1,10 +1,10 @@
 //! Nodes and requests for nodes, from the wish to the removal.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::image::ImageRef;
+use crate::domain::image::{Digest, ImageRef};
 use crate::domain::node::{NodeShape, Resources};
 use crate::domain::plan::Target;
 use crate::domain::signal::{
@@ -36,6 +36,8 @@ pub struct Node {
     pub replaces: Option<String>,
     /// Images that are there for certain.
     pub present: BTreeSet<ImageRef>,
+    /// What plans named for it, with the manifests that were fetched.
+    pub sent: BTreeMap<ImageRef, Digest>,
     /// It was no newcomer any more when it was first heard of.
     pub resident: bool,
     /// What its plans said of images that no pod has used yet.
@@ -225,6 +227,7 @@ impl Cluster {
             request: fact.request.clone(),
             replaces: named.and_then(|request| request.replaces),
             present: fact.images.iter().cloned().collect(),
+            sent: BTreeMap::new(),
             resident: false,
             stated: Vec::new(),
             first_seen: at,

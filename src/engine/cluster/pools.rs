@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::node::{NodeShape, Resources};
+use crate::domain::plan::Staging;
 use crate::domain::time::Timestamp;
 use crate::forecast::arrival::Arrivals;
 use crate::forecast::history::History;
@@ -35,6 +36,8 @@ pub struct Pool {
     pub used: Resources,
     /// When all its targets were last planned for.
     pub planned: Option<Timestamp>,
+    /// New nodes to be ready for, and when they were counted.
+    pub staged: Option<(Timestamp, Staging)>,
     /// Whether a node was on its way when this was last looked at.
     pub awaited: bool,
     /// Typical shape.

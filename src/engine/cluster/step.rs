@@ -6,18 +6,16 @@ use std::time::Duration;
 
 use crate::domain::image::ImageRef;
 use crate::domain::node::NodeShape;
-use crate::domain::plan::{Plan, Target};
+use crate::domain::plan::Target;
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::forecast::combine::Clue;
 use crate::forecast::demand::Template;
-use crate::plan::explain::Explanation;
-use crate::plan::flights::Guess;
 use crate::plan::policy::Mode;
 use crate::plan::select::{Brief, Selection, budget, select};
 
-use super::calibrated::Said;
 use super::clues::Clues;
+use super::decide::{Decided, Of};
 use super::demand::{View, is_wide};
 use super::nodes::Node;
 use super::pods::{Phase, Uids};
@@ -36,20 +34,6 @@ const UNRESOLVED_MAX: usize = 10_000;
 
 /// The quantile of the arrival times at which a transfer should be done: early rather than late.
 pub const EARLY: f64 = 0.1;
-
-/// What a look at one target ends with.
-struct Decided {
-    /// The plan that replaces the one in force.
-    plan: Option<Plan>,
-    /// Images of which nobody has said what they mean.
-    awaits: Option<(Target, Vec<ImageRef>)>,
-    /// What it says of a new node, where that is learned from.
-    said: Vec<Said>,
-    /// Guesses that the plan in force did not name.
-    guesses: Vec<Guess>,
-    /// Whether guesses are left out because others are on their way.
-    lacks_room: bool,
-}
 
 impl Cluster {
     /// Forecasts and plans for everything that changed; effects in a fixed order: retractions,
@@ -114,7 +98,7 @@ impl Cluster {
                 }
             });
             let node = &self.nodes[&name];
-            let decide = |selection: Selection<'_>| self.decide(&selection, fresh, now);
+            let decide = |selection: Selection<'_>| self.decide(&selection, Of::Node(node), now);
             let mut decided = self.select_for_node(node, view, now, decide);
             self.state_chances(&name, std::mem::take(&mut decided.said));
             if decided.lacks_room {
@@ -129,33 +113,6 @@ impl Cluster {
         let asked: BTreeSet<ImageRef> = references.into_iter().collect();
         effects.extend(asked.into_iter().map(Effect::Resolve));
         effects
-    }
-
-    /// Why each candidate is, or is not, in the plan that would be made now; none for a target that
-    /// is not known.
-    #[must_use]
-    pub fn explain(&self, target: &Target, now: Timestamp) -> Option<Explanation> {
-        let told = |selection: Selection<'_>| (selection.fills().to_vec(), selection.verdicts());
-        let ((fills, verdicts), arrival) = match target {
-            Target::Node(name) => {
-                let node = self.nodes.get(name.as_str())?;
-                let view = self.view(&node.pool, self.groups.list(), now);
-                (self.select_for_node(node, &view, now, told), None)
-            }
-            Target::Pool(name) => {
-                let pool = self.pools.get(name.as_str())?;
-                let view = self.view(name, self.groups.list(), now);
-                let selected = self.select_for_pool(name, pool, &view, now, told);
-                (selected, Some(self.outlook(pool, now)))
-            }
-        };
-        Some(Explanation {
-            target: target.clone(),
-            made: now,
-            arrival,
-            verdicts,
-            fills,
-        })
     }
 
     fn fire_timers(&mut self, now: Timestamp) {
@@ -340,39 +297,14 @@ impl Cluster {
         if pool.is_vacant() || name.is_empty() {
             return;
         }
-        let decide = |selection: Selection<'_>| self.decide(&selection, false, now);
+        let staged = self.staged(pool, view, now);
+        let of = Of::Pool(staged.map(|(_, nodes)| nodes));
+        let decide = |selection: Selection<'_>| self.decide(&selection, of, now);
         let decided = self.select_for_pool(name, pool, view, now, decide);
-        self.publish(decided, Wake::Pool(Arc::clone(name)), now, out);
-    }
-
-    /// What follows from a selection: its plan becomes the one in force if it asks for something else or
-    /// has to be renewed.
-    ///
-    /// A new node gets a plan of its own even when it asks for nothing: until it has one, its agent
-    /// follows the pool's.
-    fn decide(&self, selection: &Selection<'_>, fresh: bool, now: Timestamp) -> Decided {
-        let target = selection.target();
-        let half = self.model.times.expiry() / 2;
-        let stays = match self.plans.get(target) {
-            None => selection.is_empty() && !fresh,
-            Some(known) => {
-                let same = selection.same_wishes(known) && known.epoch == self.epoch;
-                same && (selection.is_empty() || now < known.made + half)
-            }
-        };
-        let unresolved: Vec<ImageRef> = selection.unresolved().cloned().collect();
-        let learns = fresh && self.curves().is_some();
-        let said = learns.then(|| selection.statements());
-        let said = said.into_iter().flatten();
-        Decided {
-            plan: (!stays).then(|| selection.plan()),
-            awaits: (!unresolved.is_empty()).then(|| (target.clone(), unresolved)),
-            said: said
-                .map(|(image, class, p)| (image.clone(), class, p))
-                .collect(),
-            guesses: selection.guesses().to_vec(),
-            lacks_room: selection.lacks_room(),
+        if let Some(pool) = self.pools.get_mut(name) {
+            pool.staged = staged;
         }
+        self.publish(decided, Wake::Pool(Arc::clone(name)), now, out);
     }
 
     /// Remembers for which images the target is to be looked at again.
@@ -419,7 +351,7 @@ impl Cluster {
         pool.is_some_and(|pool| pool.fresh.contains(node))
     }
 
-    fn select_for_pool<T>(
+    pub(super) fn select_for_pool<T>(
         &self,
         name: &str,
         pool: &Pool,
@@ -447,7 +379,7 @@ impl Cluster {
         take(self.select(&brief, clues.all(), &shape))
     }
 
-    fn select_for_node<T>(
+    pub(super) fn select_for_node<T>(
         &self,
         node: &Node,
         view: &View,

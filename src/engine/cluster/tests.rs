@@ -6,5 +6,6 @@ mod calibrated;
 mod late;
 mod learned;
 mod properties;
+mod staging;
 mod stories;
 mod waiting;

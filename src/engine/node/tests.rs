@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::image::{Layer, Platform};
-use crate::domain::plan::{Reason, Target};
+use crate::domain::plan::{LetGo, Reason, Target};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -63,11 +63,8 @@ fn entry(n: u8, priority: Priority, expires: Timestamp) -> PlanEntry {
 
 fn plan(entries: Vec<PlanEntry>) -> Plan {
     Plan {
-        target: Target::Node("a".into()),
-        epoch: 1,
-        made: Timestamp::ZERO,
         entries,
-        left_out: BTreeMap::new(),
+        ..Plan::empty(Target::Node("a".into()), 1, Timestamp::ZERO)
     }
 }
 
@@ -325,6 +322,36 @@ fn what_an_earlier_run_recorded_fills_the_budget_and_lingers_from_the_start() {
     engine.step(now);
     assert_eq!(engine.progress()[1].phase, Phase::LeftOut);
     assert_eq!(engine.step(now + HOUR), [Effect::Release(digest(2))]);
+}
+
+#[test]
+fn what_the_plan_lets_go_goes_at_once_where_an_image_finds_no_room_and_lingers_otherwise() {
+    let first = entry(1, Priority::Predicted, Timestamp::MAX);
+    let limits = Limits {
+        disk: ByteSize(20),
+        ..patient()
+    };
+    let (mut engine, _) = planned(limits, vec![(first, &[11])]);
+    let now = Timestamp::ZERO;
+    engine.input(fetched(11), now);
+    engine.step(now);
+    let next = |layers: &[u8], engine: &mut NodeEngine| {
+        let mut next = plan(vec![entry(2, Priority::Pending, Timestamp::MAX)]);
+        let (image, digest) = (name(1), digest(1));
+        next.let_go = vec![LetGo { image, digest }];
+        engine.input(Input::NodePlan(Some(next)), now);
+        engine.input(Input::Manifest(manifest(2, layers)), now);
+        engine.step(now)
+    };
+    // Ten of twenty bytes are there: ten more fit beside what is let go, twenty do not.
+    let effects = next(&[12], &mut engine);
+    assert_eq!(blobs_of(&effects), [12]);
+    let released = Effect::Release(digest(1));
+    assert!(!effects.contains(&released), "{effects:?}");
+    let effects = next(&[13, 14], &mut engine);
+    assert!(effects.contains(&released), "{effects:?}");
+    engine.input(Input::Inventory(Vec::new()), now);
+    assert_eq!(blobs_of(&engine.step(now)), [13, 14]);
 }
 
 /// A random plan: images with layers out of a small set, so that they share many.

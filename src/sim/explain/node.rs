@@ -40,6 +40,8 @@ pub struct NodeStory {
     pub left_out: Vec<Left>,
     /// Budgets that did not hold everything that was worth its bytes.
     pub budgets: Vec<Short>,
+    /// Brought by its plans, and let go by the last of them.
+    pub let_go: Vec<ImageRef>,
     /// Pods that were bound to it.
     pub pods: Vec<PodStory>,
     /// How things stood at the instant that was asked for.
@@ -125,6 +127,7 @@ impl NodeStory {
             sent: sent(played, node, &sights, &used),
             left_out: left_out(&sights, &used),
             budgets: shortages(sights.pool.iter().chain(&sights.own).copied()),
+            let_go: let_go(&sights),
             pods: fact
                 .pods
                 .iter()
@@ -164,6 +167,12 @@ impl<'a> Sights<'a> {
         let joined = fact.joined;
         Self { joined, pool, own }
     }
+}
+
+fn let_go(sights: &Sights<'_>) -> Vec<ImageRef> {
+    let last = sights.own.last().into_iter();
+    let gone = last.flat_map(|seen| &seen.let_go);
+    gone.map(|gone| gone.image.clone()).collect()
 }
 
 fn pod_story(played: &Played, pod: PodId) -> PodStory {

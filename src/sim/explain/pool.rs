@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::domain::image::ImageRef;
-use crate::domain::plan::Target;
+use crate::domain::plan::{Staging, Target};
 use crate::domain::time::Timestamp;
 use crate::forecast::arrival::Outlook;
 use crate::plan::explain::{Explanation, Fate};
@@ -31,6 +31,8 @@ pub struct PoolStory {
     pub left_out: Vec<Left>,
     /// Budgets that did not hold everything that was worth its bytes.
     pub budgets: Vec<Short>,
+    /// New nodes to be ready for, whenever that was published with another number.
+    pub expected: Vec<Expected>,
     /// Its new nodes, in the order of joining.
     pub nodes: Vec<NodeLine>,
     /// How things stood at the instant that was asked for.
@@ -46,6 +48,16 @@ pub struct Named {
     pub why: Why,
     /// When a later plan did not name it; missing while it stays.
     pub until: Option<Timestamp>,
+}
+
+/// Nodes to be ready for, as a plan of the pool told them.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Expected {
+    /// When.
+    pub at: Timestamp,
+    /// How many.
+    #[serde(flatten)]
+    pub nodes: Staging,
 }
 
 /// One node of the pool.
@@ -92,10 +104,24 @@ impl PoolStory {
             named: named(played.sights(&target)),
             left_out: left.collect(),
             budgets: shortages(played.sights(&target)),
+            expected: expected(played.sights(&target)),
             nodes: nodes.collect(),
             at,
         }
     }
+}
+
+fn expected<'a>(sights: impl Iterator<Item = &'a Explanation>) -> Vec<Expected> {
+    let mut told: Vec<Expected> = Vec::new();
+    for seen in sights {
+        if let Some(nodes) = seen.nodes
+            && told.last().is_none_or(|last| last.nodes != nodes)
+        {
+            let at = seen.made;
+            told.push(Expected { at, nodes });
+        }
+    }
+    told
 }
 
 fn named<'a>(sights: impl Iterator<Item = &'a Explanation>) -> Vec<Named> {

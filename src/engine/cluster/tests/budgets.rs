@@ -76,3 +76,41 @@ fn what_the_link_cannot_bring_is_no_guess_and_who_waits_gets_it_all_the_same() {
     assert_eq!(node_plan(&cluster, "a-1"), ["log"]);
     assert_eq!(fate(&cluster, "a-2", 20), Fate::Link);
 }
+
+#[test]
+fn what_was_brought_in_vain_is_let_go_and_what_a_pod_uses_is_not() {
+    let mut cluster = two_nodes(Model::default());
+    let web = needs(1000, &["web"]);
+    let asks = [
+        resolved(20, "web", 100),
+        pending(20, "web-1", "ReplicaSet/shop/web", &web),
+    ];
+    feed(&mut cluster, &asks);
+    assert!(node_plan(&cluster, "a-1").contains(&"web".to_owned()));
+    let let_go = |cluster: &Cluster, node: &str| -> Vec<String> {
+        let plan = cluster.plan(&Target::Node(node.into())).unwrap();
+        let names = plan.let_go.iter().map(|gone| gone.image.repository());
+        names.map(str::to_owned).collect()
+    };
+    assert_eq!(let_go(&cluster, "a-1"), Vec::<String>::new());
+    // The pod goes to the other node, and nobody else asks for its image.
+    let lands = [
+        bound(40, "web-1", "ReplicaSet/shop/web", "a-2", &web),
+        ready(41, "a-1"),
+        ready(41, "a-2"),
+    ];
+    feed(&mut cluster, &lands);
+    cluster.step(at(60));
+    assert_eq!(node_plan(&cluster, "a-1"), ["log"]);
+    assert_eq!(let_go(&cluster, "a-1"), ["library/web"]);
+    assert_eq!(let_go(&cluster, "a-2"), Vec::<String>::new());
+    // Wished again, it is an entry again.
+    let again = [
+        requested(70, "web", 3),
+        pending(70, "web-2", "ReplicaSet/shop/web", &web),
+        bound(71, "web-2", "ReplicaSet/shop/web", "a-1", &web),
+    ];
+    feed(&mut cluster, &again);
+    assert!(node_plan(&cluster, "a-1").contains(&"web".to_owned()));
+    assert_eq!(let_go(&cluster, "a-1"), Vec::<String>::new());
+}
