@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::domain::time::Timestamp;
-use crate::forecast::load::mixture::MEMBERS;
+#[cfg(feature = "augurs")]
+use crate::forecast::load::ets::Ets;
+use crate::forecast::load::mixture::{MEMBERS, OWN};
 use crate::forecast::load::weeks::Weeks;
 
 /// The last period's samples, one slot per step, in a ring.
@@ -18,6 +20,8 @@ pub(super) struct Grid {
     means: [f64; SMOOTH.len()],
     /// Slots since the first sample, or since the last gap that was too long to bridge.
     filled: usize,
+    #[cfg(feature = "augurs")]
+    ets: Ets,
 }
 
 /// What became of a sample.
@@ -52,6 +56,8 @@ impl Grid {
             last: None,
             means: [0.0; SMOOTH.len()],
             filled: 0,
+            #[cfg(feature = "augurs")]
+            ets: Ets::default(),
         }
     }
 
@@ -85,6 +91,8 @@ impl Grid {
         for (mean, half_life) in self.means.iter_mut().zip(SMOOTH) {
             *mean += (f64::from(value) - *mean) * (1.0 - 0.5_f64.powf(1.0 / half_life));
         }
+        #[cfg(feature = "augurs")]
+        self.fit(slot);
         Taken::New(slot)
     }
 
@@ -95,6 +103,31 @@ impl Grid {
 
     /// What each member says of the slot so many steps after the last; none before two samples.
     pub(super) fn members(&self, steps: usize) -> Option<[f64; MEMBERS]> {
+        let own = self.own(steps)?;
+        let mut members = [own[0]; MEMBERS];
+        members[..OWN].copy_from_slice(&own);
+        #[cfg(feature = "augurs")]
+        {
+            members[OWN] += self.ets.change(steps);
+        }
+        Some(members)
+    }
+
+    /// A fit of the feature's member, where it is time for one.
+    #[cfg(feature = "augurs")]
+    fn fit(&mut self, slot: i64) {
+        let mut ets = std::mem::take(&mut self.ets);
+        let longest = self.ring.len() - self.period - 1;
+        ets.observe(longest, |most| {
+            let count = most.min(self.filled).min(self.ring.len()) as i64;
+            (slot - count + 1..=slot)
+                .map(|at| f64::from(self.at(at)))
+                .collect()
+        });
+        self.ets = ets;
+    }
+
+    fn own(&self, steps: usize) -> Option<[f64; OWN]> {
         let last = self.last.filter(|_| self.filled > 1)?;
         let now = f64::from(self.at(last));
         let [quick, slow] = self.means;
@@ -129,6 +162,8 @@ impl Grid {
         }
         self.means = self.means.map(|mean| mean * factor);
         self.weeks.rescale(factor);
+        #[cfg(feature = "augurs")]
+        self.ets.forget();
         // The newest is told in the new unit already.
         if let (Some(last), Some(fresh)) = (self.last, fresh) {
             let at = self.place(last);

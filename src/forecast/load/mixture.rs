@@ -2,7 +2,10 @@
 
 /// Persistence, yesterday's change, the mean of the two, yesterday's value, two exponential means, last
 /// week's change.
-pub(super) const MEMBERS: usize = 7;
+pub(super) const OWN: usize = 7;
+
+/// With the feature `augurs` one more: exponential smoothing with a trend.
+pub(super) const MEMBERS: usize = OWN + cfg!(feature = "augurs") as usize;
 
 /// Half-lives in samples of the quick and the slow sum of losses, whose geometric mean ranks: half a
 /// day of minutes knows who is good on the whole, half an hour notices who has stopped to be. On 14
