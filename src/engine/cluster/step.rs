@@ -131,7 +131,7 @@ impl Cluster {
             Target::Pool(name) => {
                 let pool = self.pools.get(name.as_str())?;
                 let view = self.view(name, self.groups.list(), now);
-                self.select_for_pool(name, pool, &view, now, verdicts)
+                self.select_for_pool((name, pool), &view, now, verdicts)
             }
         };
         Some(Explanation {
@@ -322,7 +322,7 @@ impl Cluster {
             return;
         }
         let decide = |selection: Selection<'_>| self.decide(&selection, false, now);
-        let decided = self.select_for_pool(name, pool, view, now, decide);
+        let decided = self.select_for_pool((name, pool), view, now, decide);
         self.publish(decided, Wake::Pool(Arc::clone(name)), now, out);
     }
 
@@ -384,8 +384,7 @@ impl Cluster {
 
     fn select_for_pool<T>(
         &self,
-        name: &str,
-        pool: &Pool,
+        (name, pool): (&str, &Pool),
         view: &View,
         now: Timestamp,
         take: impl FnOnce(Selection<'_>) -> T,
@@ -412,7 +411,7 @@ impl Cluster {
             present: None,
         };
         let clues = self.unless_off(name, || self.pool_clues(pool, view));
-        take(self.select(&brief, clues.all(), &shape))
+        take(self.select(&brief, &clues.by_cause(), &shape))
     }
 
     fn select_for_node<T>(
@@ -447,7 +446,7 @@ impl Cluster {
             present: Some(&node.present),
         };
         let clues = self.unless_off(&node.pool, || self.node_clues(node, view, now));
-        take(self.select(&brief, clues.all(), &node.shape))
+        take(self.select(&brief, &clues.by_cause(), &node.shape))
     }
 
     fn unless_off<'a>(&self, pool: &str, clues: impl FnOnce() -> Clues<'a>) -> Clues<'a> {
@@ -460,7 +459,7 @@ impl Cluster {
     fn select<'a>(
         &'a self,
         brief: &'a Brief<'a>,
-        clues: Vec<&'a Clue>,
+        clues: &[&'a Clue],
         shape: &NodeShape,
     ) -> Selection<'a> {
         let os = shape.label("kubernetes.io/os").unwrap_or("linux");
