@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -10,7 +11,7 @@ use crate::domain::image::ImageRef;
 use crate::domain::node::Resources;
 
 /// `Kind/namespace/name` of whatever has a pod template (Deployment, Job, CronJob, ...).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WorkloadRef {
     /// `Deployment`, `StatefulSet`, `DaemonSet`, `Job`, `CronJob`, ...
     pub kind: String,
@@ -151,6 +152,14 @@ pub struct PodNeeds {
 }
 
 // === impl WorkloadRef ===
+
+impl Hash for WorkloadRef {
+    /// Two kinds of one name are rare enough: the engine looks a workload up several times per signal.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.namespace.hash(state);
+        self.name.hash(state);
+    }
+}
 
 impl fmt::Display for WorkloadRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

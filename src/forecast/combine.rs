@@ -78,10 +78,22 @@ fn class(clue: &Clue) -> Option<&'static str> {
     })
 }
 
-/// Puts clues into the order of their causes, as [`wishes`] takes them. They come as a few runs that
-/// are in order already, so that this is little more than one comparison for each.
-pub fn by_cause(clues: &mut [&Clue]) {
-    clues.sort_by(|a, b| a.cause.cmp(&b.cause));
+/// All clues in the order of their causes, as [`wishes`] takes them: a target's own, in any order, and
+/// some that are in order already.
+#[must_use]
+pub fn by_cause<'a>(own: &'a [Clue], sorted: &[&'a Clue]) -> Vec<&'a Clue> {
+    let mut all: Vec<&Clue> = Vec::with_capacity(own.len() + sorted.len());
+    let mut own: Vec<&Clue> = own.iter().collect();
+    own.sort_by(|a, b| a.cause.cmp(&b.cause));
+    let mut sorted = sorted.iter().copied().peekable();
+    for clue in own {
+        while let Some(next) = sorted.next_if(|next| next.cause.cmp(&clue.cause).is_lt()) {
+            all.push(next);
+        }
+        all.push(clue);
+    }
+    all.extend(sorted);
+    all
 }
 
 /// Wishes in the order of their images, from clues [`by_cause`]. Within one cause the most probable
@@ -89,19 +101,16 @@ pub fn by_cause(clues: &mut [&Clue]) {
 /// p = 1 - prod(1 - p_i).
 #[must_use]
 pub fn wishes<'a>(clues: &[&'a Clue]) -> Vec<Wish<'a>> {
-    let mut places: HashMap<&ImageRef, usize> = HashMap::new();
+    // Eighty clues speak of ten images.
+    let mut places: HashMap<&ImageRef, usize> = HashMap::with_capacity(28);
     let mut by_image: Vec<(&ImageRef, Vec<&Clue>)> = Vec::new();
     for clue in clues.iter().filter(|clue| clue.chance > 0.0) {
         for image in clue.images.iter() {
             let place = *places.entry(image).or_insert(by_image.len());
-            match by_image.get_mut(place) {
-                Some((_, clues)) => clues.push(clue),
-                None => {
-                    let mut clues = Vec::with_capacity(8);
-                    clues.push(*clue);
-                    by_image.push((image, clues));
-                }
+            if place == by_image.len() {
+                by_image.push((image, Vec::with_capacity(8)));
             }
+            by_image[place].1.push(clue);
         }
     }
     by_image.sort_unstable_by_key(|(image, _)| *image);

@@ -1,5 +1,6 @@
 //! Pods that look for a node, shared out over the room that comes.
 
+use std::cell::OnceCell;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -135,16 +136,15 @@ fn fits(needs: &PodNeeds, free: &Resources) -> bool {
     capacity_in_pods(needs, free) >= 1.0
 }
 
-/// Shares the groups out over the rooms, first room first: `landings[room][group]`.
+/// Shares so many pods of each group out over the rooms, first room first: `landings[room][group]`.
 ///
 /// Within a room, groups that it admits get room in proportion to what they still ask for, because
 /// the scheduler takes waiting pods in an order that nobody outside knows. The probability that a
 /// group of m among N waiting pods is drawn at least once in A draws is hypergeometric:
 /// 1 - C(N-m, A) / C(N, A). `race` is the probability that a later room is filled first.
 #[must_use]
-pub fn share(groups: &[Group], rooms: &[Room], race: f64) -> Vec<Vec<Landing>> {
-    let mut left: Vec<f64> = groups.iter().map(|group| group.count).collect();
-    let all = left.clone();
+pub fn share(groups: &[Group], counts: &[f64], rooms: &[Room], race: f64) -> Vec<Vec<Landing>> {
+    let mut left = counts.to_vec();
     // Rooms of one wave are alike: the last answer often holds for the next room.
     let mut last: Option<(Vec<bool>, &Option<Resources>, Vec<Landing>)> = None;
     rooms
@@ -164,7 +164,7 @@ pub fn share(groups: &[Group], rooms: &[Room], race: f64) -> Vec<Vec<Landing>> {
             }
             let alone = match last.take() {
                 Some(known) if known.0 == admitted && *known.1 == room.free => known.2,
-                _ => fill(groups, &admitted, &all, room),
+                _ => fill(groups, &admitted, counts, room),
             };
             let (_, _, alone) = last.insert((admitted, &room.free, alone));
             in_turn
@@ -190,7 +190,7 @@ fn fill(groups: &[Group], admitted: &[bool], left: &[f64], room: &Room) -> Vec<L
     };
     let load = room.free.as_ref().map_or(0.0, |free| load(wanting(), free));
     let part = if load > 1.0 { 1.0 / load } else { 1.0 };
-    let total: f64 = wanting().map(|(_, left)| left).sum();
+    let urn = Urn::new(wanting().map(|(_, left)| left).sum(), part);
     groups
         .iter()
         .zip(admitted)
@@ -200,7 +200,7 @@ fn fill(groups: &[Group], admitted: &[bool], left: &[f64], room: &Room) -> Vec<L
                 return Landing::default();
             }
             Landing {
-                any: drawn_at_least_once(total, *left, part * total),
+                any: urn.drawn_at_least_once(*left),
                 pods: part * left,
             }
         })
@@ -237,20 +237,45 @@ fn load<'a>(groups: impl Iterator<Item = (&'a Group, f64)>, free: &Resources) ->
     most
 }
 
-/// 1 - C(total - marked, draws) / C(total, draws), continued to real numbers.
-#[must_use]
-pub fn drawn_at_least_once(total: f64, marked: f64, draws: f64) -> f64 {
-    let marked = marked.min(total);
-    if marked <= 0.0 || draws <= 0.0 {
-        return 0.0;
+/// Pods that a part of is drawn for one room.
+struct Urn {
+    total: f64,
+    draws: f64,
+    /// What is the same for all groups, if one asks: a logarithm of the gamma function takes 20 ns.
+    logs: OnceCell<(f64, f64)>,
+}
+
+// === impl Urn ===
+
+impl Urn {
+    fn new(total: f64, part: f64) -> Self {
+        Self {
+            total,
+            draws: part * total,
+            logs: OnceCell::new(),
+        }
     }
-    let missed = total - marked - draws;
-    if missed <= -1.0 + 1e-9 {
-        return 1.0;
+
+    /// 1 - C(total - marked, draws) / C(total, draws), continued to real numbers.
+    fn drawn_at_least_once(&self, marked: f64) -> f64 {
+        let (total, draws) = (self.total, self.draws);
+        let marked = marked.min(total);
+        if marked <= 0.0 || draws <= 0.0 {
+            return 0.0;
+        }
+        let missed = total - marked - draws;
+        if missed <= -1.0 + 1e-9 {
+            return 1.0;
+        }
+        let logs = || {
+            (
+                ln_gamma((total - draws).max(0.0) + 1.0),
+                ln_gamma(total + 1.0),
+            )
+        };
+        let (undrawn, all) = *self.logs.get_or_init(logs);
+        let log = ln_gamma(total - marked + 1.0) + undrawn - all - ln_gamma(missed + 1.0);
+        // A fraction of a pod is drawn with that fraction's probability at most.
+        (1.0 - log.exp()).clamp(0.0, 1.0).min(marked * 2.0).min(1.0)
     }
-    let log = ln_gamma(total - marked + 1.0) + ln_gamma((total - draws).max(0.0) + 1.0)
-        - ln_gamma(total + 1.0)
-        - ln_gamma(missed + 1.0);
-    // A fraction of a pod is drawn with that fraction's probability at most.
-    (1.0 - log.exp()).clamp(0.0, 1.0).min(marked * 2.0).min(1.0)
 }

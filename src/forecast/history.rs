@@ -233,7 +233,7 @@ impl History {
             }
             weight *= model.decay;
         }
-        ran.sort_unstable_by_key(|ran| ran.key);
+        ran.sort_unstable_by(|a, b| a.key.cmp(b.key));
         ran.into_iter()
             .map(|ran| {
                 let of = exposed + ran.not_yet_exposed + model.prior_used + model.prior_unused;

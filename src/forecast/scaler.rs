@@ -136,7 +136,10 @@ impl ScalerTrack {
         let steps = steps.min(STEPS_MAX);
         let mut replicas = [last.desired; LEVELS.len()];
         for (at, replicas) in replicas.iter_mut().enumerate() {
-            let z = pace::deviations(LEVELS[at]);
+            let z = match growth {
+                Some(_) => 0.0,
+                None => pace::deviations(LEVELS[at]),
+            };
             let mut game = rules::Game::new(last, &self.wanted, behaviour, self.window);
             for step in 1..=steps {
                 let seconds = step as f64 * sync_s;

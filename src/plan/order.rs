@@ -34,11 +34,16 @@ const CLASSES: [(Priority, bool); 4] = [
 /// the exact form). `fixed_bytes` is what a pull costs beside its bytes. Densities are compared in
 /// steps of the square root of two, so that one pod more does not turn a plan around.
 #[must_use]
-pub fn order<'a>(
+pub(super) fn order<'a>(
     clues: &[&'a Clue],
     items: &HashMap<ImageRef, Item>,
     fixed_bytes: f64,
 ) -> Vec<&'a ImageRef> {
+    // One image has an order already: no job needs to be weighed for it.
+    if let (1, Some(only)) = (items.len(), items.keys().next()) {
+        let mut images = clues.iter().flat_map(|clue| clue.images.iter());
+        return images.find(|image| *image == only).into_iter().collect();
+    }
     let jobs = merged_jobs(clues, items);
     let mut out = Vec::with_capacity(items.len());
     for class in CLASSES {
@@ -115,7 +120,7 @@ impl<'a> Open<'a> {
 /// Clues of pods with the same images are one job; within one cause the largest counts. Jobs without
 /// an item are left out: where ten images of eighty clues are missing, most are.
 fn merged_jobs<'a>(clues: &[&'a Clue], items: &HashMap<ImageRef, Item>) -> Vec<Job<'a>> {
-    let mut places: HashMap<&[ImageRef], Option<usize>> = HashMap::new();
+    let mut places: HashMap<&[ImageRef], Option<usize>> = HashMap::with_capacity(14);
     let mut jobs: Vec<Job<'a>> = Vec::new();
     for clue in clues {
         let place = places.entry(&clue.images).or_insert_with(|| {

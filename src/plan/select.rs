@@ -9,7 +9,7 @@ use crate::domain::plan::{Plan, PlanEntry, Priority, Reason, Target};
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::forecast::calibrate::Curves;
-use crate::forecast::combine::{Clue, Wish, by_cause, wishes};
+use crate::forecast::combine::{Clue, Wish, wishes};
 use crate::forecast::model::{Disk, Model};
 use crate::plan::admit::{Common, Layers, Terms, Wanted, admit};
 use crate::plan::explain::{Fate, Fill, Verdict};
@@ -92,17 +92,16 @@ pub fn budget(disk: &Disk, ephemeral: Option<ByteSize>) -> ByteSize {
     }
 }
 
-/// Makes a plan of everything that the clues speak for.
+/// Makes a plan of everything that the clues speak for; they come by cause.
 pub fn select<'a>(
     model: &'a Model,
     policy: &Policy,
     brief: &'a Brief<'a>,
-    mut clues: Vec<&'a Clue>,
+    clues: &[&'a Clue],
     meaning: impl Fn(&ImageRef) -> Meaning<'a>,
 ) -> Selection<'a> {
     let off = policy.mode(brief.pool) == Mode::Off;
-    by_cause(&mut clues);
-    let considered: Vec<Considered<'a>> = wishes(&clues)
+    let considered: Vec<Considered<'a>> = wishes(clues)
         .into_iter()
         .map(|mut wish| {
             if let Some(curves) = brief.curves {
@@ -142,7 +141,7 @@ pub fn select<'a>(
     if items.is_empty() {
         return selection;
     }
-    let in_order = order(&clues, &items, model.price.overhead_s * model.price.rate);
+    let in_order = order(clues, &items, model.price.overhead_s * model.price.rate);
     let present = brief.present.into_iter().flatten();
     let present = present.filter_map(|image| match meaning(image) {
         Meaning::Known(manifest) => Some(manifest),
@@ -156,7 +155,7 @@ pub fn select<'a>(
     selection
 }
 
-fn considered_as<'a>(wish: Wish<'a>, fate: Fate) -> Considered<'a> {
+fn considered_as(wish: Wish<'_>, fate: Fate) -> Considered<'_> {
     Considered {
         wish,
         manifest: None,

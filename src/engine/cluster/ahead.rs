@@ -58,8 +58,10 @@ pub struct Surpluses {
     due: BTreeSet<(Timestamp, Arc<WorkloadRef>)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Look {
+    /// Whose, as the one copy that both maps share.
+    name: Arc<WorkloadRef>,
     surplus: Option<Surplus>,
     last: Option<Timestamp>,
     due: Option<Timestamp>,
@@ -197,24 +199,31 @@ fn settings() -> LoadSettings {
 impl Surpluses {
     /// A scaler of the workload said something at `at`.
     pub fn look_at(&mut self, workload: &WorkloadRef, at: Timestamp) {
-        let known = self.looks.get_mut(workload);
-        if known.as_ref().is_some_and(|look| look.due.is_some()) {
+        let Some(look) = self.looks.get_mut(workload) else {
+            let name = Arc::new(workload.clone());
+            self.due.insert((at, Arc::clone(&name)));
+            let look = Look {
+                name: Arc::clone(&name),
+                surplus: None,
+                last: None,
+                due: Some(at),
+            };
+            self.looks.insert(name, look);
             return;
+        };
+        if look.due.is_none() {
+            let due = look.last.map_or(at, |last| at.max(last + PAUSE));
+            look.due = Some(due);
+            self.due.insert((due, Arc::clone(&look.name)));
         }
-        let last = known.and_then(|look| look.last);
-        let due = last.map_or(at, |last| at.max(last + PAUSE));
-        let name = self.looks.get_key_value(workload);
-        let name = name.map_or_else(|| Arc::new(workload.clone()), |(name, _)| Arc::clone(name));
-        self.looks.entry(Arc::clone(&name)).or_default().due = Some(due);
-        self.due.insert((due, name));
     }
 
     /// The workload is gone.
     pub fn forget(&mut self, workload: &WorkloadRef) {
-        if let Some((name, look)) = self.looks.remove_entry(workload)
+        if let Some(look) = self.looks.remove(workload)
             && let Some(due) = look.due
         {
-            self.due.remove(&(due, name));
+            self.due.remove(&(due, look.name));
         }
     }
 

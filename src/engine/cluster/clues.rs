@@ -7,7 +7,7 @@ use crate::domain::node::NodeShape;
 use crate::domain::plan::{Priority, Reason};
 use crate::domain::time::Timestamp;
 use crate::domain::workload::WorkloadRef;
-use crate::forecast::combine::{Cause, Clue};
+use crate::forecast::combine::{Cause, Clue, by_cause};
 use crate::forecast::demand::{Group, Landing, Template, capacity_in_pods};
 
 use super::Cluster;
@@ -28,10 +28,10 @@ pub struct Clues<'a> {
 // === impl Clues ===
 
 impl Clues<'_> {
-    /// All of them.
-    pub fn all(&self) -> Vec<&Clue> {
-        let recalled = self.recalled.iter().copied();
-        self.own.iter().chain(recalled).collect()
+    /// All of them in the order of their causes; those of history are told in the order of their keys,
+    /// which is the same.
+    pub fn by_cause(&self) -> Vec<&Clue> {
+        by_cause(&self.own, &self.recalled)
     }
 }
 

@@ -109,7 +109,7 @@ impl Cluster {
                 let view = self.view(name, self.groups.list(), now);
                 let nodes = self.staged(pool, &view, now).map(|(_, nodes)| nodes);
                 let told = |selection: Selection<'_>| told(selection, Of::Pool(nodes));
-                let told = self.select_for_pool(name, pool, &view, now, told);
+                let told = self.select_for_pool((name, pool), &view, now, told);
                 Some(Explanation {
                     arrival: Some(self.outlook(pool, now)),
                     ..told

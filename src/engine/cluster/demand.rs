@@ -125,19 +125,20 @@ impl Cluster {
             .take_while(|group| group.priority == Priority::Pending)
             .count();
         let (waits, expected) = groups.split_at(waiting);
-        let mut landings = share(waits, &rooms, race);
+        let counts: Vec<f64> = waits.iter().map(|group| group.count).collect();
+        let mut landings = share(waits, &counts, &rooms, race);
         for (room, landed) in rooms.iter_mut().zip(&landings) {
             let Some(free) = &mut room.free else { continue };
             for (group, landing) in waits.iter().zip(landed) {
                 *free = free.minus(&times(&taken(&group.template.needs), landing.pods));
             }
         }
-        let shared = self.beside_existing(pool, view, !waits.is_empty(), expected);
+        let counts = self.beside_existing(pool, view, !waits.is_empty(), expected);
         let spread = self.spread(view, expected);
         for ((landed, room), more) in landings
             .iter_mut()
             .zip(&rooms)
-            .zip(share(&shared, &rooms, race))
+            .zip(share(expected, &counts, &rooms, race))
         {
             for ((landing, group), spread) in more.iter().zip(expected).zip(&spread) {
                 let (any, pods) = match spread {
@@ -178,14 +179,14 @@ impl Cluster {
             .collect()
     }
 
-    /// Expected pods that come at once, less those that existing nodes will take.
+    /// Expected pods of each group that come at once, less those that existing nodes will take.
     pub(super) fn beside_existing(
         &self,
         pool: &Pool,
         view: &View,
         crowded: bool,
         expected: &[Group],
-    ) -> Vec<Group> {
+    ) -> Vec<f64> {
         let mut free = pool.capacity.minus(&pool.used);
         for node in view.places.keys() {
             if let Some(capacity) = self.nodes.get(node).and_then(|n| n.shape.capacity.as_ref()) {
@@ -195,14 +196,14 @@ impl Cluster {
         expected
             .iter()
             .map(|group| {
-                let mut group = group.clone();
                 if matches!(group.reason, Reason::Rollout(_) | Reason::Schedule(_)) {
-                    group.count = 0.0;
-                } else if !crowded && view.ready > 0 {
-                    let there = capacity_in_pods(&group.template.needs, &free).floor();
-                    group.count = (group.count - there).max(0.0);
+                    return 0.0;
                 }
-                group
+                if crowded || view.ready == 0 {
+                    return group.count;
+                }
+                let there = capacity_in_pods(&group.template.needs, &free).floor();
+                (group.count - there).max(0.0)
             })
             .collect()
     }

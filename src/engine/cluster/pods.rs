@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use foldhash::HashMap;
-
 use crate::domain::node::Resources;
 use crate::domain::signal::{PodBound, PodNominated, PodWanted, Signal};
 use crate::domain::time::Timestamp;
@@ -66,7 +64,7 @@ pub struct Crowd {
     pub waiting: u32,
     pub bound: u32,
     /// How many of them run on which node.
-    pub nodes: HashMap<Arc<str>, u32>,
+    pub nodes: BTreeMap<Arc<str>, u32>,
 }
 
 /// The pods of one node.
@@ -87,6 +85,18 @@ impl Pod {
     /// Whether somebody intends it for a request.
     pub fn is_promised(&self) -> bool {
         matches!(self.nominated, Some(Place::Request(_)))
+    }
+}
+
+impl Crowd {
+    /// One pod more, that waits or runs on a node.
+    fn join(&mut self, node: Option<&Arc<str>>) {
+        let Some(node) = node else {
+            self.waiting += 1;
+            return;
+        };
+        self.bound += 1;
+        *self.nodes.entry(Arc::clone(node)).or_default() += 1;
     }
 }
 
@@ -150,7 +160,7 @@ impl Cluster {
         }
         let first_seen = self.take_out(&uid).unwrap_or(at);
         let owner = fact.owner.as_ref();
-        self.put_in(&uid, &fact.pod.name, owner, &fact.needs, (first_seen, at));
+        self.put_in((&uid, &fact.pod.name), owner, &fact.needs, (first_seen, at));
         self.set_phase(&uid, Phase::Waiting { gated });
         Applied::Changed
     }
@@ -182,7 +192,7 @@ impl Cluster {
             }
         } else {
             let first_seen = self.take_out(&uid).unwrap_or(at);
-            self.put_in(&uid, &fact.pod.name, owner, &fact.needs, (first_seen, at));
+            self.put_in((&uid, &fact.pod.name), owner, &fact.needs, (first_seen, at));
         }
         self.set_phase(
             &uid,
@@ -328,8 +338,7 @@ impl Cluster {
 
     fn put_in(
         &mut self,
-        uid: &Arc<str>,
-        name: &str,
+        (uid, name): (&Arc<str>, &str),
         owner: Option<&WorkloadRef>,
         needs: &PodNeeds,
         (first_seen, at): (Timestamp, Timestamp),
@@ -485,20 +494,14 @@ impl Cluster {
     }
 
     fn join_crowd(&mut self, owner: &Arc<WorkloadRef>, node: Option<&Arc<str>>) {
-        if !self.crowds.contains_key(owner) {
-            self.crowds.insert(Arc::clone(owner), Crowd::default());
-            self.note_crowd(owner);
-        }
-        let Some(crowd) = self.crowds.get_mut(owner) else {
+        if let Some(crowd) = self.crowds.get_mut(owner) {
+            crowd.join(node);
             return;
-        };
-        match node {
-            None => crowd.waiting += 1,
-            Some(node) => {
-                crowd.bound += 1;
-                *crowd.nodes.entry(Arc::clone(node)).or_default() += 1;
-            }
         }
+        let mut crowd = Crowd::default();
+        crowd.join(node);
+        self.crowds.insert(Arc::clone(owner), crowd);
+        self.note_crowd(owner);
     }
 
     /// A workload has its first pod, or had its last: one that asks for none counts as long as it has

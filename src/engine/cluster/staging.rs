@@ -51,15 +51,15 @@ impl Cluster {
             .take_while(|group| group.priority == Priority::Pending)
             .count();
         let (waits, expected) = groups.split_at(waiting);
-        let expected = self.beside_existing(pool, view, !waits.is_empty(), expected);
+        let beside = self.beside_existing(pool, view, !waits.is_empty(), expected);
+        let waits = waits.iter().map(|group| (group, group.count));
         let demand: Vec<Pods> = waits
-            .iter()
-            .chain(&expected)
-            .filter(|group| group.count >= 0.5 && room.admits(&group.template.needs))
+            .chain(expected.iter().zip(beside))
+            .filter(|(group, count)| *count >= 0.5 && room.admits(&group.template.needs))
             .take(KINDS_MAX)
-            .map(|group| Pods {
+            .map(|(group, count)| Pods {
                 request: group.template.needs.requests.clone(),
-                count: counts(group),
+                count: counts(group, count),
             })
             .collect();
         let rooms = Rooms {
@@ -78,9 +78,9 @@ impl Cluster {
     }
 }
 
-/// All pods of a group with its chance, none of them otherwise.
-fn counts(group: &Group) -> Counts {
-    let pods = group.count.round().clamp(0.0, 1e6) as u32;
+/// So many pods of a group with its chance, none of them otherwise.
+fn counts(group: &Group, count: f64) -> Counts {
+    let pods = count.round().clamp(0.0, 1e6) as u32;
     let comes = |level: f64| level > 1.0 - group.chance;
     Counts::rising(LEVELS.map(|level| if comes(level) { pods } else { 0 }))
 }

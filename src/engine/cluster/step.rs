@@ -300,7 +300,7 @@ impl Cluster {
         let staged = self.staged(pool, view, now);
         let of = Of::Pool(staged.map(|(_, nodes)| nodes));
         let decide = |selection: Selection<'_>| self.decide(&selection, of, now);
-        let decided = self.select_for_pool(name, pool, view, now, decide);
+        let decided = self.select_for_pool((name, pool), view, now, decide);
         if let Some(pool) = self.pools.get_mut(name) {
             pool.staged = staged;
         }
@@ -353,8 +353,7 @@ impl Cluster {
 
     pub(super) fn select_for_pool<T>(
         &self,
-        name: &str,
-        pool: &Pool,
+        (name, pool): (&str, &Pool),
         view: &View,
         now: Timestamp,
         take: impl FnOnce(Selection<'_>) -> T,
@@ -376,7 +375,7 @@ impl Cluster {
             curves: self.curves(),
         };
         let clues = self.unless_off(name, || self.pool_clues(pool, view));
-        take(self.select(&brief, clues.all(), &shape))
+        take(self.select(&brief, &clues.by_cause(), &shape))
     }
 
     pub(super) fn select_for_node<T>(
@@ -413,7 +412,7 @@ impl Cluster {
             curves: self.curves().filter(|_| fresh),
         };
         let clues = self.unless_off(&node.pool, || self.node_clues(node, view, now));
-        take(self.select(&brief, clues.all(), &node.shape))
+        take(self.select(&brief, &clues.by_cause(), &node.shape))
     }
 
     fn unless_off<'a>(&self, pool: &str, clues: impl FnOnce() -> Clues<'a>) -> Clues<'a> {
@@ -426,7 +425,7 @@ impl Cluster {
     fn select<'a>(
         &'a self,
         brief: &'a Brief<'a>,
-        clues: Vec<&'a Clue>,
+        clues: &[&'a Clue],
         shape: &NodeShape,
     ) -> Selection<'a> {
         let os = shape.label("kubernetes.io/os").unwrap_or("linux");

@@ -189,9 +189,8 @@ impl Cluster {
         } else {
             self.put_scaler(fact, at, generation);
         }
-        self.refresh_wish(&fact.target);
         // The others are looked at when they are told of.
-        if self.model.uses.scalers && self.workloads.contains_key(&fact.target) {
+        if self.refresh_wish(&fact.target) && self.model.uses.scalers {
             self.surpluses.look_at(&fact.target, at);
         }
         Applied::Changed
@@ -322,10 +321,11 @@ impl Cluster {
 
     /// Works out what a workload lacks; marks the demand when that changed. Most pods and scalers
     /// change nothing of it: no set is looked into then.
-    pub(super) fn refresh_wish(&mut self, workload: &WorkloadRef) {
+    /// False where nobody told of the workload.
+    pub(super) fn refresh_wish(&mut self, workload: &WorkloadRef) -> bool {
         let uses = &self.model.uses;
         let Some(state) = self.workloads.get_mut(workload) else {
-            return;
+            return false;
         };
         // Counted by nodes, or started by a calendar: replicas say nothing of pods to come.
         let daemon = workload.kind == "DaemonSet";
@@ -361,6 +361,7 @@ impl Cluster {
             state.rolling = rolling;
             keep(&mut self.rolling, workload, rolling);
         }
+        true
     }
 
     pub(super) fn sweep_workloads(&mut self, kind: &str, current: u32, now: Timestamp) {

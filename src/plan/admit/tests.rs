@@ -54,7 +54,7 @@ fn added(admission: &Admission) -> Vec<Option<u64>> {
 fn where_everything_fits_layers_are_counted_once_and_no_budget_is_told() {
     let images = [image(&[50, 20]), image(&[50, 50, 7])];
     let there = layer(20);
-    let have = [&there.digest].into();
+    let have: Layers<'_> = [&there.digest].into_iter().collect();
     let wanted = [
         wanted(&images[0], false, 1.0),
         wanted(&images[1], true, 1.0),
