@@ -1,6 +1,5 @@
 //! Plans to objects on the API server, never with an epoch older than what is there.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 

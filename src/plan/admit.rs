@@ -114,18 +114,19 @@ fn hold_back(
     common: &Common<'_>,
     left_out: &mut BTreeMap<usize, Fate>,
 ) -> Option<Fill> {
-    let bytes = |some: fn(&Wanted<'_>) -> bool| -> ByteSize {
-        let pairs = wanted.iter().zip(outcomes).filter(|(one, _)| some(one));
-        let added = pairs.filter_map(|(_, outcome)| outcome.as_ref().ok());
+    let new_bytes = |waits: bool| -> ByteSize {
+        let pairs = wanted.iter().zip(outcomes);
+        let new = pairs.filter(|(one, _)| one.waits == waits && !one.kept);
+        let added = new.filter_map(|(_, outcome)| outcome.as_ref().ok());
         added.map(|added| added.bytes).sum()
     };
-    let link = common.link - bytes(|one| one.waits && !one.kept);
+    let link = common.link - new_bytes(true);
     let budget = if link <= common.zone {
         ("link", link, Fate::Link)
     } else {
         ("zone", common.zone, Fate::Zone)
     };
-    if bytes(|one| one.is_new_guess()) <= budget.1 {
+    if new_bytes(false) <= budget.1 {
         return None;
     }
     let guesses: Vec<usize> = (0..wanted.len())

@@ -1,6 +1,5 @@
 //! A node with an agent: an API server, a layout on disk, plans.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;

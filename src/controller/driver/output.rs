@@ -1,6 +1,5 @@
 //! What goes out: targets from the desk, as writes, with what became of them.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::sleep;
