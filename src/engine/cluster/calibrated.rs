@@ -1,4 +1,4 @@
-//! What became of the probabilities that were stated for new nodes, and how plans are corrected by it.
+//! What became of probabilities stated for new nodes, and how plans are corrected by it.
 //!
 //! A statement is what a new node's plans said of one image, before any correction. It came true when a
 //! pod with the image was bound within the node's window. All plans share one observation of the
