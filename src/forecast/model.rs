@@ -299,7 +299,7 @@ impl Default for HistoryModel {
             resident: 0.5,
             unasked: 0.0,
             arrivals: 32,
-            calibration: 1.0,
+            calibration: 0.0,
         }
     }
 }

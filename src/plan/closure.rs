@@ -2,8 +2,7 @@
 //!
 //! An image counts when all its layers are there: the set-union knapsack problem (Goldschmidt, Nehme
 //! and Yu 1994; prediction section 3.2). Greedy by value per byte not yet there gives a choice
-//! (Arulselvan 2014), branch and bound betters it, and proves it best where its work suffices: always
-//! so far on plans of 25 images.
+//! (Arulselvan 2014), branch and bound betters it, and proves it best where its work suffices.
 //!
 //! The bound relaxes each layer's bytes to equal shares of the images that may still bring it. A set
 //! of images has no more bytes in shares than in layers, so the fractional knapsack of the shares

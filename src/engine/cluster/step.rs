@@ -35,6 +35,15 @@ const UNRESOLVED_MAX: usize = 10_000;
 /// The quantile of the arrival times at which a transfer should be done: early rather than late.
 pub const EARLY: f64 = 0.1;
 
+/// Pools as one step sees them. Only on a node that is not Ready does anything land; the others know it
+/// all from less.
+#[derive(Default)]
+struct Seen {
+    views: BTreeMap<Arc<str>, View>,
+    fresh_outlines: BTreeMap<Arc<str>, View>,
+    outlines: BTreeMap<Arc<str>, View>,
+}
+
 impl Cluster {
     /// Forecasts and plans for everything that changed; effects in a fixed order: retractions,
     /// pools by name, nodes by name, references by name.
@@ -57,62 +66,69 @@ impl Cluster {
             });
             nodes.extend(concerned.cloned());
         }
-        let mut views: BTreeMap<Arc<str>, View> = BTreeMap::new();
-        let mut fresh_outlines: BTreeMap<Arc<str>, View> = BTreeMap::new();
-        let mut outlines: BTreeMap<Arc<str>, View> = BTreeMap::new();
+        let mut seen = Seen::default();
         for name in pools.into_keys() {
             self.remember(&name, now);
             let view = self.view(&name, self.groups.list(), now);
             self.plan_pool(&name, &view, now, &mut effects);
-            views.insert(name, view);
+            seen.views.insert(name, view);
         }
         for name in nodes {
-            let Some(node) = self.nodes.get(&name) else {
-                continue;
-            };
-            let pool = Arc::clone(&node.pool);
-            if node.resident && !self.plans.contains_key(&Target::Node(name.to_string())) {
-                continue;
-            }
-            let coming = node.ready.is_none();
-            self.settle(&name, now);
-            let fresh = self.is_fresh(&name);
-            if fresh {
-                self.remember(&pool, now);
-            }
-            // Only on a node that is not Ready does anything land; the others know it all from less.
-            let seen = match (coming, fresh) {
-                (true, _) => &mut views,
-                (false, true) => &mut fresh_outlines,
-                (false, false) => &mut outlines,
-            };
-            let view = seen.entry(Arc::clone(&pool)).or_insert_with(|| {
-                if coming {
-                    self.view(&pool, self.groups.list(), now)
-                } else {
-                    let mut view = self.outline(&pool, now);
-                    if fresh {
-                        view.recalled = self.recalled(&pool, now);
-                    }
-                    view
-                }
-            });
-            let node = &self.nodes[&name];
-            let decide = |selection: Selection<'_>| self.decide(&selection, Of::Node(node), now);
-            let mut decided = self.select_for_node(node, view, now, decide);
-            self.state_chances(&name, std::mem::take(&mut decided.said));
-            if decided.lacks_room {
-                self.look_again(&name, now);
-            }
-            let guesses = std::mem::take(&mut decided.guesses);
-            if self.publish(decided, Wake::Node(Arc::clone(&name)), now, &mut effects) {
-                self.set_out(&name, &guesses, now);
-            }
+            self.plan_node(name, &mut seen, now, &mut effects);
         }
         let references = self.images.ask(now, &self.model.resolve, &self.policy);
         let asked: BTreeSet<ImageRef> = references.into_iter().collect();
         effects.extend(asked.into_iter().map(Effect::Resolve));
         effects
+    }
+
+    fn plan_node(
+        &mut self,
+        name: Arc<str>,
+        seen: &mut Seen,
+        now: Timestamp,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(node) = self.nodes.get(&name) else {
+            return;
+        };
+        let pool = Arc::clone(&node.pool);
+        if node.resident && !self.plans.contains_key(&Target::Node(name.to_string())) {
+            return;
+        }
+        let coming = node.ready.is_none();
+        self.settle(&name, now);
+        let fresh = self.is_fresh(&name);
+        if fresh {
+            self.remember(&pool, now);
+        }
+        let views = match (coming, fresh) {
+            (true, _) => &mut seen.views,
+            (false, true) => &mut seen.fresh_outlines,
+            (false, false) => &mut seen.outlines,
+        };
+        let view = views.entry(Arc::clone(&pool)).or_insert_with(|| {
+            if coming {
+                self.view(&pool, self.groups.list(), now)
+            } else {
+                let mut view = self.outline(&pool, now);
+                if fresh {
+                    view.recalled = self.recalled(&pool, now);
+                }
+                view
+            }
+        });
+        let node = &self.nodes[&name];
+        let decide = |selection: Selection<'_>| self.decide(&selection, Of::Node(node), now);
+        let mut decided = self.select_for_node(node, view, now, decide);
+        self.state_chances(&name, std::mem::take(&mut decided.said));
+        if decided.lacks_room {
+            self.look_again(&name, now);
+        }
+        let guesses = std::mem::take(&mut decided.guesses);
+        if self.publish(decided, Wake::Node(Arc::clone(&name)), now, out) {
+            self.set_out(&name, &guesses, now);
+        }
     }
 
     fn fire_timers(&mut self, now: Timestamp) {

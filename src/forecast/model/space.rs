@@ -118,7 +118,9 @@ pub const PARAMETERS: &[Parameter] = &[
     linear("history.resident", CHANCE, 0.0, 1.0),
     linear("history.unasked", CHANCE, 0.0, 1.0),
     fixed("history.arrivals", 1.0, 1000.0),
-    linear("history.calibration", CHANCE, 0.0, 1.0),
+    // Corrections learn while a cluster runs: a search on recordings of an hour would judge their first
+    // steps.
+    fixed("history.calibration", 0.0, 1.0),
     // A second that is worth nothing lets nothing be sent, a byte that costs nothing fills every
     // node: neither is a price.
     log("price.second_bytes", (1.0, 1e12), 5e6, 4e8),

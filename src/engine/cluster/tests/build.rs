@@ -229,8 +229,9 @@ pub fn resolved(secs: u64, name: &str, megabytes: u64) -> Signal {
     signal(secs, Fact::ImageResolved(fact))
 }
 
+/// With the parameters as argued by hand: a story holds whatever a search finds.
 pub fn cluster() -> Cluster {
-    Cluster::new(Model::default())
+    Cluster::new(Model::untuned())
 }
 
 /// Applies and steps once, at the time of the last signal.

@@ -7,6 +7,12 @@ use crate::forecast::model::Model;
 
 const SHOP: &str = "Deployment/shop/web";
 
+fn correcting(strength: f64) -> Cluster {
+    let mut model = Model::untuned();
+    model.history.calibration = strength;
+    Cluster::new(model)
+}
+
 /// The chance of the workload's image on a node that is on its way.
 fn chance(cluster: &Cluster, node: &str, secs: u64) -> f64 {
     let seen = cluster.explain(&Target::Node(node.into()), at(secs));
@@ -39,11 +45,11 @@ fn disappointed(cluster: &mut Cluster, nodes: u64) -> u64 {
 
 #[test]
 fn a_wish_that_never_came_true_is_believed_less_and_that_survives_a_restart() {
-    let mut old = cluster();
+    let mut old = correcting(1.0);
     let from = disappointed(&mut old, 1);
     feed(&mut old, &[joined(from, "next", "general")]);
     let first = chance(&old, "next", from);
-    let mut old = cluster();
+    let mut old = correcting(1.0);
     let from = disappointed(&mut old, 20);
     feed(&mut old, &[joined(from, "next", "general")]);
     let last = chance(&old, "next", from);
@@ -51,7 +57,7 @@ fn a_wish_that_never_came_true_is_believed_less_and_that_survives_a_restart() {
     assert!(first > 0.6 && last < 0.4, "{first} {last}");
 
     let text = old.save(at(from));
-    let mut new = cluster();
+    let mut new = correcting(1.0);
     new.load(&text).unwrap();
     assert_eq!(new.save(at(from)), text);
     let needs = needs(500, &["web"]);
@@ -66,12 +72,10 @@ fn a_wish_that_never_came_true_is_believed_less_and_that_survives_a_restart() {
 
 #[test]
 fn a_wish_that_comes_true_is_no_miss_and_strength_zero_corrects_nothing() {
-    let mut model = Model::default();
-    model.history.calibration = 0.0;
-    let mut off = Cluster::new(model);
+    let mut off = correcting(0.0);
     let from = disappointed(&mut off, 20);
     feed(&mut off, &[joined(from, "next", "general")]);
-    let mut on = cluster();
+    let mut on = correcting(1.0);
     let needs = needs(500, &["web"]);
     feed(
         &mut on,
