@@ -35,7 +35,7 @@ fn fate(cluster: &Cluster, node: &str, secs: u64) -> Fate {
 
 #[test]
 fn a_guess_beyond_the_zones_bytes_waits_until_another_has_come() {
-    let mut model = Model::default();
+    let mut model = Model::untuned();
     model.guesses.zone_bytes = 300_000_000;
     let mut cluster = two_nodes(model);
     assert_eq!(node_plan(&cluster, "a-1"), ["log"]);
@@ -53,7 +53,7 @@ fn a_guess_beyond_the_zones_bytes_waits_until_another_has_come() {
 
 #[test]
 fn a_registry_is_sent_the_guesses_of_one_node_after_those_of_another() {
-    let mut model = Model::default();
+    let mut model = Model::untuned();
     // A manifest and three layers.
     model.guesses.requests = 4;
     let mut cluster = two_nodes(model);
@@ -67,7 +67,7 @@ fn a_registry_is_sent_the_guesses_of_one_node_after_those_of_another() {
 
 #[test]
 fn what_the_link_cannot_bring_is_no_guess_and_who_waits_gets_it_all_the_same() {
-    let mut model = Model::default();
+    let mut model = Model::untuned();
     model.guesses.link_rate = 1000.0;
     let mut cluster = two_nodes(model);
     assert_eq!(fate(&cluster, "a-1", 10), Fate::Link);
@@ -79,7 +79,7 @@ fn what_the_link_cannot_bring_is_no_guess_and_who_waits_gets_it_all_the_same() {
 
 #[test]
 fn what_was_brought_in_vain_is_let_go_and_what_a_pod_uses_is_not() {
-    let mut cluster = two_nodes(Model::default());
+    let mut cluster = two_nodes(Model::untuned());
     let web = needs(1000, &["web"]);
     let asks = [
         resolved(20, "web", 100),

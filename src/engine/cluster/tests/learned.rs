@@ -66,7 +66,7 @@ fn another_version_is_refused_with_both_numbers() {
 
 #[test]
 fn a_state_that_would_be_too_large_forgets_its_oldest_nodes() {
-    let mut model = Model::default();
+    let mut model = Model::untuned();
     model.history.nodes = 400;
     let mut cluster = Cluster::new(model);
     for n in 0..400_u64 {

@@ -382,7 +382,7 @@ fn baselines_are_the_same_machine_with_less_knowledge() {
     let with = |uses| {
         let mut cluster = crate::engine::cluster::Cluster::new(Model {
             uses,
-            ..Model::default()
+            ..Model::untuned()
         });
         feed(&mut cluster, &signals);
         node_plan(&cluster, "n1")
