@@ -85,7 +85,7 @@ impl Replica {
             state_interval: Duration::from_secs(1),
             step_interval: Duration::from_millis(200),
             revision_gap: Duration::from_millis(50),
-            model: Model::default(),
+            model: Model::untuned(),
             model_file: None,
             default_mode: PolicyMode::On,
             settings: Settings::default(),
