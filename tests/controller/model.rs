@@ -71,7 +71,9 @@ pub async fn followed(cluster: &TestCluster) {
     let plan = plans.get("model-1").await.unwrap();
     assert!(images(&plan).is_empty());
 
-    swap(folder.path(), 7, "[price]\nkeep = 0.5\n");
+    // The node is Ready when it is first seen: the shipped model leaves it to the scheduler.
+    let good = "[price]\nkeep = 0.5\n[chances]\nvacancy = 0.5\n";
+    swap(folder.path(), 7, good);
     let has_web = |plan: &_| images(plan).iter().any(|image| image == WEB);
     cluster
         .node_plan("model-1", "the pod's image", has_web)
