@@ -24,8 +24,9 @@ struct Version {
     version: u32,
 }
 
+/// Members that a newer program has added are left aside, so that going back to an older one (from this
+/// one on) loses no more than these.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct State {
     version: u32,
     /// Every key of all histories; records name them by place.
@@ -40,7 +41,6 @@ struct State {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct PoolState {
     profile: Profile,
     /// (ended in microseconds, milliseconds)

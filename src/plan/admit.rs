@@ -114,19 +114,20 @@ fn hold_back(
     common: &Common<'_>,
     left_out: &mut BTreeMap<usize, Fate>,
 ) -> Option<Fill> {
-    let new_bytes = |waits: bool| -> ByteSize {
+    let bytes = |of_new_guesses: bool| -> ByteSize {
         let pairs = wanted.iter().zip(outcomes);
-        let new = pairs.filter(|(one, _)| one.waits == waits && !one.kept);
-        let added = new.filter_map(|(_, outcome)| outcome.as_ref().ok());
+        let some = pairs.filter(|(one, _)| one.is_new_guess() == of_new_guesses);
+        let added = some.filter_map(|(_, outcome)| outcome.as_ref().ok());
         added.map(|added| added.bytes).sum()
     };
-    let link = common.link - new_bytes(true);
+    // What is kept is not there yet: it is on the link, too.
+    let link = common.link - bytes(false);
     let budget = if link <= common.zone {
         ("link", link, Fate::Link)
     } else {
         ("zone", common.zone, Fate::Zone)
     };
-    if new_bytes(false) <= budget.1 {
+    if bytes(true) <= budget.1 {
         return None;
     }
     let guesses: Vec<usize> = (0..wanted.len())

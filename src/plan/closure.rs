@@ -43,8 +43,9 @@ pub struct Choice {
     pub bound: f64,
 }
 
-/// Looks at a candidate's layer that one search may take: some two milliseconds.
-const WORK: usize = 500_000;
+/// Looks at a candidate's layer that one search may take: it bounds the time of a node's plan, and the
+/// greedy choice with its bound stands where it does not suffice.
+const WORK: usize = 50_000;
 
 /// Of so many candidates the greedy choice recounts what each would add after every one it takes; of
 /// more it takes them by their shares, in one pass.

@@ -51,8 +51,8 @@ impl Cluster {
             None => selection.is_empty() && !fresh,
             Some(known) => {
                 let same = selection.same_wishes(known) && known.epoch == self.epoch;
-                let young = now < known.made + half && !known.is_outgrown_by(nodes);
-                same && (selection.is_empty() || young)
+                let young = selection.is_empty() || now < known.made + half;
+                same && young && !known.is_outgrown_by(nodes)
             }
         };
         let unresolved: Vec<ImageRef> = selection.unresolved().cloned().collect();

@@ -15,6 +15,8 @@ const PAUSE: usize = 60;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ets {
     path: Vec<f64>,
+    /// Whether a fit was tried.
+    is_fitted: bool,
     /// Samples since the fit.
     since: usize,
 }
@@ -23,10 +25,11 @@ impl Ets {
     /// One more sample; `last` gives up to so many, newest last, where it is time for a fit.
     pub(super) fn observe(&mut self, longest: usize, last: impl FnOnce(usize) -> Vec<f64>) {
         self.since += 1;
-        if self.path.is_empty() || self.since >= PAUSE {
+        if !self.is_fitted || self.since >= PAUSE {
             let window = last(WINDOW);
             if window.len() >= WINDOW {
                 self.since = 0;
+                self.is_fitted = true;
                 self.path = foreseen(&window, PAUSE + longest + 1);
             }
         }

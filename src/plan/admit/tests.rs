@@ -127,11 +127,12 @@ fn guesses_take_what_link_and_zone_have_beside_who_waits_and_what_is_on_its_way_
     let least = vec![Some(200), Some(201), None, None];
     assert_eq!(fates(0, 0), (least.clone(), vec!["link"]));
     assert_eq!(fates(1000, 0), (least, vec!["zone"]));
-    // 270 MB of link hold what is waited for and one guess: the larger, which saves more.
+    // 470 MB of link hold what is waited for, what is on its way, and one guess: the larger, which saves
+    // more.
     let one = vec![Some(200), Some(201), None, Some(60)];
-    assert_eq!(fates(270, 1000), (one, vec!["link"]));
+    assert_eq!(fates(470, 1000), (one, vec!["link"]));
     let both = vec![Some(200), Some(201), Some(50), Some(60)];
-    assert_eq!(fates(310, 110), (both, vec![]));
+    assert_eq!(fates(511, 110), (both, vec![]));
 }
 
 #[test]

@@ -210,8 +210,9 @@ impl Reader {
     fn assign(&mut self) -> KafkaResult<()> {
         self.is_assigned = false;
         self.histories.clear();
-        if std::mem::take(&mut self.is_split) {
+        if self.is_split {
             self.consumer = Arc::new(self.settings.client().create_with_context(Quiet)?);
+            self.is_split = false;
         }
         let positions = &self.intake.positions;
         for ((topic, partition), position) in positions {
