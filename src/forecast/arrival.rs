@@ -137,8 +137,7 @@ impl Arrivals {
     /// branch is entered, or backs off further. False when that was known, or is older than the last
     /// request that was fulfilled.
     pub fn fail(&mut self, at: Timestamp) -> bool {
-        let fulfilled = self.request.waits.iter().rev().find(|wait| wait.2);
-        if fulfilled.is_some_and(|(ended, ..)| *ended > at) {
+        if self.is_fulfilled_after(at) {
             return false;
         }
         let before = self.stock_out;
@@ -158,9 +157,17 @@ impl Arrivals {
         self.stock_out.map(|out| (out.failures, out.last))
     }
 
-    /// Takes over what another knew of it; no failures are none.
+    /// Takes over what another knew of it, unless something newer is known; no failures are none.
     pub fn take_stock_out(&mut self, failures: u32, last: Timestamp) {
-        self.stock_out = (failures > 0).then_some(StockOut { failures, last });
+        let newer = self.stock_out.is_some_and(|out| out.last >= last);
+        if failures > 0 && !newer && !self.is_fulfilled_after(last) {
+            self.stock_out = Some(StockOut { failures, last });
+        }
+    }
+
+    fn is_fulfilled_after(&self, at: Timestamp) -> bool {
+        let fulfilled = self.request.waits.iter().rev().find(|wait| wait.2);
+        fulfilled.is_some_and(|(ended, ..)| *ended > at)
     }
 
     /// Waits of one leg that were given up, oldest first: when, and milliseconds.

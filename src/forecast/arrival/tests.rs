@@ -182,6 +182,20 @@ fn waits_that_are_cut_short_do_not_make_nodes_look_quick() {
     assert!(near(median, 60.0, 0.15), "{median}");
 }
 
+#[test]
+fn what_another_knew_of_a_stock_out_undoes_nothing_that_came_since() {
+    let mut refused = Arrivals::default();
+    refused.fail(at(2000));
+    refused.take_stock_out(5, at(1000));
+    assert_eq!(refused.stock_out(), Some((1, at(2000))));
+    refused.take_stock_out(5, at(3000));
+    assert_eq!(refused.stock_out(), Some((5, at(3000))));
+    let mut fulfilled = Arrivals::default();
+    fulfilled.note(Leg::Request, at(2000), 60.0, 32);
+    fulfilled.take_stock_out(5, at(1000));
+    assert!(!fulfilled.is_out_of_stock());
+}
+
 proptest! {
     #[test]
     fn quantiles_and_chances_rise_and_agree(

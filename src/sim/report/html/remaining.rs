@@ -45,7 +45,7 @@ fn said(remaining: &Remaining) -> String {
             words,
             " Of the seconds that pending-only leaves to the oracle, Forelay saves {}; somebody who is \
              told which images each node will need, but not when, saves {} with the same agent. What \
-             is left beyond that is order: which of a node's images is needed first.",
+             that one leaves is mostly order: whose images on a node are needed first.",
             percent(ours),
             percent(images)
         );
