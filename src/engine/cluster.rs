@@ -19,16 +19,17 @@ use crate::forecast::promise::Promises;
 use crate::plan::flights::Flights;
 use crate::plan::policy::Policy;
 
-use ahead::{Series, Surpluses};
+use ahead::Looks;
 use calibrated::Calibrated;
 use gone::Gone;
-use groups::{Groups, Source};
+use groups::{Groups, Mark};
 use images::Images;
 use intern::Templates;
 use nodes::{Node, Request};
-use pods::{Crowd, Load, Place, Pod, Waiting, WaitingKey};
+use owners::{OwnerId, Owners};
+use pods::{Load, Place, Pod, Waiting, WaitingKey};
 use pools::Pool;
-use workloads::{Announcement, ScalerState, WorkloadState};
+use workloads::Announcement;
 
 mod ahead;
 mod budgets;
@@ -42,6 +43,7 @@ mod images;
 mod intern;
 mod late;
 mod nodes;
+mod owners;
 mod pods;
 mod pools;
 mod recall;
@@ -72,29 +74,25 @@ pub struct Cluster {
     /// Pods per node, whether the node is known or not.
     loads: HashMap<Arc<str>, Load>,
     /// Pods that look for a node, in kinds.
-    waiting: BTreeMap<WaitingKey, Waiting>,
+    waiting: HashMap<WaitingKey, Waiting>,
     /// Pods that somebody intends for a place.
     nominated: BTreeMap<Place, BTreeSet<Arc<str>>>,
-    /// Pods per owner.
-    crowds: HashMap<Arc<WorkloadRef>, Crowd>,
-    workloads: HashMap<WorkloadRef, WorkloadState>,
+    /// Workloads and scalers.
+    owners: Owners,
     /// How often a workload began or ended to make pods, or made others.
     turns_of_workloads: u64,
     /// DaemonSets that make pods.
-    daemonsets: BTreeSet<WorkloadRef>,
+    daemonsets: BTreeMap<Arc<WorkloadRef>, OwnerId>,
     /// Workloads that a calendar starts.
-    calendars: BTreeSet<WorkloadRef>,
+    calendars: BTreeSet<OwnerId>,
     /// Workloads that lack pods, or run pods of an older template.
-    wanting: BTreeSet<WorkloadRef>,
+    wanting: BTreeSet<OwnerId>,
     /// Of those and of the DaemonSets, the ones that run pods of an older template.
-    rolling: BTreeSet<WorkloadRef>,
-    scalers: HashMap<WorkloadRef, ScalerState>,
-    /// Scalers by what they scale.
-    targets: HashMap<WorkloadRef, BTreeSet<WorkloadRef>>,
-    /// Load of workloads.
-    series: HashMap<WorkloadRef, Series>,
-    /// Pods that scalers will ask for.
-    surpluses: Surpluses,
+    rolling: BTreeMap<Arc<WorkloadRef>, OwnerId>,
+    /// When pods that scalers will ask for are looked for next.
+    looks: Looks,
+    /// Load series that are followed.
+    series: usize,
     announcements: BTreeMap<String, Announcement>,
     plans: BTreeMap<Target, Plan>,
     /// Guesses of these that are on their way.
@@ -116,7 +114,7 @@ pub struct Cluster {
 #[derive(Debug, Default)]
 struct Marks {
     /// Groups to be counted anew.
-    groups: BTreeSet<Source>,
+    groups: BTreeSet<Mark>,
     /// The same of all that change with the time, and of the pods of leaving nodes.
     timed: bool,
     drained: bool,
@@ -243,19 +241,16 @@ impl Cluster {
             requests: BTreeMap::new(),
             pods: HashMap::new(),
             loads: HashMap::new(),
-            waiting: BTreeMap::new(),
+            waiting: HashMap::new(),
             nominated: BTreeMap::new(),
-            crowds: HashMap::new(),
-            workloads: HashMap::new(),
+            owners: Owners::default(),
             turns_of_workloads: 0,
-            daemonsets: BTreeSet::new(),
+            daemonsets: BTreeMap::new(),
             calendars: BTreeSet::new(),
             wanting: BTreeSet::new(),
-            rolling: BTreeSet::new(),
-            scalers: HashMap::new(),
-            targets: HashMap::new(),
-            series: HashMap::new(),
-            surpluses: Surpluses::default(),
+            rolling: BTreeMap::new(),
+            looks: Looks::default(),
+            series: 0,
             announcements: BTreeMap::new(),
             plans: BTreeMap::new(),
             flights: Flights::default(),
@@ -387,9 +382,9 @@ impl Cluster {
             requests: self.requests.len(),
             pods: self.pods.len(),
             waiting: self.waiting.len(),
-            owners: self.crowds.len(),
-            workloads: self.workloads.len(),
-            scalers: self.scalers.len(),
+            owners: self.owners.crowds,
+            workloads: self.owners.applied,
+            scalers: self.owners.scalers,
             announcements: self.announcements.len(),
             templates: self.templates.len(),
             images: self.images.len(),

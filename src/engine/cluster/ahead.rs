@@ -7,8 +7,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use foldhash::HashMap;
-
 use crate::domain::plan::{Priority, Reason};
 use crate::domain::signal::{LoadSample, Scaler};
 use crate::domain::time::Timestamp;
@@ -18,7 +16,8 @@ use crate::forecast::demand::Group;
 use crate::forecast::load::{LoadForecaster, LoadSettings};
 use crate::forecast::scaler::{Behaviour, Growth, Observed, ScalerTrack};
 
-use super::groups::Source;
+use super::groups::Mark;
+use super::owners::{Owner, OwnerId};
 use super::pools::Pool;
 use super::{Applied, Cluster, UNUSED};
 
@@ -51,17 +50,15 @@ const PAUSE: Duration = Duration::from_secs(30);
 /// not wait for them. The rest have theirs in the steps that follow at once.
 const LOOKS: usize = 8;
 
-/// What scalers will ask for, by workload; looked at again some time after they spoke.
+/// When to look for what scalers will ask for: some time after they spoke.
 #[derive(Debug, Default)]
-pub struct Surpluses {
-    looks: HashMap<Arc<WorkloadRef>, Look>,
-    due: BTreeSet<(Timestamp, Arc<WorkloadRef>)>,
+pub struct Looks {
+    due: BTreeSet<(Timestamp, Arc<WorkloadRef>, OwnerId)>,
 }
 
-#[derive(Debug)]
-struct Look {
-    /// Whose, as the one copy that both maps share.
-    name: Arc<WorkloadRef>,
+/// What scalers of one workload will ask for, and when that was, or is to be, looked for.
+#[derive(Debug, Default)]
+pub struct Look {
     surplus: Option<Surplus>,
     last: Option<Timestamp>,
     due: Option<Timestamp>,
@@ -85,17 +82,21 @@ impl Cluster {
         if !self.model.uses.scalers {
             return UNUSED;
         }
-        if let Some(series) = self.series.get_mut(workload) {
+        let known = self.owners.id(workload);
+        let known = known.and_then(|id| self.owners[id].series.as_mut());
+        if let Some(series) = known {
             series.forecaster.observe(at, fact.value);
             series.last = fact.value;
-        } else if self.series.len() < SERIES_MAX {
+        } else if self.series < SERIES_MAX {
             let mut forecaster = LoadForecaster::new(settings());
             forecaster.observe(at, fact.value);
             let series = Series {
                 forecaster,
                 last: fact.value,
             };
-            self.series.insert(workload.clone(), series);
+            let id = self.owners.enter(workload);
+            self.owners[id].series = Some(Box::new(series));
+            self.series += 1;
         }
         Applied::Changed
     }
@@ -107,35 +108,38 @@ impl Cluster {
             return;
         }
         for _ in 0..LOOKS {
-            let Some(workload) = self.surpluses.due(now) else {
+            let Some(id) = self.looks.due(now) else {
                 return;
             };
-            let surplus = self.surplus(&workload);
-            if self.surpluses.looked(&workload, surplus, now) {
-                let source = Source::Ahead((*workload).clone());
-                self.marks.groups.insert(source);
+            let surplus = self.surplus(id);
+            let Some(look) = &mut self.owners[id].look else {
+                continue;
+            };
+            (look.due, look.last) = (None, Some(now));
+            if look.surplus != surplus {
+                look.surplus = surplus;
+                self.marks.groups.insert(Mark::Ahead(id));
             }
         }
     }
 
     /// When the next look is due; never while nobody would use it.
     pub(super) fn look_ahead_at(&self) -> Option<Timestamp> {
-        let (due, _) = self.surpluses.due.first()?;
+        let (due, ..) = self.looks.due.first()?;
         let grows = self.model.uses.scalers && self.pools.values().any(Pool::grows);
         grows.then_some(*due)
     }
 
-    fn surplus(&self, workload: &WorkloadRef) -> Option<Surplus> {
-        let state = self.workloads.get(workload)?;
-        let scalers = self.targets.get(workload)?;
+    fn surplus(&self, id: OwnerId) -> Option<Surplus> {
+        let owner = &self.owners[id];
+        let state = owner.state.as_ref()?;
         let ahead = Duration::from_secs_f64(self.model.times.ahead_s.max(0.0));
-        let growth = self.growth(workload);
-        let wishes = scalers.iter().filter_map(|scaler| {
-            let track = &self.scalers.get(scaler)?.track;
+        let growth = owner.series.as_ref().and_then(|series| series.growth());
+        let wishes = owner.scalers.iter().filter_map(|scaler| {
+            let track = &self.owners[*scaler].scaler.as_ref()?.track;
             track.wish(ahead, growth.as_ref(), &Behaviour::default())
         });
-        let there = self.crowds.get(workload);
-        let there = there.map_or(0, |crowd| crowd.waiting + crowd.bound) + state.missing;
+        let there = owner.crowd.size() + state.missing;
         let more = wishes.map(|wish: Counts| wish.beyond(there));
         let most = more.max_by(|a, b| a.mean().total_cmp(&b.mean()))?;
         let any = most.at_least(1);
@@ -144,22 +148,13 @@ impl Cluster {
         (chance > 0.0 && pods >= 1.0 && !state.idle).then_some(Surplus { pods, chance })
     }
 
-    /// How the load of a workload goes on, relative to now.
-    fn growth(&self, workload: &WorkloadRef) -> Option<Growth> {
-        let series = self.series.get(workload)?;
-        let guides: Option<Vec<_>> = GUIDES
-            .iter()
-            .map(|ahead| Some((*ahead, series.forecaster.forecast(*ahead)?)))
-            .collect();
-        Growth::of(series.last, &guides?)
-    }
-
-    pub(super) fn ahead_group(&self, name: &WorkloadRef) -> Option<Group> {
-        let surplus = self.surpluses.get(name)?;
-        let state = self.workloads.get(name)?;
+    pub(super) fn ahead_group(&self, id: OwnerId) -> Option<Group> {
+        let owner = &self.owners[id];
+        let surplus = owner.look.as_ref()?.surplus.as_ref()?;
+        let state = owner.state.as_ref()?;
         Some(Group {
             template: Arc::clone(&state.template),
-            owner: Some(self.owner(name)),
+            owner: Some(Arc::clone(&owner.name)),
             count: surplus.pods,
             chance: surplus.chance,
             reason: Reason::ScalerWish(Arc::clone(&state.name)),
@@ -194,63 +189,52 @@ fn settings() -> LoadSettings {
     }
 }
 
-// === impl Surpluses ===
+// === impl Series ===
 
-impl Surpluses {
+impl Series {
+    /// How the load goes on, relative to now.
+    fn growth(&self) -> Option<Growth> {
+        let guides: Option<Vec<_>> = GUIDES
+            .iter()
+            .map(|ahead| Some((*ahead, self.forecaster.forecast(*ahead)?)))
+            .collect();
+        Growth::of(self.last, &guides?)
+    }
+}
+
+// === impl Look ===
+
+impl Look {
+    /// Whether more pods will be asked for.
+    pub fn finds_some(&self) -> bool {
+        self.surplus.is_some()
+    }
+}
+
+// === impl Looks ===
+
+impl Looks {
     /// A scaler of the workload said something at `at`.
-    pub fn look_at(&mut self, workload: &WorkloadRef, at: Timestamp) {
-        let Some(look) = self.looks.get_mut(workload) else {
-            let name = Arc::new(workload.clone());
-            self.due.insert((at, Arc::clone(&name)));
-            let look = Look {
-                name: Arc::clone(&name),
-                surplus: None,
-                last: None,
-                due: Some(at),
-            };
-            self.looks.insert(name, look);
-            return;
-        };
+    pub fn look_at(&mut self, (id, owner): (OwnerId, &mut Owner), at: Timestamp) {
+        let look = owner.look.get_or_insert_default();
         if look.due.is_none() {
             let due = look.last.map_or(at, |last| at.max(last + PAUSE));
             look.due = Some(due);
-            self.due.insert((due, Arc::clone(&look.name)));
+            self.due.insert((due, Arc::clone(&owner.name), id));
         }
     }
 
     /// The workload is gone.
-    pub fn forget(&mut self, workload: &WorkloadRef) {
-        if let Some(look) = self.looks.remove(workload)
+    pub fn forget(&mut self, (id, owner): (OwnerId, &mut Owner)) {
+        if let Some(look) = owner.look.take()
             && let Some(due) = look.due
         {
-            self.due.remove(&(due, look.name));
+            self.due.remove(&(due, Arc::clone(&owner.name), id));
         }
     }
 
-    /// What its scalers will ask for, as last looked at.
-    pub fn get(&self, workload: &WorkloadRef) -> Option<&Surplus> {
-        self.looks.get(workload)?.surplus.as_ref()
-    }
-
-    /// Workloads with a surplus, in no order.
-    pub fn with_some(&self) -> impl Iterator<Item = &WorkloadRef> {
-        let some = self.looks.iter().filter(|(_, look)| look.surplus.is_some());
-        some.map(|(workload, _)| &**workload)
-    }
-
-    fn due(&mut self, now: Timestamp) -> Option<Arc<WorkloadRef>> {
-        let (due, _) = self.due.first()?;
-        (*due <= now).then(|| self.due.pop_first().map(|(_, workload)| workload))?
-    }
-
-    /// Keeps what was found; true when it is something else than before.
-    fn looked(&mut self, workload: &WorkloadRef, surplus: Option<Surplus>, now: Timestamp) -> bool {
-        let Some(look) = self.looks.get_mut(workload) else {
-            return false;
-        };
-        (look.due, look.last) = (None, Some(now));
-        let news = look.surplus != surplus;
-        look.surplus = surplus;
-        news
+    fn due(&mut self, now: Timestamp) -> Option<OwnerId> {
+        let (due, ..) = self.due.first()?;
+        (*due <= now).then(|| self.due.pop_first().map(|(.., id)| id))?
     }
 }

@@ -162,14 +162,14 @@ impl Cluster {
         if !self.model.uses.daemonsets {
             return;
         }
-        for name in &self.daemonsets {
-            let Some(state) = self.workloads.get(name) else {
+        for (name, id) in &self.daemonsets {
+            let Some(state) = &self.owners[*id].state else {
                 continue;
             };
             if shape.admits(&state.template.needs, partial) {
                 clues.push(Clue {
                     images: Arc::clone(&state.template.images),
-                    cause: Cause::Workload(self.owner(name)),
+                    cause: Cause::Workload(Arc::clone(name)),
                     chance: self.model.chances.daemonset,
                     pods: 1.0,
                     reason: Reason::DaemonSet(Arc::clone(&state.name)),
@@ -254,15 +254,10 @@ impl Cluster {
 
     /// Workloads that are rolling out where this node runs the old template.
     fn add_outdated(&self, clues: &mut Vec<Clue>, node: &Node) {
-        for name in &self.rolling {
-            let Some((owner, crowd)) = self.crowds.get_key_value(name) else {
-                continue;
-            };
-            let Some(state) = self
-                .workloads
-                .get(name)
-                .filter(|_| crowd.nodes.contains_key(&node.name))
-            else {
+        for (owner, id) in &self.rolling {
+            let crowd = &self.owners[*id].crowd;
+            let state = self.owners[*id].state.as_ref();
+            let Some(state) = state.filter(|_| crowd.nodes.contains_key(&node.name)) else {
                 continue;
             };
             let here = self.pods_on(&node.name);

@@ -167,11 +167,8 @@ impl Cluster {
             .map(|group| match &group.reason {
                 // The old pods make room where they run.
                 Reason::Rollout(_) => {
-                    let crowd = group
-                        .owner
-                        .as_ref()
-                        .and_then(|owner| self.crowds.get(owner));
-                    share(group, crowd.map_or(0, |crowd| crowd.nodes.len()))
+                    let owner = group.owner.as_ref().and_then(|name| self.owners.get(name));
+                    share(group, owner.map_or(0, |owner| owner.crowd.nodes.len()))
                 }
                 Reason::Schedule(_) => share(group, view.ready),
                 _ => None,
@@ -348,16 +345,15 @@ impl Cluster {
         partial: bool,
     ) -> impl Iterator<Item = &'a Arc<Template>> {
         self.daemonsets
-            .iter()
-            .filter_map(|name| self.workloads.get(name))
+            .values()
+            .filter_map(|id| self.owners[*id].state.as_ref())
             .map(|state| &state.template)
             .filter(move |template| shape.admits(&template.needs, partial))
     }
 
     pub(super) fn owner(&self, name: &WorkloadRef) -> Arc<WorkloadRef> {
-        self.crowds
-            .get_key_value(name)
-            .map_or_else(|| Arc::new(name.clone()), |(known, _)| Arc::clone(known))
+        let known = self.owners.get(name);
+        known.map_or_else(|| Arc::new(name.clone()), |owner| Arc::clone(&owner.name))
     }
 }
 

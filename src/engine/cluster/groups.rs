@@ -10,6 +10,8 @@ use crate::domain::workload::WorkloadRef;
 use crate::forecast::calendar::Calendar;
 use crate::forecast::demand::{Group, Template};
 
+use super::ahead::Look;
+use super::owners::{Owner, OwnerId};
 use super::pods::{Waiting, WaitingKey};
 use super::{Cluster, Wake};
 
@@ -21,23 +23,36 @@ pub enum Source {
     /// The same, held by gates of their own.
     Gated(Option<Arc<WorkloadRef>>, u64),
     /// Pods that a workload lacks.
-    Missing(WorkloadRef),
+    Missing(Arc<WorkloadRef>),
     /// Pods of an older template.
-    Outdated(WorkloadRef),
+    Outdated(Arc<WorkloadRef>),
     /// Pods that scalers will ask for.
-    Ahead(WorkloadRef),
+    Ahead(Arc<WorkloadRef>),
     /// An announcement, by name.
     Announced(String),
     /// Pods that a calendar starts.
-    Scheduled(WorkloadRef),
+    Scheduled(Arc<WorkloadRef>),
     /// Pods of a node that goes away.
     Drained(Arc<str>, Option<Arc<WorkloadRef>>, u64),
+}
+
+/// A group that is to be counted anew: its source, by number where that has one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mark {
+    Waiting(WaitingKey),
+    Missing(OwnerId),
+    Outdated(OwnerId),
+    Ahead(OwnerId),
+    Announced(String),
+    Scheduled(OwnerId),
 }
 
 /// Groups in the order of their sources; at most one of each.
 #[derive(Debug, Default)]
 pub struct Groups {
     sources: Vec<Source>,
+    /// The same as marks; none for those that are counted with all of their node's.
+    marks: Vec<Option<Mark>>,
     list: Vec<Group>,
 }
 
@@ -55,20 +70,15 @@ pub struct Turn {
 // === impl Source ===
 
 impl Source {
-    /// Waiting pods of one kind.
-    pub fn waiting((owner, print, gated): WaitingKey) -> Self {
-        if gated {
-            Self::Gated(owner, print)
-        } else {
-            Self::Waiting(owner, print)
-        }
-    }
-
     /// Whether the group is counted with all of its node's.
     fn is_drained(&self) -> bool {
         matches!(self, Self::Drained(..))
     }
+}
 
+// === impl Mark ===
+
+impl Mark {
     /// Whether the group changes with the time alone.
     fn is_timed(&self) -> bool {
         matches!(self, Self::Announced(_) | Self::Scheduled(_))
@@ -85,7 +95,12 @@ impl Groups {
 
     /// Puts what a source says now in place of what it said; notes the templates for which that
     /// makes a difference.
-    fn set(&mut self, source: Source, group: Option<Group>, turned: &mut Turned) {
+    fn set(
+        &mut self,
+        (source, mark): (Source, Option<Mark>),
+        group: Option<Group>,
+        turned: &mut Turned,
+    ) {
         let mut note = |group: &Group| {
             let turn = turned.entry(group.template.print).or_insert_with(|| Turn {
                 template: Arc::clone(&group.template),
@@ -104,20 +119,21 @@ impl Groups {
             (Ok(at), None) => {
                 note(&self.list[at]);
                 self.sources.remove(at);
+                self.marks.remove(at);
                 self.list.remove(at);
             }
             (Err(at), Some(group)) => {
                 note(&group);
                 self.sources.insert(at, source);
+                self.marks.insert(at, mark);
                 self.list.insert(at, group);
             }
             (Err(_), None) => {}
         }
     }
 
-    fn sources_that(&self, holds: impl Fn(&Source) -> bool) -> Vec<Source> {
-        let held = self.sources.iter().filter(|source| holds(source));
-        held.cloned().collect()
+    fn marks(&self) -> impl Iterator<Item = &Mark> {
+        self.marks.iter().flatten()
     }
 }
 
@@ -140,19 +156,21 @@ impl Cluster {
         if std::mem::take(&mut self.marks.promised) {
             let promised = |waiting: &Waiting| !waiting.promised.is_empty();
             let kinds = self.waiting.iter().filter(|(_, kind)| promised(kind));
-            marked.extend(kinds.map(|(key, _)| Source::waiting(key.clone())));
+            marked.extend(kinds.map(|(key, _)| Mark::Waiting(*key)));
         }
         if std::mem::take(&mut self.marks.timed) {
-            marked.extend(self.groups.sources_that(Source::is_timed));
-            marked.extend(self.announcements.keys().cloned().map(Source::Announced));
-            marked.extend(self.calendars.iter().cloned().map(Source::Scheduled));
+            let timed = self.groups.marks().filter(|mark| mark.is_timed());
+            marked.extend(timed.cloned());
+            marked.extend(self.announcements.keys().cloned().map(Mark::Announced));
+            marked.extend(self.calendars.iter().copied().map(Mark::Scheduled));
             if !self.calendars.is_empty() && self.model.uses.announcements {
                 self.marks.wake(Calendar::next_look(now), Wake::Groups);
             }
         }
-        for source in marked {
-            let group = self.group(&source, now);
-            self.groups.set(source, group, &mut turned);
+        for mark in marked {
+            let group = self.group(&mark, now);
+            let source = self.source(&mark);
+            self.groups.set((source, Some(mark)), group, &mut turned);
         }
         if std::mem::take(&mut self.marks.drained) {
             self.renew_drained(&mut turned);
@@ -162,60 +180,64 @@ impl Cluster {
 
     /// Every group is to be counted anew.
     pub(super) fn mark_groups(&mut self) {
-        let there = self.groups.sources_that(|source| !source.is_drained());
-        let waiting = self.waiting.keys().cloned().map(Source::waiting);
-        let lacking = self.wanting.iter().cloned();
         let marks = &mut self.marks;
-        marks.groups.extend(there.into_iter().chain(waiting));
-        for workload in lacking {
-            marks.groups.insert(Source::Missing(workload.clone()));
-            marks.groups.insert(Source::Outdated(workload));
+        marks.groups.extend(self.groups.marks().cloned());
+        let waiting = self.waiting.keys();
+        marks.groups.extend(waiting.map(|key| Mark::Waiting(*key)));
+        for id in self.wanting.iter().copied() {
+            marks.groups.insert(Mark::Missing(id));
+            marks.groups.insert(Mark::Outdated(id));
         }
-        let ahead = self.surpluses.with_some().cloned();
-        marks.groups.extend(ahead.map(Source::Ahead));
+        let with_some = |owner: &Owner| owner.look.as_ref().is_some_and(Look::finds_some);
+        let ahead = self.owners.iter().filter(|(_, owner)| with_some(owner));
+        marks.groups.extend(ahead.map(|(id, _)| Mark::Ahead(id)));
         (marks.timed, marks.drained) = (true, true);
     }
 
     /// What a workload says of its pods is another than before.
-    pub(super) fn mark_workload(&mut self, workload: &WorkloadRef) {
+    pub(super) fn mark_workload(&mut self, id: OwnerId) {
         let groups = &mut self.marks.groups;
-        groups.insert(Source::Missing(workload.clone()));
-        groups.insert(Source::Outdated(workload.clone()));
-        groups.insert(Source::Ahead(workload.clone()));
+        groups.insert(Mark::Missing(id));
+        groups.insert(Mark::Outdated(id));
+        groups.insert(Mark::Ahead(id));
         self.marks.timed = true;
     }
 
-    fn group(&mut self, source: &Source, now: Timestamp) -> Option<Group> {
+    fn source(&self, mark: &Mark) -> Source {
+        let name = |id: OwnerId| Arc::clone(&self.owners[id].name);
+        match mark {
+            Mark::Waiting((owner, print, false)) => Source::Waiting(owner.map(name), *print),
+            Mark::Waiting((owner, print, true)) => Source::Gated(owner.map(name), *print),
+            Mark::Missing(id) => Source::Missing(name(*id)),
+            Mark::Outdated(id) => Source::Outdated(name(*id)),
+            Mark::Ahead(id) => Source::Ahead(name(*id)),
+            Mark::Announced(text) => Source::Announced(text.clone()),
+            Mark::Scheduled(id) => Source::Scheduled(name(*id)),
+        }
+    }
+
+    fn group(&mut self, mark: &Mark, now: Timestamp) -> Option<Group> {
         let uses = &self.model.uses;
-        match source {
-            Source::Waiting(owner, print) if uses.pods => {
-                self.waiting_group(owner.as_ref(), *print, false)
+        match mark {
+            Mark::Waiting(key) if uses.pods => self.waiting_group(*key),
+            Mark::Missing(id) => {
+                let count = self.owners[*id].state.as_ref()?.missing;
+                self.lacking_group(*id, count, self.model.chances.wished, Reason::ScalerWish)
             }
-            Source::Gated(owner, print) if uses.pods => {
-                self.waiting_group(owner.as_ref(), *print, true)
+            Mark::Outdated(id) => {
+                let count = self.owners[*id].state.as_ref()?.outdated;
+                self.lacking_group(*id, count, self.model.chances.rollout, Reason::Rollout)
             }
-            Source::Missing(name) => {
-                let count = self.workloads.get(name)?.missing;
-                self.lacking_group(name, count, self.model.chances.wished, Reason::ScalerWish)
-            }
-            Source::Outdated(name) => {
-                let count = self.workloads.get(name)?.outdated;
-                self.lacking_group(name, count, self.model.chances.rollout, Reason::Rollout)
-            }
-            Source::Ahead(name) if uses.scalers => self.ahead_group(name),
-            Source::Announced(name) if uses.announcements => self.announced_group(name, now),
-            Source::Scheduled(name) if uses.announcements => self.scheduled_group(name, now),
+            Mark::Ahead(id) if uses.scalers => self.ahead_group(*id),
+            Mark::Announced(name) if uses.announcements => self.announced_group(name, now),
+            Mark::Scheduled(id) if uses.announcements => self.scheduled_group(*id, now),
             _ => None,
         }
     }
 
-    fn waiting_group(
-        &self,
-        owner: Option<&Arc<WorkloadRef>>,
-        print: u64,
-        gated: bool,
-    ) -> Option<Group> {
-        let waiting = self.waiting.get(&(owner.cloned(), print, gated))?;
+    fn waiting_group(&self, key: WaitingKey) -> Option<Group> {
+        let (owner, _, gated) = key;
+        let waiting = self.waiting.get(&key)?;
         let promised = waiting.promised.len() as f64 * (1.0 - self.kept());
         let count = waiting.pods.len() as f64 + promised;
         let first = waiting.pods.first().or(waiting.promised.first());
@@ -227,7 +249,7 @@ impl Cluster {
         };
         (count > 0.0).then(|| Group {
             template: Arc::clone(&waiting.template),
-            owner: owner.cloned(),
+            owner: owner.map(|id| Arc::clone(&self.owners[id].name)),
             count,
             chance,
             reason: Reason::PendingPod(first.unwrap_or_default()),
@@ -237,15 +259,16 @@ impl Cluster {
 
     fn lacking_group(
         &self,
-        name: &WorkloadRef,
+        id: OwnerId,
         count: u32,
         chance: f64,
         reason: fn(Arc<str>) -> Reason,
     ) -> Option<Group> {
-        let state = self.workloads.get(name).filter(|_| count > 0)?;
+        let owner = &self.owners[id];
+        let state = owner.state.as_ref().filter(|_| count > 0)?;
         Some(Group {
             template: Arc::clone(&state.template),
-            owner: Some(self.owner(name)),
+            owner: Some(Arc::clone(&owner.name)),
             count: f64::from(count),
             chance,
             reason: reason(Arc::clone(&state.name)),
@@ -276,7 +299,7 @@ impl Cluster {
         let of_workload = announcement.capacity.workload.as_ref();
         let template = announcement.template.as_ref().or_else(|| {
             of_workload
-                .and_then(|workload| self.workloads.get(workload))
+                .and_then(|workload| self.owners.state(workload))
                 .map(|state| &state.template)
         })?;
         let filled = announcement.filled.len() as u32;
@@ -300,13 +323,14 @@ impl Cluster {
     }
 
     /// Pods that a calendar starts within the window.
-    fn scheduled_group(&self, name: &WorkloadRef, now: Timestamp) -> Option<Group> {
+    fn scheduled_group(&self, id: OwnerId, now: Timestamp) -> Option<Group> {
         let until = now + Duration::from_secs_f64(self.model.times.window_s.max(0.0));
-        let state = self.workloads.get(self.calendars.get(name)?)?;
+        let owner = &self.owners[*self.calendars.get(&id)?];
+        let state = owner.state.as_ref()?;
         let firings = state.calendar.as_ref().map_or(0, |c| c.firings(now, until));
         (firings > 0).then(|| Group {
             template: Arc::clone(&state.template),
-            owner: Some(self.owner(name)),
+            owner: Some(Arc::clone(&owner.name)),
             count: f64::from(firings) * f64::from(state.replicas.max(1)),
             chance: self.model.chances.scheduled,
             reason: Reason::Schedule(Arc::clone(&state.name)),
@@ -316,12 +340,9 @@ impl Cluster {
 
     /// Pods of nodes that go away and that no named node replaces.
     fn renew_drained(&mut self, turned: &mut Turned) {
-        let mut found: BTreeMap<Source, Option<Group>> = self
-            .groups
-            .sources_that(Source::is_drained)
-            .into_iter()
-            .map(|source| (source, None))
-            .collect();
+        let known = self.groups.sources.iter().filter(|s| s.is_drained());
+        let mut found: BTreeMap<Source, Option<Group>> =
+            known.map(|source| (source.clone(), None)).collect();
         let leaving = self.leaving.iter().filter(|_| self.model.uses.pods);
         for node in leaving.filter(|node| !self.is_replaced(node)) {
             for (owner, template, count) in self.movable(node) {
@@ -338,7 +359,7 @@ impl Cluster {
             }
         }
         for (source, group) in found {
-            self.groups.set(source, group, turned);
+            self.groups.set((source, None), group, turned);
         }
     }
 

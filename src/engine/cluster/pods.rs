@@ -11,7 +11,8 @@ use crate::domain::workload::{PodNeeds, PodRef, Requirement, WorkloadRef};
 use crate::forecast::demand::Template;
 use crate::forecast::promise::Promises;
 
-use super::groups::Source;
+use super::groups::Mark;
+use super::owners::OwnerId;
 use super::workloads::WorkloadState;
 use super::{Applied, Cluster, Family, KNOWN, Reach, STALE, Wake};
 
@@ -20,6 +21,8 @@ use super::{Applied, Cluster, Family, KNOWN, Reach, STALE, Wake};
 pub struct Pod {
     pub name: Arc<str>,
     pub owner: Option<Arc<WorkloadRef>>,
+    /// The owner's number.
+    owned: Option<OwnerId>,
     pub template: Arc<Template>,
     pub phase: Phase,
     nominated: Option<Place>,
@@ -46,7 +49,7 @@ pub enum Place {
 }
 
 /// Owner, fingerprint of the template, gated.
-pub type WaitingKey = (Option<Arc<WorkloadRef>>, u64, bool);
+pub type WaitingKey = (Option<OwnerId>, u64, bool);
 
 /// Waiting pods of one kind.
 #[derive(Debug)]
@@ -89,6 +92,14 @@ impl Pod {
 }
 
 impl Crowd {
+    pub fn is_empty(&self) -> bool {
+        self.size() == 0
+    }
+
+    pub fn size(&self) -> u32 {
+        self.waiting + self.bound
+    }
+
     /// One pod more, that waits or runs on a node.
     fn join(&mut self, node: Option<&Arc<str>>) {
         let Some(node) = node else {
@@ -346,7 +357,8 @@ impl Cluster {
         let shared = without_own_node(needs);
         let needs = shared.as_ref().unwrap_or(needs);
         // Most pods are of the template that their owner has now: comparing costs a third of a print.
-        let usual = owner.and_then(|owner| self.workloads.get(owner));
+        let owned = owner.map(|owner| self.owners.enter(owner));
+        let usual = owned.and_then(|id| self.owners[id].state.as_ref());
         let usual = usual.map(|state| &state.template);
         let (template, new) = match usual.filter(|template| template.needs == *needs) {
             Some(template) => (self.templates.again(template), false),
@@ -355,14 +367,10 @@ impl Cluster {
         if new {
             self.images.add_template(&template, at);
         }
-        let owner = owner.map(|owner| {
-            self.crowds
-                .get_key_value(owner)
-                .map_or_else(|| Arc::new(owner.clone()), |(known, _)| Arc::clone(known))
-        });
         let pod = Pod {
             name: name.into(),
-            owner,
+            owner: owned.map(|id| Arc::clone(&self.owners[id].name)),
+            owned,
             template,
             phase: Phase::Waiting { gated: true },
             nominated: None,
@@ -378,8 +386,9 @@ impl Cluster {
     fn take_out(&mut self, uid: &Arc<str>) -> Option<Timestamp> {
         self.leave_phase(uid);
         let pod = self.pods.remove(uid)?;
-        if let Some(owner) = &pod.owner {
+        if let Some(owner) = pod.owned {
             self.refresh_wish(owner);
+            self.owners.note_left(owner);
         }
         if self.templates.release(&pod.template) {
             self.images.drop_template(&pod.template, pod.seen);
@@ -393,18 +402,15 @@ impl Cluster {
             return;
         };
         pod.phase = phase.clone();
-        let owner = pod.owner.clone();
+        let owner = pod.owned;
+        let daemon = owner.is_some_and(|id| self.owners[id].daemon);
         match phase {
             Phase::Waiting { gated } => {
                 if let Some(place) = &pod.nominated {
                     let place = place.clone();
-                    let daemon = owner
-                        .as_ref()
-                        .is_some_and(|owner| owner.kind == "DaemonSet");
                     if pod.is_promised() && !daemon {
-                        let key = (owner.clone(), pod.template.print, gated);
-                        let source = Source::waiting(key.clone());
-                        self.marks.groups.insert(source);
+                        let key = (owner, pod.template.print, gated);
+                        self.marks.groups.insert(Mark::Waiting(key));
                         let waiting = self.waiting.entry(key);
                         let waiting = waiting.or_insert_with(|| Waiting::of(&pod.template));
                         let member = (Arc::clone(&pod.name), Arc::clone(uid));
@@ -415,19 +421,17 @@ impl Cluster {
                         .or_default()
                         .insert(Arc::clone(uid));
                     self.mark_place(&place);
-                } else if owner.as_ref().is_none_or(|owner| owner.kind != "DaemonSet") {
-                    // A DaemonSet's pod waits for the one node that it was made for.
-                    let key = (owner.clone(), pod.template.print, gated);
-                    let source = Source::waiting(key.clone());
+                } else if !daemon {
+                    let key = (owner, pod.template.print, gated);
                     let template = &pod.template;
                     self.waiting
                         .entry(key)
                         .or_insert_with(|| Waiting::of(template))
                         .pods
                         .insert((Arc::clone(&pod.name), Arc::clone(uid)));
-                    self.marks.groups.insert(source);
+                    self.marks.groups.insert(Mark::Waiting(key));
                 }
-                if let Some(owner) = &owner {
+                if let Some(owner) = owner {
                     self.join_crowd(owner, None);
                 }
             }
@@ -437,14 +441,14 @@ impl Cluster {
                 load.pods.insert(uid);
                 load.unsettled.insert(uid);
                 load.used = load.used.plus(&taken);
-                if let Some(owner) = &owner {
+                if let Some(owner) = owner {
                     self.join_crowd(owner, Some(&node));
                 }
                 self.mark_load(&node, &taken, true);
             }
         }
         if let Some(owner) = owner {
-            self.refresh_wish(&owner);
+            self.refresh_wish(owner);
         }
     }
 
@@ -453,10 +457,10 @@ impl Cluster {
         let Some(pod) = self.pods.get(uid) else {
             return;
         };
-        let owner = pod.owner.clone();
+        let owner = pod.owned;
         match &pod.phase {
             Phase::Waiting { gated } => {
-                let key = (owner.clone(), pod.template.print, *gated);
+                let key = (owner, pod.template.print, *gated);
                 let member = (Arc::clone(&pod.name), Arc::clone(uid));
                 if let Some(waiting) = self.waiting.get_mut(&key) {
                     waiting.pods.remove(&member);
@@ -464,7 +468,7 @@ impl Cluster {
                     if waiting.pods.is_empty() && waiting.promised.is_empty() {
                         self.waiting.remove(&key);
                     }
-                    self.marks.groups.insert(Source::waiting(key));
+                    self.marks.groups.insert(Mark::Waiting(key));
                 }
                 if let Some(place) = pod.nominated.clone() {
                     if let Some(pods) = self.nominated.get_mut(&place) {
@@ -475,7 +479,7 @@ impl Cluster {
                     }
                     self.mark_place(&place);
                 }
-                self.leave_crowd(owner.as_ref(), None);
+                self.leave_crowd(owner, None);
             }
             Phase::Bound { node, .. } => {
                 let (node, taken) = (Arc::clone(node), taken(&pod.template.needs));
@@ -488,36 +492,35 @@ impl Cluster {
                     }
                 }
                 self.mark_load(&node, &taken, false);
-                self.leave_crowd(owner.as_ref(), Some(&node));
+                self.leave_crowd(owner, Some(&node));
             }
         }
     }
 
-    fn join_crowd(&mut self, owner: &Arc<WorkloadRef>, node: Option<&Arc<str>>) {
-        if let Some(crowd) = self.crowds.get_mut(owner) {
-            crowd.join(node);
-            return;
-        }
-        let mut crowd = Crowd::default();
+    fn join_crowd(&mut self, owner: OwnerId, node: Option<&Arc<str>>) {
+        let crowd = &mut self.owners[owner].crowd;
         crowd.join(node);
-        self.crowds.insert(Arc::clone(owner), crowd);
-        self.note_crowd(owner);
+        if crowd.size() == 1 {
+            self.owners.crowds += 1;
+            self.note_crowd(owner);
+        }
     }
 
     /// A workload has its first pod, or had its last: one that asks for none counts as long as it has
     /// some.
-    fn note_crowd(&mut self, owner: &WorkloadRef) {
+    fn note_crowd(&mut self, owner: OwnerId) {
         let asks = |state: &WorkloadState| state.replicas > 0;
-        if !self.workloads.get(owner).is_none_or(asks) {
+        if !self.owners[owner].state.as_ref().is_none_or(asks) {
             self.note_turn();
         }
     }
 
-    fn leave_crowd(&mut self, owner: Option<&Arc<WorkloadRef>>, node: Option<&Arc<str>>) {
+    fn leave_crowd(&mut self, owner: Option<OwnerId>, node: Option<&Arc<str>>) {
         let Some(owner) = owner else { return };
-        let Some(crowd) = self.crowds.get_mut(owner) else {
+        let crowd = &mut self.owners[owner].crowd;
+        if crowd.is_empty() {
             return;
-        };
+        }
         match node {
             None => crowd.waiting = crowd.waiting.saturating_sub(1),
             Some(node) => {
@@ -530,8 +533,8 @@ impl Cluster {
                 }
             }
         }
-        if crowd.waiting == 0 && crowd.bound == 0 {
-            self.crowds.remove(owner);
+        if crowd.is_empty() {
+            self.owners.crowds -= 1;
             self.note_crowd(owner);
         }
     }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use crate::domain::node::NodeShape;
 use crate::domain::plan::{Priority, Reason};
 use crate::domain::time::Timestamp;
-use crate::domain::workload::WorkloadRef;
 use crate::forecast::combine::{Cause, Clue};
 use crate::forecast::demand::Template;
 use crate::forecast::history::{Chance, History, Key};
 
 use super::Cluster;
+use super::owners::Owner;
 
 /// A clue, and what its pod needs of a node, where that is known.
 #[derive(Clone, Debug)]
@@ -92,12 +92,13 @@ impl Cluster {
                 (Arc::from([image.clone()]), cause, None, name)
             }
             Key::Workload(name) => {
-                let state = self.workloads.get(&**name)?;
+                let owner = self.owners.get(name)?;
+                let state = owner.state.as_ref()?;
                 // Scaled to nothing, or suspended: its pods come from nowhere.
-                if state.idle || !self.makes_pods(name, state.replicas) {
+                if state.idle || !makes_pods(owner, state.replicas) {
                     return None;
                 }
-                let cause = Cause::Workload(self.owner(name));
+                let cause = Cause::Workload(Arc::clone(&owner.name));
                 let template = Arc::clone(&state.template);
                 let images = Arc::clone(&template.images);
                 (images, cause, Some(template), Arc::clone(&state.name))
@@ -114,14 +115,14 @@ impl Cluster {
         Some(Recalled { clue, template })
     }
 
-    fn makes_pods(&self, name: &WorkloadRef, replicas: u32) -> bool {
-        replicas > 0
-            || matches!(name.kind.as_str(), "DaemonSet" | "CronJob")
-            || self.crowds.contains_key(name)
-    }
-
     /// A workload began or ended to make pods, or makes others.
     pub(super) fn note_turn(&mut self) {
         self.turns_of_workloads += 1;
     }
+}
+
+fn makes_pods(owner: &Owner, replicas: u32) -> bool {
+    replicas > 0
+        || matches!(owner.name.kind.as_str(), "DaemonSet" | "CronJob")
+        || !owner.crowd.is_empty()
 }

@@ -55,6 +55,7 @@ impl Cluster {
         }
         self.renew_demand(now);
         self.note_awaited(now);
+        self.owners.forget_idle();
         let mut effects = self.retractions();
         let pools = self.due_pools(now);
         let mut nodes = std::mem::take(&mut self.marks.nodes);

@@ -13,7 +13,8 @@ use crate::forecast::demand::Template;
 use crate::forecast::scaler::ScalerTrack;
 
 use super::ahead::track;
-use super::groups::Source;
+use super::groups::Mark;
+use super::owners::{Owner, OwnerId};
 use super::pods::Pod;
 use super::{Applied, Cluster, Family, KNOWN, STALE};
 
@@ -43,6 +44,8 @@ pub struct WorkloadState {
 #[derive(Debug)]
 pub struct ScalerState {
     pub scaler: Scaler,
+    /// What it scales.
+    pub target: OwnerId,
     pub track: ScalerTrack,
     seen: Timestamp,
     generation: u32,
@@ -92,7 +95,8 @@ impl Cluster {
             return STALE;
         }
         let generation = self.workload_generation(&fact.workload.kind);
-        if let Some(known) = self.workloads.get_mut(&fact.workload) {
+        let id = self.owners.enter(&fact.workload);
+        if let Some(known) = &mut self.owners[id].state {
             known.generation = generation;
             if at < known.seen {
                 return STALE;
@@ -111,7 +115,7 @@ impl Cluster {
             self.images.add_template(&template, at);
         }
         // What was counted stays until it is counted anew, or nobody would see the difference.
-        let counted = self.workloads.get(&fact.workload);
+        let counted = self.owners[id].state.as_ref();
         let (missing, outdated) = counted.map_or((0, 0), |old| (old.missing, old.outdated));
         let name = counted.map(|old| Arc::clone(&old.name));
         let state = WorkloadState {
@@ -132,7 +136,7 @@ impl Cluster {
             seen: at,
             generation,
         };
-        let old = self.workloads.insert(fact.workload.clone(), state);
+        let old = self.owners.apply(id, state);
         if old
             .as_ref()
             .is_some_and(|old| (old.replicas == 0) != (fact.replicas == 0))
@@ -146,23 +150,26 @@ impl Cluster {
             self.release(&old.template, at);
         }
         if turned {
-            self.mark_template_change(&fact.workload);
-            self.mark_workload(&fact.workload);
+            self.mark_template_change(id);
+            self.mark_workload(id);
         }
-        self.mark_calendar(&fact.workload);
-        self.refresh_wish(&fact.workload);
-        if self.model.uses.scalers && self.targets.contains_key(&fact.workload) {
-            self.surpluses.look_at(&fact.workload, at);
+        self.mark_calendar(id);
+        self.refresh_wish(id);
+        let owner = &mut self.owners[id];
+        if self.model.uses.scalers && !owner.scalers.is_empty() {
+            self.looks.look_at((id, owner), at);
         }
         Applied::Changed
     }
 
     pub(super) fn workload_removed(&mut self, workload: &WorkloadRef, at: Timestamp) -> Applied {
         self.gone.workloads.note(workload.to_string(), at);
-        match self.workloads.get(workload) {
-            Some(known) if known.seen > at => STALE,
-            Some(_) => {
-                self.drop_workload(workload, at);
+        let known = self.owners.id(workload);
+        let known = known.and_then(|id| Some((id, self.owners[id].state.as_ref()?.seen)));
+        match known {
+            Some((_, seen)) if seen > at => STALE,
+            Some((id, _)) => {
+                self.drop_workload(id, at);
                 Applied::Changed
             }
             None => Applied::Ignored("removal of an unknown workload"),
@@ -171,7 +178,9 @@ impl Cluster {
 
     pub(super) fn scaler_observed(&mut self, fact: &Scaler, at: Timestamp) -> Applied {
         let generation = self.generation(Family::Scalers);
-        if let Some(known) = self.scalers.get_mut(&fact.scaler) {
+        let id = self.owners.enter(&fact.scaler);
+        let mut known = self.owners[id].scaler.as_mut();
+        if let Some(known) = &mut known {
             known.generation = generation;
             if at < known.seen {
                 return STALE;
@@ -181,39 +190,41 @@ impl Cluster {
                 return KNOWN;
             }
         }
-        let known = self.scalers.get_mut(&fact.scaler);
-        if let Some(known) = known.filter(|known| known.scaler.target == fact.target) {
+        let target = if let Some(known) = known.filter(|known| known.scaler.target == fact.target) {
             // It says so every 15 s: its names are the ones that are there.
             take_numbers(&mut known.scaler, fact);
             track(&mut known.track, fact, at);
+            known.target
         } else {
-            self.put_scaler(fact, at, generation);
-        }
+            self.put_scaler(id, fact, at)
+        };
         // The others are looked at when they are told of.
-        if self.refresh_wish(&fact.target) && self.model.uses.scalers {
-            self.surpluses.look_at(&fact.target, at);
+        if self.refresh_wish(target) && self.model.uses.scalers {
+            self.looks.look_at((target, &mut self.owners[target]), at);
         }
         Applied::Changed
     }
 
-    /// A scaler that is new, or that scales something else than before.
-    fn put_scaler(&mut self, fact: &Scaler, at: Timestamp, generation: u32) {
-        let known = self.scalers.get_mut(&fact.scaler);
-        let known = known.map(|known| std::mem::take(&mut known.track));
-        let mut known = known.unwrap_or_default();
+    /// A scaler that is new, or that scales something else than before; what it scales.
+    fn put_scaler(&mut self, id: OwnerId, fact: &Scaler, at: Timestamp) -> OwnerId {
+        let target = self.owners.enter(&fact.target);
+        let old = self.owners.drop_scaler(id);
+        let (left, mut known) = old.map_or((None, ScalerTrack::default()), |old| {
+            (Some(old.target), old.track)
+        });
         track(&mut known, fact, at);
         let state = ScalerState {
             scaler: fact.clone(),
+            target,
             track: known,
             seen: at,
-            generation,
+            generation: self.generation(Family::Scalers),
         };
-        let old = self.scalers.insert(fact.scaler.clone(), state);
-        let scalers = self.targets.entry(fact.target.clone()).or_default();
-        scalers.insert(fact.scaler.clone());
-        if let Some(old) = old {
-            self.leave_target(&old.scaler.target, &fact.scaler);
+        self.owners.put_scaler(id, state);
+        if let Some(left) = left {
+            self.leave_target(left);
         }
+        target
     }
 
     pub(super) fn capacity_announced(&mut self, fact: &Capacity, at: Timestamp) -> Applied {
@@ -263,7 +274,7 @@ impl Cluster {
                 self.release(&template, at);
             }
         }
-        let source = Source::Announced(fact.name.clone());
+        let source = Mark::Announced(fact.name.clone());
         self.marks.groups.insert(source);
         Applied::Changed
     }
@@ -314,7 +325,7 @@ impl Cluster {
                 && pod.first_seen >= announcement.since
                 && announcement.filled.insert(uid.into())
             {
-                self.marks.groups.insert(Source::Announced(name.clone()));
+                self.marks.groups.insert(Mark::Announced(name.clone()));
             }
         }
     }
@@ -322,73 +333,86 @@ impl Cluster {
     /// Works out what a workload lacks; marks the demand when that changed. Most pods and scalers
     /// change nothing of it: no set is looked into then.
     /// False where nobody told of the workload.
-    pub(super) fn refresh_wish(&mut self, workload: &WorkloadRef) -> bool {
+    pub(super) fn refresh_wish(&mut self, id: OwnerId) -> bool {
         let uses = &self.model.uses;
-        let Some(state) = self.workloads.get_mut(workload) else {
+        let owner = &self.owners[id];
+        let Some(state) = &owner.state else {
             return false;
         };
-        // Counted by nodes, or started by a calendar: replicas say nothing of pods to come.
-        let daemon = workload.kind == "DaemonSet";
-        let counted = !daemon && !matches!(workload.kind.as_str(), "CronJob" | "Job");
         let (mut missing, mut outdated) = (0, 0);
-        if counted && !state.idle {
-            let crowd = self.crowds.get(workload);
-            let there = crowd.map_or(0, |crowd| crowd.waiting + crowd.bound);
+        if owner.counted && !state.idle {
+            let there = owner.crowd.size();
             if uses.scalers {
-                let scalers = self.targets.get(workload).into_iter().flatten();
-                let by_scaler = scalers
-                    .filter_map(|scaler| self.scalers.get(scaler))
-                    .map(ScalerState::wish)
-                    .max();
-                missing = by_scaler
-                    .unwrap_or(0)
-                    .max(state.replicas)
-                    .saturating_sub(there);
+                let scalers = owner.scalers.iter();
+                let wishes = scalers.filter_map(|scaler| self.owners[*scaler].scaler.as_ref());
+                let by_scaler = wishes.map(ScalerState::wish).max().unwrap_or(0);
+                missing = by_scaler.max(state.replicas).saturating_sub(there);
             }
             if uses.rollouts {
                 outdated = state.replicas.saturating_sub(state.updated).min(there);
             }
         }
-        if (state.missing, state.outdated) != (missing, outdated) {
-            (state.missing, state.outdated) = (missing, outdated);
-            let groups = &mut self.marks.groups;
-            groups.insert(Source::Missing(workload.clone()));
-            groups.insert(Source::Outdated(workload.clone()));
-            keep(&mut self.wanting, workload, missing > 0 || outdated > 0);
+        let rolling = outdated > 0 || (owner.daemon && state.updated < state.replicas);
+        let counted = (missing, outdated);
+        if (state.missing, state.outdated) == counted && state.rolling == rolling {
+            return true;
         }
-        let rolling = outdated > 0 || (daemon && state.updated < state.replicas);
+        let owner = &mut self.owners[id];
+        let Some(state) = &mut owner.state else {
+            return false;
+        };
+        if (state.missing, state.outdated) != counted {
+            (state.missing, state.outdated) = counted;
+            let groups = &mut self.marks.groups;
+            groups.insert(Mark::Missing(id));
+            groups.insert(Mark::Outdated(id));
+            if counted == (0, 0) {
+                self.wanting.remove(&id);
+            } else {
+                self.wanting.insert(id);
+            }
+        }
         if state.rolling != rolling {
             state.rolling = rolling;
-            keep(&mut self.rolling, workload, rolling);
+            if rolling {
+                self.rolling.insert(Arc::clone(&owner.name), id);
+            } else {
+                self.rolling.remove(&owner.name);
+            }
         }
         true
     }
 
     pub(super) fn sweep_workloads(&mut self, kind: &str, current: u32, now: Timestamp) {
-        let mut gone: Vec<WorkloadRef> = self
-            .workloads
-            .iter()
-            .filter(|(name, state)| name.kind == kind && state.generation != current)
-            .map(|(name, _)| name.clone())
+        let old = |owner: &Owner| {
+            let state = owner.state.as_ref();
+            owner.name.kind == kind && state.is_some_and(|state| state.generation != current)
+        };
+        let gone = self.owners.iter().filter(|(_, owner)| old(owner));
+        let mut gone: Vec<_> = gone
+            .map(|(id, owner)| (Arc::clone(&owner.name), id))
             .collect();
         gone.sort();
-        for name in gone {
+        for (name, id) in gone {
             self.gone.workloads.note(name.to_string(), now);
-            self.drop_workload(&name, now);
+            self.drop_workload(id, now);
         }
     }
 
     pub(super) fn sweep_scalers(&mut self, current: u32) {
-        let mut gone: Vec<(WorkloadRef, WorkloadRef)> = self
-            .scalers
-            .iter()
-            .filter(|(_, state)| state.generation != current)
-            .map(|(name, state)| (name.clone(), state.scaler.target.clone()))
+        let old = |owner: &Owner| {
+            let scaler = owner.scaler.as_ref();
+            scaler.is_some_and(|scaler| scaler.generation != current)
+        };
+        let gone = self.owners.iter().filter(|(_, owner)| old(owner));
+        let mut gone: Vec<_> = gone
+            .map(|(id, owner)| (Arc::clone(&owner.name), id))
             .collect();
         gone.sort();
-        for (name, target) in gone {
-            self.scalers.remove(&name);
-            self.leave_target(&target, &name);
+        for (_, id) in gone {
+            if let Some(scaler) = self.owners.drop_scaler(id) {
+                self.leave_target(scaler.target);
+            }
         }
     }
 
@@ -404,17 +428,18 @@ impl Cluster {
         }
     }
 
-    fn drop_workload(&mut self, workload: &WorkloadRef, at: Timestamp) {
-        if let Some(state) = self.workloads.remove(workload) {
+    fn drop_workload(&mut self, id: OwnerId, at: Timestamp) {
+        if let Some(state) = self.owners.withdraw(id) {
             self.release(&state.template, at);
         }
-        self.wanting.remove(workload);
-        self.rolling.remove(workload);
-        self.surpluses.forget(workload);
-        self.series.remove(workload);
-        self.mark_calendar(workload);
-        self.mark_workload(workload);
-        self.mark_template_change(workload);
+        let owner = &mut self.owners[id];
+        self.wanting.remove(&id);
+        self.rolling.remove(&owner.name);
+        self.looks.forget((id, owner));
+        self.series -= usize::from(owner.series.take().is_some());
+        self.mark_calendar(id);
+        self.mark_workload(id);
+        self.mark_template_change(id);
     }
 
     fn drop_announcement(&mut self, name: &str, at: Timestamp) {
@@ -423,17 +448,15 @@ impl Cluster {
         {
             self.release(&template, at);
         }
-        self.marks.groups.insert(Source::Announced(name.to_owned()));
+        self.marks.groups.insert(Mark::Announced(name.to_owned()));
     }
 
-    fn leave_target(&mut self, target: &WorkloadRef, scaler: &WorkloadRef) {
-        if let Some(scalers) = self.targets.get_mut(target) {
-            scalers.remove(scaler);
-            if scalers.is_empty() {
-                self.targets.remove(target);
-                self.surpluses.forget(target);
-                self.marks.groups.insert(Source::Ahead(target.clone()));
-            }
+    fn leave_target(&mut self, target: OwnerId) {
+        let owner = &self.owners[target];
+        if owner.scalers.is_empty() {
+            self.looks.forget((target, &mut self.owners[target]));
+            self.marks.groups.insert(Mark::Ahead(target));
+            self.owners.note_left(target);
         }
         self.refresh_wish(target);
     }
@@ -446,39 +469,30 @@ impl Cluster {
 
     /// A template began or ended: nodes that run the workload, and every new node, want another
     /// image.
-    fn mark_template_change(&mut self, workload: &WorkloadRef) {
-        if workload.kind == "DaemonSet" {
-            self.daemonsets.remove(workload);
-            if self
-                .workloads
-                .get(workload)
-                .is_some_and(|state| !state.idle)
-            {
-                self.daemonsets.insert(workload.clone());
+    fn mark_template_change(&mut self, id: OwnerId) {
+        let owner = &self.owners[id];
+        if owner.daemon {
+            self.daemonsets.remove(&owner.name);
+            if owner.state.as_ref().is_some_and(|state| !state.idle) {
+                self.daemonsets.insert(Arc::clone(&owner.name), id);
             }
         }
-        if let Some(crowd) = self.crowds.get(workload) {
-            self.marks.nodes.extend(crowd.nodes.keys().cloned());
-        }
+        self.marks.nodes.extend(owner.crowd.nodes.keys().cloned());
         // A Job comes once: no history speaks of it, and its pods are counted by themselves.
-        if workload.kind != "Job" {
+        if owner.name.kind != "Job" {
             self.note_turn();
             self.mark_pools();
         }
     }
 
-    fn mark_calendar(&mut self, workload: &WorkloadRef) {
-        let starts = self
-            .workloads
-            .get(workload)
-            .is_some_and(|state| state.calendar.is_some() && !state.idle);
+    fn mark_calendar(&mut self, id: OwnerId) {
+        let state = self.owners[id].state.as_ref();
+        let starts = state.is_some_and(|state| state.calendar.is_some() && !state.idle);
         if starts {
-            self.calendars.insert(workload.clone());
+            self.calendars.insert(id);
             self.marks.timed = true;
-        } else if self.calendars.remove(workload) {
-            self.marks
-                .groups
-                .insert(Source::Scheduled(workload.clone()));
+        } else if self.calendars.remove(&id) {
+            self.marks.groups.insert(Mark::Scheduled(id));
         }
     }
 
@@ -498,13 +512,4 @@ fn take_numbers(known: &mut Scaler, fact: &Scaler) {
     (known.current, known.desired) = (fact.current, fact.desired);
     (known.min, known.max) = (fact.min, fact.max);
     (known.ratio, known.limited) = (fact.ratio, fact.limited);
-}
-
-/// Puts a name in or takes it out.
-fn keep(set: &mut BTreeSet<WorkloadRef>, name: &WorkloadRef, wanted: bool) {
-    if wanted {
-        set.insert(name.clone());
-    } else {
-        set.remove(name);
-    }
 }
