@@ -25,10 +25,12 @@ use gone::Gone;
 use groups::{Groups, Mark};
 use images::Images;
 use intern::Templates;
-use nodes::{Node, Request};
+use nodes::Request;
 use owners::{OwnerId, Owners};
-use pods::{Load, Place, Pod, Waiting, WaitingKey};
+use pods::{Place, Waiting, WaitingKey};
 use pools::Pool;
+use roster::{PodId, Roster};
+use sites::{SiteId, Sites};
 use workloads::Announcement;
 
 mod ahead;
@@ -47,6 +49,8 @@ mod owners;
 mod pods;
 mod pools;
 mod recall;
+mod roster;
+mod sites;
 mod staging;
 mod step;
 #[cfg(test)]
@@ -61,7 +65,8 @@ pub struct Cluster {
     epoch: u64,
     templates: Templates,
     images: Images,
-    nodes: HashMap<Arc<str>, Node>,
+    /// Nodes, and the pods on them.
+    nodes: Sites,
     /// Nodes that were Ready before they were heard of.
     early_ready: BTreeMap<Arc<str>, (Timestamp, Timestamp)>,
     /// Nodes that will go away soon.
@@ -70,13 +75,11 @@ pub struct Cluster {
     fulfilled: BTreeMap<String, Arc<str>>,
     pub(super) pools: BTreeMap<Arc<str>, Pool>,
     requests: BTreeMap<String, Request>,
-    pods: HashMap<Arc<str>, Pod>,
-    /// Pods per node, whether the node is known or not.
-    loads: HashMap<Arc<str>, Load>,
+    pods: Roster,
     /// Pods that look for a node, in kinds.
     waiting: HashMap<WaitingKey, Waiting>,
     /// Pods that somebody intends for a place.
-    nominated: BTreeMap<Place, BTreeSet<Arc<str>>>,
+    nominated: BTreeMap<Place, BTreeSet<(Arc<str>, PodId)>>,
     /// Workloads and scalers.
     owners: Owners,
     /// How often a workload began or ended to make pods, or made others.
@@ -121,7 +124,7 @@ struct Marks {
     /// The same of waiting pods that are intended for a request.
     promised: bool,
     pools: BTreeMap<Arc<str>, Reach>,
-    nodes: BTreeSet<Arc<str>>,
+    nodes: BTreeSet<SiteId>,
     retract: BTreeSet<Target>,
     timers: BTreeMap<Timestamp, BTreeSet<Wake>>,
 }
@@ -233,14 +236,13 @@ impl Cluster {
             epoch: 0,
             templates: Templates::default(),
             images: Images::default(),
-            nodes: HashMap::new(),
+            nodes: Sites::default(),
             early_ready: BTreeMap::new(),
             leaving: BTreeSet::new(),
             fulfilled: BTreeMap::new(),
             pools: BTreeMap::new(),
             requests: BTreeMap::new(),
-            pods: HashMap::new(),
-            loads: HashMap::new(),
+            pods: Roster::default(),
             waiting: HashMap::new(),
             nominated: BTreeMap::new(),
             owners: Owners::default(),
@@ -404,9 +406,7 @@ impl Cluster {
                 }
             }
             Target::Node(name) => {
-                if let Some((name, _)) = self.nodes.get_key_value(name.as_str()) {
-                    self.marks.nodes.insert(Arc::clone(name));
-                }
+                self.marks.nodes.extend(self.nodes.id(name));
             }
         }
     }
@@ -434,7 +434,7 @@ impl Cluster {
         self.mark_groups();
         self.pools.values_mut().for_each(|pool| pool.planned = None);
         self.mark_pools();
-        self.marks.nodes.extend(self.nodes.keys().cloned());
+        self.marks.nodes.extend(self.nodes.joined());
     }
 }
 

@@ -74,7 +74,7 @@ impl Cluster {
             return Vec::new();
         }
         for image in self
-            .pods_on(&node.name)
+            .pods_on(node.site)
             .flat_map(|pod| &*pod.template.images)
         {
             gone.remove(image);

@@ -11,6 +11,7 @@ use crate::domain::image::ImageRef;
 use crate::domain::time::Timestamp;
 use crate::forecast::calibrate::{Calibration, Curves, bin_of};
 
+use super::sites::SiteId;
 use super::{Cluster, Wake};
 
 /// Corrections that plans use are renewed so often at most: outcomes of one wave come within it.
@@ -76,10 +77,13 @@ impl Cluster {
     }
 
     /// A pod came to a node within its window: what was said of its images is true.
-    pub(super) fn settle_true(&mut self, name: &str, images: &[ImageRef], now: Timestamp) {
-        let Some(node) = self.nodes.get_mut(name) else {
+    pub(super) fn settle_true(&mut self, site: SiteId, images: &[ImageRef], now: Timestamp) {
+        let Some(node) = &mut self.nodes[site].node else {
             return;
         };
+        if node.stated.is_empty() {
+            return;
+        }
         let settled = node
             .stated
             .extract_if(.., |one| images.contains(&one.image));

@@ -103,9 +103,10 @@ impl Cluster {
     /// Pods that were bound so lately that their images may still be missing.
     fn add_bound(&self, clues: &mut Vec<Clue>, node: &Node, now: Timestamp) {
         let mut kinds: BTreeMap<_, (f64, &Arc<str>)> = BTreeMap::new();
-        for pod in self.unsettled_on(&node.name) {
-            if let Phase::Bound { at, .. } = &pod.phase
-                && now.secs_since(*at) < self.model.times.settle_s
+        let unsettled = self.nodes[node.site].load.unsettled.iter();
+        for pod in unsettled.map(|id| &self.pods[*id]) {
+            if let Phase::Bound { at, .. } = pod.phase
+                && now.secs_since(at) < self.model.times.settle_s
             {
                 let kind = kinds
                     .entry((pod.owner.as_ref(), &pod.template))
@@ -133,7 +134,7 @@ impl Cluster {
         let mut kinds: BTreeMap<_, (f64, &Arc<str>, f64)> = BTreeMap::new();
         let nominees = self.nominees_of(&node.name);
         let stays = self.model.chances.nominated;
-        for pod in nominees.iter().filter_map(|uid| self.pods.get(uid)) {
+        for pod in nominees.iter().map(|id| &self.pods[*id]) {
             let kind = kinds
                 .entry((pod.owner.as_ref(), &pod.template))
                 .or_insert((0.0, &pod.name, 1.0));
@@ -207,11 +208,11 @@ impl Cluster {
     fn add_vacancies(&self, clues: &mut Vec<Clue>, node: &Node, view: &View) {
         let nodes = view.ready.max(1) as f64;
         let fresh = self.is_fresh(&node.name);
-        let free = node.shape.capacity.as_ref().map(|capacity| {
-            self.loads
-                .get(&node.name)
-                .map_or_else(|| capacity.clone(), |load| capacity.minus(&load.used))
-        });
+        let free = node
+            .shape
+            .capacity
+            .as_ref()
+            .map(|capacity| capacity.minus(&self.nodes[node.site].load.used));
         for group in self.groups.list() {
             if !is_wide(group.count, view.ready) || matches!(group.reason, Reason::Rollout(_)) {
                 continue;
@@ -257,10 +258,10 @@ impl Cluster {
         for (owner, id) in &self.rolling {
             let crowd = &self.owners[*id].crowd;
             let state = self.owners[*id].state.as_ref();
-            let Some(state) = state.filter(|_| crowd.nodes.contains_key(&node.name)) else {
+            let Some(state) = state.filter(|_| crowd.nodes.contains_key(&node.site)) else {
                 continue;
             };
-            let here = self.pods_on(&node.name);
+            let here = self.pods_on(node.site);
             let old_pods = here.filter(|pod| {
                 pod.owner.as_ref() == Some(owner) && pod.template.images != state.template.images
             });

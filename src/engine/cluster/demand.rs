@@ -15,6 +15,7 @@ use super::nodes::Node;
 use super::pods::{Place, taken};
 use super::pools::Pool;
 use super::recall::Recalled;
+use super::roster::PodId;
 
 /// Rooms that one pool's view looks at: beyond them nodes are planned as the last one.
 const ROOMS_MAX: usize = 64;
@@ -49,7 +50,8 @@ impl Cluster {
         node: &str,
     ) -> Vec<(Option<Arc<WorkloadRef>>, Arc<Template>, f64)> {
         let mut kinds: BTreeMap<(Option<Arc<WorkloadRef>>, Arc<Template>), f64> = BTreeMap::new();
-        for pod in self.pods_on(node) {
+        let pods = self.nodes.id(node).map(|site| self.pods_on(site));
+        for pod in pods.into_iter().flatten() {
             let stays = pod
                 .owner
                 .as_ref()
@@ -220,8 +222,8 @@ impl Cluster {
             .map(|node| {
                 let shape = pool.profile.completed(&node.shape);
                 let mut free = shape.capacity.clone();
-                if let (Some(free), Some(load)) = (&mut free, self.loads.get(&node.name)) {
-                    *free = free.minus(&load.used);
+                if let Some(free) = &mut free {
+                    *free = free.minus(&self.nodes[node.site].load.used);
                 }
                 let mut room = Room {
                     shape,
@@ -251,13 +253,8 @@ impl Cluster {
         for (name, request) in named {
             let mut room = self.room_for(pool, &request.shape);
             let place = Place::Request(name.as_str().into());
-            let nominees: Vec<Arc<str>> = self
-                .nominated
-                .get(&place)
-                .into_iter()
-                .flatten()
-                .cloned()
-                .collect();
+            let nominees = self.nominated.get(&place).into_iter().flatten();
+            let nominees: Vec<PodId> = nominees.map(|(_, id)| *id).collect();
             self.reserve(&mut room, request.replaces.as_deref(), &nominees);
             out.push(Coming { node: None, room });
         }
@@ -278,8 +275,8 @@ impl Cluster {
         out
     }
 
-    /// Uids of waiting pods that are nominated to a node, under its own name or its request's.
-    pub(super) fn nominees_of(&self, node: &Arc<str>) -> Vec<Arc<str>> {
+    /// Waiting pods that are nominated to a node, under its own name or its request's.
+    pub(super) fn nominees_of(&self, node: &Arc<str>) -> Vec<PodId> {
         let request = self
             .nodes
             .get(node)
@@ -290,7 +287,7 @@ impl Cluster {
             .flatten()
             .filter_map(|place| self.nominated.get(&place))
             .flatten()
-            .cloned()
+            .map(|(_, id)| *id)
             .collect()
     }
 
@@ -305,10 +302,10 @@ impl Cluster {
     }
 
     /// Takes out of a room what is spoken for.
-    fn reserve(&self, room: &mut Room, replaces: Option<&str>, nominees: &[Arc<str>]) {
+    fn reserve(&self, room: &mut Room, replaces: Option<&str>, nominees: &[PodId]) {
         let Some(free) = &mut room.free else { return };
         let mut kinds: BTreeMap<&Template, f64> = BTreeMap::new();
-        for pod in nominees.iter().filter_map(|uid| self.pods.get(uid)) {
+        for pod in nominees.iter().map(|id| &self.pods[*id]) {
             let part = if pod.is_promised() { self.kept() } else { 1.0 };
             *kinds.entry(&*pod.template).or_default() += part;
         }

@@ -17,12 +17,16 @@ use crate::forecast::history::{Key, Record};
 use super::calibrated::Statement;
 use super::pods::{Phase, Pod};
 use super::pools::{PlainRequest, Pool, SizeTarget};
+use super::roster::PodId;
+use super::sites::SiteId;
 use super::{Applied, Cluster, Family, KNOWN, Reach, STALE, Wake};
 
 /// A node that joined.
 #[derive(Debug)]
 pub struct Node {
     pub name: Arc<str>,
+    /// The number of its name.
+    pub site: SiteId,
     pub uid: String,
     pub pool: Arc<str>,
     pub shape: Arc<NodeShape>,
@@ -184,8 +188,9 @@ impl Cluster {
             return STALE;
         }
         let generation = self.generation(Family::Nodes);
-        let name = self.node_name(&fact.node);
-        if let Some(known) = self.nodes.get_mut(&name) {
+        let id = self.nodes.enter(&fact.node);
+        let name = Arc::clone(&self.nodes[id].name);
+        if let Some(known) = &mut self.nodes[id].node {
             known.generation = generation;
             if at < known.seen {
                 return STALE;
@@ -196,9 +201,9 @@ impl Cluster {
                 let images = known.present.len();
                 known.present.extend(fact.images.iter().cloned());
                 let news = known.present.len() != images;
-                return self.node_reshaped(&name, &fact.shape, news);
+                return self.node_reshaped(id, &fact.shape, news);
             }
-            self.drop_node(&name);
+            self.drop_node(id);
         }
         let pool_name = self.pool_name(&fact.pool);
         let named = fact.request.as_ref().and_then(|request| {
@@ -211,13 +216,10 @@ impl Cluster {
         pool.booting.insert(Arc::clone(&name));
         pool.profile.note(&name, signal.time, &fact.shape);
         let asked = pool.fulfil(fact.request.is_some());
-        count_in(
-            pool,
-            &fact.shape,
-            self.loads.get(&name).map(|load| &load.used),
-        );
+        count_in(pool, &fact.shape, Some(&self.nodes[id].load.used));
         let node = Node {
             name: Arc::clone(&name),
+            site: id,
             uid: fact.uid.clone(),
             pool: Arc::clone(&pool_name),
             shape: Arc::new(fact.shape.clone()),
@@ -234,27 +236,27 @@ impl Cluster {
             seen: at,
             generation,
         };
-        self.nodes.insert(Arc::clone(&name), node);
+        self.nodes.join(id, node);
         self.marks.drained |= !self.leaving.is_empty();
         self.mark_pool(&pool_name, Reach::Coming);
         let given_up = signal.time + self.request_timeout();
         self.marks.wake(given_up, Wake::Pool(pool_name));
-        self.marks.nodes.insert(Arc::clone(&name));
+        self.marks.nodes.insert(id);
         if let Some((time, observed)) = self.early_ready.remove(&name) {
-            self.make_ready(&name, time, observed);
+            self.make_ready(id, time, observed);
         }
         Applied::Changed
     }
 
-    fn node_reshaped(&mut self, name: &Arc<str>, shape: &NodeShape, news: bool) -> Applied {
-        let Some(node) = self.nodes.get_mut(name) else {
+    fn node_reshaped(&mut self, id: SiteId, shape: &NodeShape, news: bool) -> Applied {
+        let Some(node) = &mut self.nodes[id].node else {
             return KNOWN;
         };
         if *node.shape != *shape {
             if let Some(pool) = self.pools.get_mut(&node.pool) {
                 count_out(pool, &node.shape, None);
                 count_in(pool, shape, None);
-                pool.profile.note(name, node.joined, shape);
+                pool.profile.note(&node.name, node.joined, shape);
             }
             node.shape = Arc::new(shape.clone());
             let pool = Arc::clone(&node.pool);
@@ -262,7 +264,7 @@ impl Cluster {
         } else if !news {
             return KNOWN;
         }
-        self.marks.nodes.insert(Arc::clone(name));
+        self.marks.nodes.insert(id);
         Applied::Changed
     }
 
@@ -270,16 +272,17 @@ impl Cluster {
         if self.gone.nodes.after(node, signal.observedtime) {
             return STALE;
         }
-        let name = self.node_name(node);
-        match self.nodes.get(&name) {
-            Some(known) if known.ready.is_some() => KNOWN,
-            Some(_) => {
-                self.make_ready(&name, signal.time, signal.observedtime);
+        let known = self.nodes.id(node);
+        match known.and_then(|id| Some((id, self.nodes[id].node.as_ref()?.ready))) {
+            Some((_, Some(_))) => KNOWN,
+            Some((id, None)) => {
+                self.make_ready(id, signal.time, signal.observedtime);
                 Applied::Changed
             }
             None => {
                 if self.early_ready.len() < EARLY_MAX {
                     let times = (signal.time, signal.observedtime);
+                    let name = self.nodes.name(node);
                     self.early_ready.entry(name).or_insert(times);
                 }
                 Applied::Ignored("readiness of an unknown node")
@@ -287,21 +290,23 @@ impl Cluster {
         }
     }
 
-    fn make_ready(&mut self, name: &Arc<str>, time: Timestamp, observed: Timestamp) {
+    fn make_ready(&mut self, id: SiteId, time: Timestamp, observed: Timestamp) {
         let window = Duration::from_secs_f64(self.model.times.window_s.max(0.0));
         let most = self.model.history.arrivals;
-        let Some(node) = self.nodes.get_mut(name) else {
+        let Some(node) = &mut self.nodes[id].node else {
             return;
         };
+        let name = Arc::clone(&node.name);
         node.ready = Some(time);
         let resident = time + window < node.first_seen;
         node.resident = resident;
         let (pool_name, joined, requested) = (Arc::clone(&node.pool), node.joined, node.requested);
-        self.marks.wake(time + window, Wake::Node(Arc::clone(name)));
+        let wake = Wake::Node(Arc::clone(&name));
+        self.marks.wake(time + window, wake);
         self.mark_pool(&pool_name, Reach::Coming);
-        self.marks.nodes.insert(Arc::clone(name));
+        self.marks.nodes.insert(id);
         let (mut used, mut late) = (BTreeSet::new(), BTreeSet::new());
-        for pod in self.pods_on(name) {
+        for pod in self.pods_on(id) {
             let Phase::Bound { at, .. } = pod.phase else {
                 continue;
             };
@@ -315,7 +320,7 @@ impl Cluster {
         let Some(pool) = self.pools.get_mut(&pool_name) else {
             return;
         };
-        pool.booting.remove(name);
+        pool.booting.remove(&name);
         if !resident {
             pool.arrivals
                 .note(Leg::Boot, observed, time.secs_since(joined), most);
@@ -335,14 +340,15 @@ impl Cluster {
     }
 
     /// A pod came to a node: if the node is new, it says what new nodes of the pool run.
-    pub(super) fn note_use(&mut self, node: &Arc<str>, uid: &str, signal: &Signal) {
-        let (Some(there), Some(pod)) = (self.nodes.get(node), self.pods.get(uid)) else {
+    pub(super) fn note_use(&mut self, site: SiteId, pod: PodId, signal: &Signal) {
+        let Some(there) = &self.nodes[site].node else {
             return;
         };
         let Some(ready) = there.ready else { return };
         if signal.time.secs_since(ready) > self.model.times.window_s {
             return;
         }
+        let pod = &self.pods[pod];
         let late = is_late(pod, signal.time, ready);
         let keys = keys(pod);
         let Some(pool) = self.pools.get_mut(&there.pool) else {
@@ -350,7 +356,7 @@ impl Cluster {
         };
         let mut news = false;
         for key in keys {
-            news |= pool.history.note_use(node, key, late);
+            news |= pool.history.note_use(&there.name, key, late);
         }
         if news && !pool.fresh.is_empty() {
             let at = signal.observedtime.next_whole(HISTORY_PAUSE);
@@ -359,20 +365,21 @@ impl Cluster {
     }
 
     pub(super) fn node_interrupted(&mut self, fact: &NodeInterrupted, at: Timestamp) -> Applied {
-        let name = self.node_name(&fact.node);
-        if self.gone.nodes.after(&name, at) {
+        if self.gone.nodes.after(&fact.node, at) {
             return STALE;
         }
-        let Some(node) = self.nodes.get(&name) else {
+        let id = self.nodes.id(&fact.node);
+        let known = id.and_then(|id| Some((id, self.nodes[id].node.as_ref()?)));
+        let Some((id, node)) = known else {
             return Applied::Ignored("interruption of an unknown node");
         };
-        if at < node.first_seen || !self.leaving.insert(Arc::clone(&name)) {
+        if at < node.first_seen || !self.leaving.insert(Arc::clone(&node.name)) {
             return KNOWN;
         }
         self.marks.drained = true;
         let pool = Arc::clone(&node.pool);
         self.mark_pool(&pool, Reach::Fresh);
-        self.marks.nodes.insert(name);
+        self.marks.nodes.insert(id);
         Applied::Changed
     }
 
@@ -390,14 +397,12 @@ impl Cluster {
         }
         if let Some(node) = &fact.node {
             self.gone.nodes.note(node.as_str(), at);
-            let name = self.node_name(node);
-            self.early_ready.remove(&name);
-            if self
-                .nodes
-                .get(&name)
-                .is_some_and(|known| known.first_seen <= at)
+            self.early_ready.remove(node.as_str());
+            let known = |known: &Node| known.first_seen <= at;
+            if let Some(id) = self.nodes.id(node)
+                && self.nodes[id].node.as_ref().is_some_and(known)
             {
-                self.drop_node(&name);
+                self.drop_node(id);
                 changed = true;
             }
         }
@@ -432,7 +437,9 @@ impl Cluster {
         gone.sort();
         for name in gone {
             self.gone.nodes.note(Arc::clone(&name), now);
-            self.drop_node(&name);
+            if let Some(id) = self.nodes.id(&name) {
+                self.drop_node(id);
+            }
         }
     }
 
@@ -448,17 +455,9 @@ impl Cluster {
         }
     }
 
-    /// The one shared copy of a node's name.
-    pub(super) fn node_name(&self, node: &str) -> Arc<str> {
-        let known = self.nodes.get_key_value(node).map(|(name, _)| name);
-        known
-            .or_else(|| self.loads.get_key_value(node).map(|(name, _)| name))
-            .map_or_else(|| node.into(), Arc::clone)
-    }
-
     /// The load of a node changed.
-    pub(super) fn mark_load(&mut self, name: &Arc<str>, taken: &Resources, more: bool) {
-        let Some(node) = self.nodes.get(name) else {
+    pub(super) fn mark_load(&mut self, id: SiteId, taken: &Resources, more: bool) {
+        let Some(node) = &self.nodes[id].node else {
             return;
         };
         if let Some(pool) = self.pools.get_mut(&node.pool) {
@@ -469,20 +468,21 @@ impl Cluster {
             };
         }
         let (resident, coming) = (node.resident, node.ready.is_none());
-        self.marks.drained |= self.leaving.contains(name);
+        self.marks.drained |= !self.leaving.is_empty() && self.leaving.contains(&node.name);
         // A node that nobody saw come is sent nothing, whatever runs on it.
         if resident {
             return;
         }
-        self.marks.nodes.insert(Arc::clone(name));
+        self.marks.nodes.insert(id);
         if coming {
             let pool = Arc::clone(&node.pool);
             self.mark_pool(&pool, Reach::Coming);
         }
     }
 
-    pub(super) fn is_resident(&self, node: &str) -> bool {
-        self.nodes.get(node).is_some_and(|node| node.resident)
+    pub(super) fn is_resident(&self, id: SiteId) -> bool {
+        let node = self.nodes[id].node.as_ref();
+        node.is_some_and(|node| node.resident)
     }
 
     pub(super) fn request_timeout(&self) -> Duration {
@@ -499,27 +499,22 @@ impl Cluster {
         Some(request)
     }
 
-    fn drop_node(&mut self, name: &Arc<str>) {
+    fn drop_node(&mut self, id: SiteId) {
         let leaving = !self.leaving.is_empty();
-        let Some(node) = self.nodes.remove(name) else {
+        let Some(node) = self.nodes.leave(id) else {
             return;
         };
+        let name = &node.name;
         if let Some(pool) = self.pools.get_mut(&node.pool) {
             pool.nodes.remove(name);
             pool.fresh.remove(name);
             pool.booting.remove(name);
             let replaces = |node: &Node| node.replaces.as_deref() == Some(&**name);
-            let heirs = pool
-                .fresh
-                .iter()
-                .filter(|fresh| self.nodes.get(*fresh).is_some_and(replaces));
-            self.marks.nodes.extend(heirs.cloned());
+            let fresh = pool.fresh.iter().filter_map(|fresh| self.nodes.id(fresh));
+            let heirs = fresh.filter(|id| self.nodes[*id].node.as_ref().is_some_and(replaces));
+            self.marks.nodes.extend(heirs);
             pool.node_went();
-            count_out(
-                pool,
-                &node.shape,
-                self.loads.get(name).map(|load| &load.used),
-            );
+            count_out(pool, &node.shape, Some(&self.nodes[id].load.used));
         }
         if let Some(request) = &node.request
             && self.fulfilled.get(request).is_some_and(|by| by == name)
@@ -529,7 +524,7 @@ impl Cluster {
         self.leaving.remove(name);
         self.marks.drained |= leaving;
         self.mark_pool(&node.pool, Reach::Coming);
-        self.marks.nodes.remove(name);
+        self.marks.nodes.remove(&id);
         self.marks.retract.insert(Target::Node(name.to_string()));
     }
 

@@ -13,12 +13,15 @@ use crate::forecast::promise::Promises;
 
 use super::groups::Mark;
 use super::owners::OwnerId;
+use super::roster::PodId;
+use super::sites::SiteId;
 use super::workloads::WorkloadState;
 use super::{Applied, Cluster, Family, KNOWN, Reach, STALE, Wake};
 
 /// One pod: its strings and template are shared.
 #[derive(Debug)]
 pub struct Pod {
+    pub uid: Arc<str>,
     pub name: Arc<str>,
     pub owner: Option<Arc<WorkloadRef>>,
     /// The owner's number.
@@ -33,12 +36,12 @@ pub struct Pod {
 }
 
 /// Where a pod is in its life.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// No node yet; `gated` by its own scheduling gates.
     Waiting { gated: bool },
     /// On a node since `at`.
-    Bound { node: Arc<str>, at: Timestamp },
+    Bound { node: SiteId, at: Timestamp },
 }
 
 /// A node, or a request that is no node yet.
@@ -55,10 +58,10 @@ pub type WaitingKey = (Option<OwnerId>, u64, bool);
 #[derive(Debug)]
 pub struct Waiting {
     pub template: Arc<Template>,
-    /// (name, uid)
-    pub pods: BTreeSet<(Arc<str>, Arc<str>)>,
-    /// (name, uid) of those that somebody intends for a request; the scheduler knows nothing of it.
-    pub promised: BTreeSet<(Arc<str>, Arc<str>)>,
+    /// By name.
+    pub pods: BTreeSet<(Arc<str>, PodId)>,
+    /// Those that somebody intends for a request; the scheduler knows nothing of it.
+    pub promised: BTreeSet<(Arc<str>, PodId)>,
 }
 
 /// The pods of one owner.
@@ -67,22 +70,18 @@ pub struct Crowd {
     pub waiting: u32,
     pub bound: u32,
     /// How many of them run on which node.
-    pub nodes: BTreeMap<Arc<str>, u32>,
+    pub nodes: BTreeMap<SiteId, u32>,
 }
 
 /// The pods of one node.
 #[derive(Debug, Default)]
 pub struct Load {
-    pub pods: Uids,
+    /// In no order.
+    pub pods: Vec<PodId>,
     /// Of those, the ones whose images may still be missing.
-    pub unsettled: Uids,
+    pub unsettled: Vec<PodId>,
     pub used: Resources,
 }
-
-/// Uids of a node's pods, each the one shared copy, in no order. They are found by their addresses: a
-/// hundred of those are read faster than the texts that a search in an ordered set compares.
-#[derive(Debug, Default)]
-pub struct Uids(Vec<Arc<str>>);
 
 impl Pod {
     /// Whether somebody intends it for a request.
@@ -101,33 +100,34 @@ impl Crowd {
     }
 
     /// One pod more, that waits or runs on a node.
-    fn join(&mut self, node: Option<&Arc<str>>) {
+    fn join(&mut self, node: Option<SiteId>) {
         let Some(node) = node else {
             self.waiting += 1;
             return;
         };
         self.bound += 1;
-        *self.nodes.entry(Arc::clone(node)).or_default() += 1;
+        *self.nodes.entry(node).or_default() += 1;
     }
 }
 
-impl Uids {
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.0.iter()
+impl Load {
+    pub fn is_empty(&self) -> bool {
+        self.pods.is_empty()
     }
 
-    fn insert(&mut self, uid: &Arc<str>) {
-        self.0.push(Arc::clone(uid));
+    /// A pod's images are there; true when that is news.
+    pub fn settle(&mut self, pod: PodId) -> bool {
+        remove(&mut self.unsettled, pod)
     }
+}
 
-    /// Takes out the shared copy; true when it was there.
-    pub fn remove(&mut self, uid: &Arc<str>) -> bool {
-        let place = self.0.iter().position(|known| Arc::ptr_eq(known, uid));
-        place.is_some_and(|place| {
-            self.0.swap_remove(place);
-            true
-        })
-    }
+/// Takes a pod out of a hundred; true when it was there.
+fn remove(pods: &mut Vec<PodId>, pod: PodId) -> bool {
+    let place = pods.iter().position(|known| *known == pod);
+    place.is_some_and(|place| {
+        pods.swap_remove(place);
+        true
+    })
 }
 
 impl Waiting {
@@ -152,9 +152,11 @@ impl Cluster {
         if self.gone.pods.knows(&fact.pod.uid) {
             return STALE;
         }
-        let uid = self.shared_uid(&fact.pod.uid);
-        let generation = self.generation(Family::Pods);
-        if let Some(pod) = self.pods.get_mut(&uid) {
+        let owner = fact.owner.as_ref();
+        let mut first_seen = at;
+        if let Some(id) = self.pods.id(&fact.pod.uid) {
+            let generation = self.generation(Family::Pods);
+            let pod = &mut self.pods[id];
             pod.generation = generation;
             if at < pod.seen {
                 return STALE;
@@ -165,14 +167,13 @@ impl Cluster {
                 // Gates are only ever taken off.
                 Phase::Waiting { gated: was } => was == gated || gated,
             };
-            if same && self.is_as_told(&uid, fact.owner.as_ref(), &fact.needs) {
+            if same && self.is_as_told(id, owner, &fact.needs) {
                 return KNOWN;
             }
+            first_seen = self.take_out(id);
         }
-        let first_seen = self.take_out(&uid).unwrap_or(at);
-        let owner = fact.owner.as_ref();
-        self.put_in((&uid, &fact.pod.name), owner, &fact.needs, (first_seen, at));
-        self.set_phase(&uid, Phase::Waiting { gated });
+        let id = self.put_in(&fact.pod, owner, &fact.needs, (first_seen, at));
+        self.set_phase(id, Phase::Waiting { gated });
         Applied::Changed
     }
 
@@ -180,52 +181,53 @@ impl Cluster {
         if self.gone.pods.knows(&fact.pod.uid) {
             return STALE;
         }
-        let uid = self.shared_uid(&fact.pod.uid);
-        let generation = self.generation(Family::Pods);
-        if let Some(pod) = self.pods.get_mut(&uid) {
-            pod.generation = generation;
-            if matches!(&pod.phase, Phase::Bound { node, .. } if **node == *fact.node) {
-                return KNOWN;
-            }
-            if signal.observedtime < pod.seen && matches!(pod.phase, Phase::Bound { .. }) {
-                return STALE;
-            }
-        }
         let at = signal.observedtime;
-        let node = self.node_name(&fact.node);
-        self.note_promise(&uid, &node);
         let owner = fact.owner.as_ref();
-        if self.is_as_told(&uid, owner, &fact.needs) {
-            self.leave_phase(&uid);
-            if let Some(pod) = self.pods.get_mut(&uid) {
-                (pod.seen, pod.nominated) = (at, None);
-                pod.first_seen = pod.first_seen.min(at);
+        let known = self.pods.id(&fact.pod.uid);
+        if let Some(id) = known {
+            let generation = self.generation(Family::Pods);
+            let pod = &mut self.pods[id];
+            pod.generation = generation;
+            if let Phase::Bound { node, .. } = pod.phase {
+                if *self.nodes[node].name == *fact.node {
+                    return KNOWN;
+                }
+                if at < pod.seen {
+                    return STALE;
+                }
             }
-        } else {
-            let first_seen = self.take_out(&uid).unwrap_or(at);
-            self.put_in((&uid, &fact.pod.name), owner, &fact.needs, (first_seen, at));
         }
-        self.set_phase(
-            &uid,
-            Phase::Bound {
-                node: Arc::clone(&node),
-                at: signal.time,
-            },
-        );
-        if !self.is_resident(&node) {
+        let node = self.nodes.enter(&fact.node);
+        let id = match known {
+            Some(id) => self.rebind(id, node, fact, at),
+            None => self.put_in(&fact.pod, owner, &fact.needs, (at, at)),
+        };
+        let time = signal.time;
+        self.set_phase(id, Phase::Bound { node, at: time });
+        if !self.is_resident(node) {
             let settle = Duration::from_secs_f64(self.model.times.settle_s.max(0.0));
-            let wake = Wake::Node(Arc::clone(&node));
-            self.marks.wake(signal.time + settle, wake);
+            let wake = Wake::Node(Arc::clone(&self.nodes[node].name));
+            self.marks.wake(time + settle, wake);
         }
-        self.note_use(&node, &uid, signal);
-        if let Some(images) = self
-            .pods
-            .get(&uid)
-            .map(|pod| Arc::clone(&pod.template.images))
-        {
-            self.settle_true(&node, &images, at);
-        }
+        self.note_use(node, id, signal);
+        let images = Arc::clone(&self.pods[id].template.images);
+        self.settle_true(node, &images, at);
         Applied::Changed
+    }
+
+    /// A known pod is about to be bound to a node; the number that it has from then on.
+    fn rebind(&mut self, id: PodId, node: SiteId, fact: &PodBound, at: Timestamp) -> PodId {
+        self.note_promise(id, node);
+        let owner = fact.owner.as_ref();
+        if self.is_as_told(id, owner, &fact.needs) {
+            self.leave_phase(id);
+            let pod = &mut self.pods[id];
+            (pod.seen, pod.nominated) = (at, None);
+            pod.first_seen = pod.first_seen.min(at);
+            return id;
+        }
+        let first_seen = self.take_out(id);
+        self.put_in(&fact.pod, owner, &fact.needs, (first_seen, at))
     }
 
     /// Takes over what was learned of nominations.
@@ -235,55 +237,47 @@ impl Cluster {
     }
 
     /// A pod that was intended for a request came to a node: the request's, or another.
-    fn note_promise(&mut self, uid: &Arc<str>, node: &Arc<str>) {
-        let place = self.pods.get(uid).and_then(|pod| pod.nominated.as_ref());
-        if let Some(Place::Request(request)) = place {
-            let kept = self.fulfilled.get(&**request) == Some(node);
+    fn note_promise(&mut self, id: PodId, node: SiteId) {
+        if let Some(Place::Request(request)) = &self.pods[id].nominated {
+            let kept = self.fulfilled.get(&**request) == Some(&self.nodes[node].name);
             self.promises.note(kept);
             self.marks.promised = true;
         }
     }
 
     pub(super) fn pod_nominated(&mut self, fact: &PodNominated) -> Applied {
-        let uid = self.shared_uid(&fact.pod.uid);
         let place = match (&fact.node, &fact.request) {
-            (Some(node), _) => Some(Place::Node(self.node_name(node))),
+            (Some(node), _) => Some(Place::Node(self.nodes.name(node))),
             (None, Some(request)) => Some(Place::Request(request.as_str().into())),
             (None, None) => None,
         };
-        let Some(pod) = self.pods.get_mut(&uid) else {
+        let Some(id) = self.pods.id(&fact.pod.uid) else {
             return Applied::Ignored("nomination of an unknown pod");
         };
-        if pod.nominated == place || matches!(pod.phase, Phase::Bound { .. }) {
+        let (known, phase) = (&self.pods[id].nominated, self.pods[id].phase);
+        if *known == place || matches!(phase, Phase::Bound { .. }) {
             return KNOWN;
         }
-        let phase = pod.phase.clone();
-        self.leave_phase(&uid);
-        if let Some(pod) = self.pods.get_mut(&uid) {
-            pod.nominated = place;
-        }
-        self.set_phase(&uid, phase);
+        self.leave_phase(id);
+        self.pods[id].nominated = place;
+        self.set_phase(id, phase);
         Applied::Changed
     }
 
     pub(super) fn pod_started(&mut self, pod: &PodRef) -> Applied {
-        let Some((uid, known)) = self.pods.get_key_value(pod.uid.as_str()) else {
+        let Some(id) = self.pods.id(&pod.uid) else {
             return Applied::Ignored("start of an unknown pod");
         };
-        let Phase::Bound { node, .. } = &known.phase else {
+        let Phase::Bound { node, .. } = self.pods[id].phase else {
             return Applied::Ignored("start of a pod that is not bound");
         };
-        let (node, template) = (Arc::clone(node), Arc::clone(&known.template));
         let mut changed = false;
-        if let Some(there) = self.nodes.get_mut(&node) {
-            for use_ in &template.needs.images {
+        let site = &mut self.nodes[node];
+        if let Some(there) = &mut site.node {
+            for use_ in &self.pods[id].template.needs.images {
                 changed |= there.present.insert(use_.image.clone());
             }
-        }
-        if let Some(load) = self.loads.get_mut(&node)
-            && self.nodes.contains_key(&node)
-        {
-            changed |= load.unsettled.remove(uid);
+            changed |= site.load.settle(id);
         }
         if !changed {
             return KNOWN;
@@ -293,67 +287,48 @@ impl Cluster {
     }
 
     pub(super) fn pod_removed(&mut self, pod: &PodRef, at: Timestamp) -> Applied {
-        let uid = self.shared_uid(&pod.uid);
-        self.gone.pods.note(Arc::clone(&uid), at);
-        if !self.pods.contains_key(&uid) {
+        let Some(id) = self.pods.id(&pod.uid) else {
+            self.gone.pods.note(pod.uid.as_str(), at);
             return Applied::Ignored("removal of an unknown pod");
-        }
-        self.take_out(&uid);
+        };
+        self.gone.pods.note(Arc::clone(&self.pods[id].uid), at);
+        self.take_out(id);
         Applied::Changed
     }
 
     pub(super) fn sweep_pods(&mut self, current: u32, now: Timestamp) {
-        let old = |pod: &&Pod| pod.generation != current;
-        let mut gone: Vec<Arc<str>> = self
+        let old = self
             .pods
             .iter()
-            .filter(|(_, pod)| old(pod))
-            .map(|(uid, _)| Arc::clone(uid))
-            .collect();
+            .filter(|(_, pod)| pod.generation != current);
+        let mut gone: Vec<(Arc<str>, PodId)> =
+            old.map(|(id, pod)| (Arc::clone(&pod.uid), id)).collect();
         gone.sort();
-        for uid in gone {
-            self.gone.pods.note(Arc::clone(&uid), now);
-            self.take_out(&uid);
+        for (uid, id) in gone {
+            self.gone.pods.note(uid, now);
+            self.take_out(id);
         }
     }
 
-    /// The one shared copy of a pod's uid.
-    fn shared_uid(&self, uid: &str) -> Arc<str> {
-        let known = self.pods.get_key_value(uid);
-        known.map_or_else(|| uid.into(), |(uid, _)| Arc::clone(uid))
-    }
-
     /// The pods on a node, in no order.
-    pub(super) fn pods_on(&self, node: &str) -> impl Iterator<Item = &Pod> {
-        self.loads
-            .get(node)
-            .into_iter()
-            .flat_map(|load| load.pods.iter())
-            .filter_map(|uid| self.pods.get(uid))
-    }
-
-    /// The pods on a node whose images may still be missing, in no order.
-    pub(super) fn unsettled_on(&self, node: &str) -> impl Iterator<Item = &Pod> {
-        let load = self.loads.get(node).into_iter();
-        load.flat_map(|load| load.unsettled.iter())
-            .filter_map(|uid| self.pods.get(uid))
+    pub(super) fn pods_on(&self, site: SiteId) -> impl Iterator<Item = &Pod> {
+        let load = &self.nodes[site].load;
+        load.pods.iter().map(|id| &self.pods[*id])
     }
 
     /// Whether a pod is known with this owner and these needs.
-    fn is_as_told(&self, uid: &str, owner: Option<&WorkloadRef>, needs: &PodNeeds) -> bool {
-        self.pods.get(uid).is_some_and(|pod| {
-            let shared = without_own_node(needs);
-            pod.owner.as_deref() == owner && pod.template.needs == *shared.as_ref().unwrap_or(needs)
-        })
+    fn is_as_told(&self, id: PodId, owner: Option<&WorkloadRef>, needs: &PodNeeds) -> bool {
+        let (pod, shared) = (&self.pods[id], without_own_node(needs));
+        pod.owner.as_deref() == owner && pod.template.needs == *shared.as_ref().unwrap_or(needs)
     }
 
     fn put_in(
         &mut self,
-        (uid, name): (&Arc<str>, &str),
+        pod: &PodRef,
         owner: Option<&WorkloadRef>,
         needs: &PodNeeds,
         (first_seen, at): (Timestamp, Timestamp),
-    ) {
+    ) -> PodId {
         let shared = without_own_node(needs);
         let needs = shared.as_ref().unwrap_or(needs);
         // Most pods are of the template that their owner has now: comparing costs a third of a print.
@@ -368,7 +343,8 @@ impl Cluster {
             self.images.add_template(&template, at);
         }
         let pod = Pod {
-            name: name.into(),
+            uid: pod.uid.as_str().into(),
+            name: pod.name.as_str().into(),
             owner: owned.map(|id| Arc::clone(&self.owners[id].name)),
             owned,
             template,
@@ -378,14 +354,14 @@ impl Cluster {
             seen: at,
             generation: self.generation(Family::Pods),
         };
-        self.fill_announcements(uid, &pod);
-        self.pods.insert(Arc::clone(uid), pod);
+        self.fill_announcements(&pod);
+        self.pods.put(pod)
     }
 
-    /// Forgets a pod; when it was known, says since when.
-    fn take_out(&mut self, uid: &Arc<str>) -> Option<Timestamp> {
-        self.leave_phase(uid);
-        let pod = self.pods.remove(uid)?;
+    /// Forgets a pod; says since when it was known.
+    fn take_out(&mut self, id: PodId) -> Timestamp {
+        self.leave_phase(id);
+        let pod = self.pods.take(id);
         if let Some(owner) = pod.owned {
             self.refresh_wish(owner);
             self.owners.note_left(owner);
@@ -393,15 +369,13 @@ impl Cluster {
         if self.templates.release(&pod.template) {
             self.images.drop_template(&pod.template, pod.seen);
         }
-        Some(pod.first_seen)
+        pod.first_seen
     }
 
     /// Enters the indexes of a phase.
-    fn set_phase(&mut self, uid: &Arc<str>, phase: Phase) {
-        let Some(pod) = self.pods.get_mut(uid) else {
-            return;
-        };
-        pod.phase = phase.clone();
+    fn set_phase(&mut self, id: PodId, phase: Phase) {
+        let pod = &mut self.pods[id];
+        pod.phase = phase;
         let owner = pod.owned;
         let daemon = owner.is_some_and(|id| self.owners[id].daemon);
         match phase {
@@ -413,13 +387,13 @@ impl Cluster {
                         self.marks.groups.insert(Mark::Waiting(key));
                         let waiting = self.waiting.entry(key);
                         let waiting = waiting.or_insert_with(|| Waiting::of(&pod.template));
-                        let member = (Arc::clone(&pod.name), Arc::clone(uid));
+                        let member = (Arc::clone(&pod.name), id);
                         waiting.promised.insert(member);
                     }
                     self.nominated
                         .entry(place.clone())
                         .or_default()
-                        .insert(Arc::clone(uid));
+                        .insert((Arc::clone(&pod.uid), id));
                     self.mark_place(&place);
                 } else if !daemon {
                     let key = (owner, pod.template.print, gated);
@@ -428,7 +402,7 @@ impl Cluster {
                         .entry(key)
                         .or_insert_with(|| Waiting::of(template))
                         .pods
-                        .insert((Arc::clone(&pod.name), Arc::clone(uid)));
+                        .insert((Arc::clone(&pod.name), id));
                     self.marks.groups.insert(Mark::Waiting(key));
                 }
                 if let Some(owner) = owner {
@@ -437,14 +411,14 @@ impl Cluster {
             }
             Phase::Bound { node, .. } => {
                 let taken = taken(&pod.template.needs);
-                let load = self.loads.entry(Arc::clone(&node)).or_default();
-                load.pods.insert(uid);
-                load.unsettled.insert(uid);
+                let load = &mut self.nodes[node].load;
+                load.pods.push(id);
+                load.unsettled.push(id);
                 load.used = load.used.plus(&taken);
                 if let Some(owner) = owner {
-                    self.join_crowd(owner, Some(&node));
+                    self.join_crowd(owner, Some(node));
                 }
-                self.mark_load(&node, &taken, true);
+                self.mark_load(node, &taken, true);
             }
         }
         if let Some(owner) = owner {
@@ -453,15 +427,13 @@ impl Cluster {
     }
 
     /// Leaves the indexes of the phase that the pod is in; what its workload lacks is left to the caller.
-    fn leave_phase(&mut self, uid: &Arc<str>) {
-        let Some(pod) = self.pods.get(uid) else {
-            return;
-        };
+    fn leave_phase(&mut self, id: PodId) {
+        let pod = &self.pods[id];
         let owner = pod.owned;
         match &pod.phase {
             Phase::Waiting { gated } => {
                 let key = (owner, pod.template.print, *gated);
-                let member = (Arc::clone(&pod.name), Arc::clone(uid));
+                let member = (Arc::clone(&pod.name), id);
                 if let Some(waiting) = self.waiting.get_mut(&key) {
                     waiting.pods.remove(&member);
                     waiting.promised.remove(&member);
@@ -472,7 +444,7 @@ impl Cluster {
                 }
                 if let Some(place) = pod.nominated.clone() {
                     if let Some(pods) = self.nominated.get_mut(&place) {
-                        pods.remove(uid);
+                        pods.remove(&(Arc::clone(&pod.uid), id));
                         if pods.is_empty() {
                             self.nominated.remove(&place);
                         }
@@ -482,22 +454,22 @@ impl Cluster {
                 self.leave_crowd(owner, None);
             }
             Phase::Bound { node, .. } => {
-                let (node, taken) = (Arc::clone(node), taken(&pod.template.needs));
-                if let Some(load) = self.loads.get_mut(&node) {
-                    load.pods.remove(uid);
-                    load.unsettled.remove(uid);
-                    load.used = load.used.minus(&taken);
-                    if load.pods.0.is_empty() {
-                        self.loads.remove(&node);
-                    }
+                let (node, taken) = (*node, taken(&pod.template.needs));
+                let load = &mut self.nodes[node].load;
+                remove(&mut load.pods, id);
+                remove(&mut load.unsettled, id);
+                load.used = load.used.minus(&taken);
+                if load.is_empty() {
+                    load.used = Resources::default();
+                    self.nodes.note_left(node);
                 }
-                self.mark_load(&node, &taken, false);
-                self.leave_crowd(owner, Some(&node));
+                self.mark_load(node, &taken, false);
+                self.leave_crowd(owner, Some(node));
             }
         }
     }
 
-    fn join_crowd(&mut self, owner: OwnerId, node: Option<&Arc<str>>) {
+    fn join_crowd(&mut self, owner: OwnerId, node: Option<SiteId>) {
         let crowd = &mut self.owners[owner].crowd;
         crowd.join(node);
         if crowd.size() == 1 {
@@ -515,7 +487,7 @@ impl Cluster {
         }
     }
 
-    fn leave_crowd(&mut self, owner: Option<OwnerId>, node: Option<&Arc<str>>) {
+    fn leave_crowd(&mut self, owner: Option<OwnerId>, node: Option<SiteId>) {
         let Some(owner) = owner else { return };
         let crowd = &mut self.owners[owner].crowd;
         if crowd.is_empty() {
@@ -525,10 +497,10 @@ impl Cluster {
             None => crowd.waiting = crowd.waiting.saturating_sub(1),
             Some(node) => {
                 crowd.bound = crowd.bound.saturating_sub(1);
-                if let Some(here) = crowd.nodes.get_mut(node) {
+                if let Some(here) = crowd.nodes.get_mut(&node) {
                     *here -= 1;
                     if *here == 0 {
-                        crowd.nodes.remove(node);
+                        crowd.nodes.remove(&node);
                     }
                 }
             }
@@ -542,7 +514,7 @@ impl Cluster {
     fn mark_place(&mut self, place: &Place) {
         match place {
             Place::Node(node) => {
-                self.marks.nodes.insert(Arc::clone(node));
+                self.marks.nodes.extend(self.nodes.id(node));
             }
             Place::Request(request) => {
                 if let Some(request) = self.requests.get(&**request) {

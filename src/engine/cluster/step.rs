@@ -18,8 +18,10 @@ use super::clues::Clues;
 use super::decide::{Decided, Of};
 use super::demand::{View, is_wide};
 use super::nodes::Node;
-use super::pods::{Phase, Uids};
+use super::pods::Phase;
 use super::pools::Pool;
+use super::roster::PodId;
+use super::sites::SiteId;
 use super::{Cluster, Effect, FEW_NODES, Reach, Wake};
 
 /// Pause per target between two looks at all of a pool's targets: a plan takes some 20 microseconds, so
@@ -55,7 +57,6 @@ impl Cluster {
         }
         self.renew_demand(now);
         self.note_awaited(now);
-        self.owners.forget_idle();
         let mut effects = self.retractions();
         let pools = self.due_pools(now);
         let mut nodes = std::mem::take(&mut self.marks.nodes);
@@ -65,7 +66,7 @@ impl Cluster {
                 Reach::Coming => &pool.booting,
                 Reach::Fresh => &pool.fresh,
             });
-            nodes.extend(concerned.cloned());
+            nodes.extend(concerned.filter_map(|name| self.nodes.id(name)));
         }
         let mut seen = Seen::default();
         for name in pools.into_keys() {
@@ -74,31 +75,31 @@ impl Cluster {
             self.plan_pool(&name, &view, now, &mut effects);
             seen.views.insert(name, view);
         }
-        for name in nodes {
-            self.plan_node(name, &mut seen, now, &mut effects);
+        let name = |id: SiteId| (Arc::clone(&self.nodes[id].name), id);
+        let mut nodes: Vec<(Arc<str>, SiteId)> = nodes.into_iter().map(name).collect();
+        nodes.sort_unstable();
+        for (_, id) in nodes {
+            self.plan_node(id, &mut seen, now, &mut effects);
         }
+        self.owners.forget_idle();
+        self.nodes.forget_idle();
         let references = self.images.ask(now, &self.model.resolve, &self.policy);
         let asked: BTreeSet<ImageRef> = references.into_iter().collect();
         effects.extend(asked.into_iter().map(Effect::Resolve));
         effects
     }
 
-    fn plan_node(
-        &mut self,
-        name: Arc<str>,
-        seen: &mut Seen,
-        now: Timestamp,
-        out: &mut Vec<Effect>,
-    ) {
-        let Some(node) = self.nodes.get(&name) else {
+    fn plan_node(&mut self, id: SiteId, seen: &mut Seen, now: Timestamp, out: &mut Vec<Effect>) {
+        let Some(node) = &self.nodes[id].node else {
             return;
         };
+        let name = Arc::clone(&node.name);
         let pool = Arc::clone(&node.pool);
         if node.resident && !self.plans.contains_key(&Target::Node(name.to_string())) {
             return;
         }
         let coming = node.ready.is_none();
-        self.settle(&name, now);
+        self.settle(id, now);
         let fresh = self.is_fresh(&name);
         if fresh {
             self.remember(&pool, now);
@@ -119,7 +120,9 @@ impl Cluster {
                 view
             }
         });
-        let node = &self.nodes[&name];
+        let Some(node) = &self.nodes[id].node else {
+            return;
+        };
         let decide = |selection: Selection<'_>| self.decide(&selection, Of::Node(node), now);
         let mut decided = self.select_for_node(node, view, now, decide);
         self.state_chances(&name, std::mem::take(&mut decided.said));
@@ -145,7 +148,7 @@ impl Cluster {
                     Wake::Fresh(name) => self.mark_pool(&name, Reach::Fresh),
                     Wake::Node(name) => {
                         self.age(&name, now);
-                        self.marks.nodes.insert(name);
+                        self.marks.nodes.extend(self.nodes.id(&name));
                     }
                 }
             }
@@ -188,7 +191,8 @@ impl Cluster {
             .collect();
         let nodes_of = |name: &Arc<str>| self.pools.get(name).into_iter().flat_map(|p| &p.nodes);
         if pools.iter().flat_map(nodes_of).take(FEW_NODES + 1).count() <= FEW_NODES {
-            let nodes: Vec<Arc<str>> = pools.iter().flat_map(nodes_of).cloned().collect();
+            let nodes = pools.iter().flat_map(nodes_of);
+            let nodes = nodes.filter_map(|name| self.nodes.id(name));
             self.marks.nodes.extend(nodes);
         }
         let most = turned.values().map(|one| one.most).fold(0.0, f64::max);
@@ -215,7 +219,8 @@ impl Cluster {
             };
             let awaited = self.is_awaited(pool, now);
             if awaited != pool.awaited && pool.nodes.len() <= FEW_NODES {
-                self.marks.nodes.extend(pool.nodes.iter().cloned());
+                let nodes = pool.nodes.iter().filter_map(|name| self.nodes.id(name));
+                self.marks.nodes.extend(nodes);
             }
             if let Some(pool) = self.pools.get_mut(name) {
                 pool.awaited = awaited;
@@ -282,29 +287,25 @@ impl Cluster {
     }
 
     /// Images of pods that were bound long ago are taken as present.
-    fn settle(&mut self, name: &Arc<str>, now: Timestamp) {
+    fn settle(&mut self, id: SiteId, now: Timestamp) {
         let settle_s = self.model.times.settle_s;
-        if !self.nodes.contains_key(name) {
+        let (site, pods) = (&mut self.nodes[id], &self.pods);
+        let Some(node) = &mut site.node else {
             return;
-        }
-        let mut settled: Vec<(Arc<str>, Arc<Template>)> = Vec::new();
-        let unsettled = self.loads.get(name).map(|load| &load.unsettled);
-        for uid in unsettled.into_iter().flat_map(Uids::iter) {
-            if let Some(pod) = self.pods.get(uid)
-                && let Phase::Bound { at, .. } = &pod.phase
-                && now.secs_since(*at) >= settle_s
-            {
-                settled.push((Arc::clone(uid), Arc::clone(&pod.template)));
+        };
+        let is_settled = |id: &PodId| match pods[*id].phase {
+            Phase::Bound { at, .. } => now.secs_since(at) >= settle_s,
+            Phase::Waiting { .. } => false,
+        };
+        for pod in site.load.unsettled.iter().filter(|pod| is_settled(pod)) {
+            let images = pods[*pod].template.images.iter();
+            for image in images {
+                if !node.present.contains(image) {
+                    node.present.insert(image.clone());
+                }
             }
         }
-        for (uid, template) in settled {
-            if let Some(load) = self.loads.get_mut(name) {
-                load.unsettled.remove(&uid);
-            }
-            if let Some(node) = self.nodes.get_mut(name) {
-                node.present.extend(template.images.iter().cloned());
-            }
-        }
+        site.load.unsettled.retain(|pod| !is_settled(pod));
     }
 
     fn plan_pool(&mut self, name: &Arc<str>, view: &View, now: Timestamp, out: &mut Vec<Effect>) {

@@ -298,23 +298,20 @@ impl Cluster {
     }
 
     pub(super) fn image_present(&mut self, node: &str, image: &ImageRef) -> Applied {
-        let Some((name, there)) = self
-            .nodes
-            .get_key_value(node)
-            .map(|(k, _)| Arc::clone(k))
-            .and_then(|name| self.nodes.get_mut(node).map(|there| (name, there)))
-        else {
+        let id = self.nodes.id(node);
+        let known = id.and_then(|id| Some((id, self.nodes[id].node.as_mut()?)));
+        let Some((id, there)) = known else {
             return Applied::Ignored("pull on an unknown node");
         };
         if !there.present.insert(image.clone()) {
             return KNOWN;
         }
-        self.marks.nodes.insert(name);
+        self.marks.nodes.insert(id);
         Applied::Changed
     }
 
     /// A pod with the images, or of the workload, that was announced: one less is to come.
-    pub(super) fn fill_announcements(&mut self, uid: &str, pod: &Pod) {
+    pub(super) fn fill_announcements(&mut self, pod: &Pod) {
         for (name, announcement) in &mut self.announcements {
             let of_workload = announcement.capacity.workload.as_ref();
             let meant = match (&announcement.template, of_workload) {
@@ -323,7 +320,7 @@ impl Cluster {
             };
             if meant
                 && pod.first_seen >= announcement.since
-                && announcement.filled.insert(uid.into())
+                && announcement.filled.insert(Arc::clone(&pod.uid))
             {
                 self.marks.groups.insert(Mark::Announced(name.clone()));
             }
@@ -477,7 +474,7 @@ impl Cluster {
                 self.daemonsets.insert(Arc::clone(&owner.name), id);
             }
         }
-        self.marks.nodes.extend(owner.crowd.nodes.keys().cloned());
+        self.marks.nodes.extend(owner.crowd.nodes.keys().copied());
         // A Job comes once: no history speaks of it, and its pods are counted by themselves.
         if owner.name.kind != "Job" {
             self.note_turn();
