@@ -126,7 +126,7 @@ struct Marks {
     pools: BTreeMap<Arc<str>, Reach>,
     nodes: BTreeSet<SiteId>,
     retract: BTreeSet<Target>,
-    timers: BTreeMap<Timestamp, BTreeSet<Wake>>,
+    timers: BTreeSet<(Timestamp, Wake)>,
 }
 
 /// Which nodes of a pool a change concerns.
@@ -357,7 +357,7 @@ impl Cluster {
     /// When `step` has work even without a new signal (expiry, decay, schedules).
     #[must_use]
     pub fn wake_at(&self) -> Option<Timestamp> {
-        let timer = self.marks.timers.keys().next().copied();
+        let timer = self.marks.timers.first().map(|(at, _)| *at);
         let look = self.look_ahead_at();
         [timer, self.images.due_at(), look]
             .into_iter()
@@ -442,7 +442,7 @@ impl Cluster {
 
 impl Marks {
     fn wake(&mut self, at: Timestamp, wake: Wake) {
-        self.timers.entry(at).or_default().insert(wake);
+        self.timers.insert((at, wake));
     }
 }
 

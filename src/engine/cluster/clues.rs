@@ -1,8 +1,9 @@
 //! What speaks for which images on one target.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::domain::image::ImageRef;
 use crate::domain::node::NodeShape;
 use crate::domain::plan::{Priority, Reason};
 use crate::domain::time::Timestamp;
@@ -32,6 +33,13 @@ impl Clues<'_> {
     /// which is the same.
     pub fn by_cause(&self) -> Vec<&Clue> {
         by_cause(&self.own, &self.recalled)
+    }
+
+    /// Whether they speak for these images alone.
+    pub fn are_of(&self, images: &BTreeSet<ImageRef>) -> bool {
+        let clues = self.own.iter().chain(self.recalled.iter().copied());
+        let mut all = clues.flat_map(|clue| clue.images.iter());
+        all.all(|image| images.contains(image))
     }
 }
 

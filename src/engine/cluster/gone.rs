@@ -1,13 +1,12 @@
 //! Names of what was removed, so that a late or repeated word does not raise it again.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use foldhash::{HashMap, HashMapExt as _};
+use foldhash::HashMap;
 
 use crate::domain::time::Timestamp;
 
-/// Removed things that are remembered, of each kind.
+/// Removed things that are remembered, of each kind: at least half as many, at most so many.
 const GONE_MAX: usize = 50_000;
 
 /// Removed names by kind: a pod and a node may have the same.
@@ -20,20 +19,12 @@ pub struct Gone {
     pub capacities: Removed,
 }
 
-/// Names of one kind, with the instant of their removal; the first noted are the first forgotten.
-#[derive(Debug)]
+/// Names of one kind, with the instant of their removal. The older half is forgotten as a whole: one by
+/// one they would be looked for once more each.
+#[derive(Debug, Default)]
 pub struct Removed {
-    at: HashMap<Arc<str>, Timestamp>,
-    order: VecDeque<(Timestamp, Arc<str>)>,
-}
-
-impl Default for Removed {
-    fn default() -> Self {
-        Self {
-            at: HashMap::new(),
-            order: VecDeque::new(),
-        }
-    }
+    newer: HashMap<Arc<str>, Timestamp>,
+    older: HashMap<Arc<str>, Timestamp>,
 }
 
 impl Removed {
@@ -41,24 +32,21 @@ impl Removed {
         if self.after(name.as_ref(), at) {
             return;
         }
-        let name: Arc<str> = name.into();
-        self.at.insert(Arc::clone(&name), at);
-        self.order.push_back((at, name));
-        if self.order.len() > GONE_MAX
-            && let Some((at, name)) = self.order.pop_front()
-            && self.at.get(&name) == Some(&at)
-        {
-            self.at.remove(&name);
+        if self.newer.len() >= GONE_MAX / 2 {
+            self.older = std::mem::take(&mut self.newer);
         }
+        self.newer.insert(name.into(), at);
     }
 
     /// Whether a word of `at` on `name` is not newer than its removal.
     pub fn after(&self, name: &str, at: Timestamp) -> bool {
-        self.at.get(name).is_some_and(|gone| at <= *gone)
+        let halves = [&self.newer, &self.older].into_iter();
+        let mut gone = halves.filter_map(|half| half.get(name));
+        gone.any(|gone| at <= *gone)
     }
 
     pub fn knows(&self, name: &str) -> bool {
-        self.at.contains_key(name)
+        self.newer.contains_key(name) || self.older.contains_key(name)
     }
 }
 
@@ -67,19 +55,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_noted_is_the_first_forgotten_unless_it_was_removed_again() {
+    fn what_was_removed_last_is_remembered_and_a_repeated_removal_counts_as_new() {
         let mut removed = Removed::default();
         let at = |n: usize| Timestamp::from_micros(n as i64);
         removed.note("again", at(1));
         removed.note("once", at(2));
-        for n in 3..GONE_MAX {
+        let half = GONE_MAX / 2;
+        for n in 3..=half {
             removed.note(n.to_string(), at(n));
         }
-        removed.note("again", at(GONE_MAX));
-        removed.note("x", at(GONE_MAX + 1));
-        removed.note("y", at(GONE_MAX + 2));
+        removed.note("again", at(half + 1));
+        assert!(removed.knows("once"));
+        for n in half + 2..=2 * half + 1 {
+            removed.note(n.to_string(), at(n));
+        }
         assert!(removed.knows("again") && !removed.knows("once"));
-        assert!(removed.after("again", at(GONE_MAX)));
-        assert!(!removed.after("again", at(GONE_MAX + 1)));
+        assert!(removed.after("again", at(half + 1)));
+        assert!(!removed.after("again", at(half + 2)));
+        assert!(removed.knows(&(half + 2).to_string()));
     }
 }

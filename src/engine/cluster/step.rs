@@ -95,7 +95,8 @@ impl Cluster {
         };
         let name = Arc::clone(&node.name);
         let pool = Arc::clone(&node.pool);
-        if node.resident && !self.plans.contains_key(&Target::Node(name.to_string())) {
+        let planned = self.plans.contains_key(&Target::Node(name.to_string()));
+        if node.resident && !planned {
             return;
         }
         let coming = node.ready.is_none();
@@ -123,6 +124,11 @@ impl Cluster {
         let Some(node) = &self.nodes[id].node else {
             return;
         };
+        // Two of three looks end here: a pod more or less on a node that serves, and has its images.
+        let serves = !(coming || fresh || planned);
+        if serves && self.node_clues(node, view, now).are_of(&node.present) {
+            return;
+        }
         let decide = |selection: Selection<'_>| self.decide(&selection, Of::Node(node), now);
         let mut decided = self.select_for_node(node, view, now, decide);
         self.state_chances(&name, std::mem::take(&mut decided.said));
@@ -136,20 +142,22 @@ impl Cluster {
     }
 
     fn fire_timers(&mut self, now: Timestamp) {
-        while let Some(entry) = self.marks.timers.first_entry() {
-            if *entry.key() > now {
-                break;
-            }
-            for wake in entry.remove() {
-                match wake {
-                    Wake::Groups => self.marks.timed = true,
-                    Wake::Corrections => self.renew_corrections(),
-                    Wake::Pool(name) => self.mark_pool(&name, Reach::Coming),
-                    Wake::Fresh(name) => self.mark_pool(&name, Reach::Fresh),
-                    Wake::Node(name) => {
-                        self.age(&name, now);
-                        self.marks.nodes.extend(self.nodes.id(&name));
-                    }
+        let due = |timers: &BTreeSet<(Timestamp, Wake)>| {
+            let first = timers.first();
+            first.is_some_and(|(at, _)| *at <= now)
+        };
+        while due(&self.marks.timers) {
+            let Some((_, wake)) = self.marks.timers.pop_first() else {
+                return;
+            };
+            match wake {
+                Wake::Groups => self.marks.timed = true,
+                Wake::Corrections => self.renew_corrections(),
+                Wake::Pool(name) => self.mark_pool(&name, Reach::Coming),
+                Wake::Fresh(name) => self.mark_pool(&name, Reach::Fresh),
+                Wake::Node(name) => {
+                    self.age(&name, now);
+                    self.marks.nodes.extend(self.nodes.id(&name));
                 }
             }
         }
