@@ -125,11 +125,14 @@ impl Cluster {
         grows.then_some(*due)
     }
 
-    fn surplus(&self, workload: &WorkloadRef) -> Option<Surplus> {
+    fn surplus(&mut self, workload: &WorkloadRef) -> Option<Surplus> {
+        if !self.workloads.contains_key(workload) || !self.targets.contains_key(workload) {
+            return None;
+        }
+        let growth = self.growth(workload);
         let state = self.workloads.get(workload)?;
         let scalers = self.targets.get(workload)?;
         let ahead = Duration::from_secs_f64(self.model.times.ahead_s.max(0.0));
-        let growth = self.growth(workload);
         let wishes = scalers.iter().filter_map(|scaler| {
             let track = &self.scalers.get(scaler)?.track;
             track.wish(ahead, growth.as_ref(), &Behaviour::default())
@@ -145,8 +148,8 @@ impl Cluster {
     }
 
     /// How the load of a workload goes on, relative to now.
-    fn growth(&self, workload: &WorkloadRef) -> Option<Growth> {
-        let series = self.series.get(workload)?;
+    fn growth(&mut self, workload: &WorkloadRef) -> Option<Growth> {
+        let series = self.series.get_mut(workload)?;
         let guides: Option<Vec<_>> = GUIDES
             .iter()
             .map(|ahead| Some((*ahead, series.forecaster.forecast(*ahead)?)))
@@ -185,7 +188,7 @@ pub fn track(track: &mut ScalerTrack, fact: &Scaler, at: Timestamp) {
     track.observe(seen, &Behaviour::default());
 }
 
-/// As by default, for no more horizons than [`GUIDES`] ask for: each costs a quarter of a sample.
+/// As by default, for no more horizons than [`GUIDES`] ask for: five minutes take a fifth of a sample.
 fn settings() -> LoadSettings {
     let minutes = GUIDES.map(|ahead| ahead.as_secs() as usize / 60);
     LoadSettings {

@@ -35,7 +35,7 @@ fn daily(minute: usize) -> f64 {
 
 #[test]
 fn nothing_is_said_before_there_is_something_to_say() {
-    let forecaster = LoadForecaster::new(LoadSettings::default());
+    let mut forecaster = LoadForecaster::new(LoadSettings::default());
     assert_eq!(forecaster.forecast(MINUTE * 5), None);
     assert_eq!(after(6, |_| 3.0).forecast(MINUTE * 5), None);
     let forecast = after(100, |_| 3.0).forecast(MINUTE * 5).unwrap();
@@ -77,7 +77,7 @@ fn the_ninety_per_cent_interval_holds_nine_of_ten_outcomes() {
 #[test]
 fn a_burst_widens_what_is_said() {
     let calm = |minute| 100.0 + noise(minute);
-    let width = |forecaster: &LoadForecaster| {
+    let width = |mut forecaster: LoadForecaster| {
         let forecast = forecaster.forecast(MINUTE * 5).unwrap();
         forecast.quantile(0.95) - forecast.quantile(0.05)
     };
@@ -86,7 +86,7 @@ fn a_burst_widens_what_is_said() {
         2005,
         |minute| if minute < 2000 { calm(minute) } else { 400.0 },
     );
-    assert!(width(&burst) > 3.0 * width(&before));
+    assert!(width(burst) > 3.0 * width(before));
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_service_that_wakes_up_is_no_change_of_unit() {
             10.0 + 9.0 * noise(minute)
         }
     };
-    let forecaster = after(3020, value);
+    let mut forecaster = after(3020, value);
     let forecast = forecaster.forecast(MINUTE * 5).unwrap();
     assert!((5.0..15.0).contains(&forecast.middle), "{forecast:?}");
 }
@@ -139,9 +139,9 @@ fn a_week_is_seen_where_there_is_one_and_mondays_are_foreseen() {
         let weekend = matches!((minute / 1440 + 4) % 7, 0 | 6);
         daily(minute) * if weekend { 0.1 } else { 1.0 } + noise(minute)
     };
-    let forecaster = after(16 * 1440, value);
+    let mut forecaster = after(16 * 1440, value);
     assert_eq!(forecaster.season(), Some(Duration::from_hours(7 * 24)));
-    let days = after(4 * 1440, daily);
+    let mut days = after(4 * 1440, daily);
     assert_eq!(days.season(), Some(Duration::from_hours(24)));
     assert_eq!(after(4 * 1440, noise).season(), None);
     assert_eq!(after(1000, daily).season(), None);

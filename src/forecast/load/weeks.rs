@@ -42,11 +42,9 @@ impl Weeks {
         }
     }
 
-    /// How much the series changed last week from the time of week `now_us` on; none unless both ends
-    /// were seen.
-    pub(super) fn change(&self, now_us: i64, ahead_us: i64) -> Option<f64> {
-        let then = now_us - WEEK as i64 * BUCKET_US;
-        Some(self.at(then + ahead_us)? - self.at(then)?)
+    /// The series a week before an instant; none unless it was seen.
+    pub(super) fn last_week(&self, at_us: i64) -> Option<f64> {
+        self.at(at_us.saturating_sub(WEEK as i64 * BUCKET_US))
     }
 
     /// The longest of a day and a week after which the series repeats itself, where one does.
@@ -69,10 +67,11 @@ impl Weeks {
 
     /// Between the middles of the two nearest buckets.
     fn at(&self, at_us: i64) -> Option<f64> {
-        let place = at_us as f64 / BUCKET_US as f64 - 0.5;
-        let (low, share) = (place.floor(), place - place.floor());
-        let mean = |bucket: i64| self.mean(bucket);
-        let (from, until) = (mean(low as i64)?, mean(low as i64 + 1)?);
+        let from_middle = at_us.saturating_sub(BUCKET_US / 2);
+        let low = from_middle.div_euclid(BUCKET_US);
+        let from = self.mean(low)?;
+        let until = self.mean(low + 1)?;
+        let share = (from_middle - low * BUCKET_US) as f64 / BUCKET_US as f64;
         Some(from + (until - from) * share)
     }
 
