@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::domain::time::Timestamp;
 #[cfg(feature = "augurs")]
 use crate::forecast::load::ets::Ets;
+use crate::forecast::load::in_bounds;
 use crate::forecast::load::mixture::{Members, OWN};
 use crate::forecast::load::weeks::Weeks;
 
@@ -179,7 +180,7 @@ impl Grid {
     pub(super) fn rescale(&mut self, factor: f64) {
         let fresh = self.last.map(|_| self.back(0));
         for value in &mut self.ring {
-            *value *= factor as f32;
+            *value = in_bounds(f64::from(*value) * factor);
         }
         self.means = self.means.map(|mean| mean * factor);
         self.weeks.rescale(factor);

@@ -7,9 +7,9 @@
 //! and Lugosi 2006, chapter 2). One of the experts is persistence with the quantiles of its past
 //! errors, so that nothing that is tried loses much against it.
 
-use crate::forecast::load::LEVELS;
 use crate::forecast::load::residual::{Lanes, Residuals, WISHED};
 use crate::forecast::load::scales::Scales;
+use crate::forecast::load::{LARGEST, LEVELS, LOSS_MAX};
 
 /// Experts: persistence in a constant unit, and the mixture in a constant unit, in two that follow the
 /// last errors quickly and less so, and in one that follows the level.
@@ -78,7 +78,7 @@ impl Panel {
     pub(super) fn say(&self, now: f64, middle: f64, widening: f64, said: &mut Said) {
         said.middles = [now, middle];
         let units = self.scales.units(middle, widening);
-        said.units = units.map(|units| units.map(|unit| unit as f32));
+        said.units = units.map(|units| units.map(|unit| unit.min(LARGEST) as f32));
         let units = said.units.unwrap_or_default();
         let from = [now as f32, middle as f32];
         for at in 0..EXPERTS {
@@ -88,18 +88,19 @@ impl Panel {
         }
     }
 
-    /// What they say together, never falling.
+    /// What they say together, never falling: where levels cross, because one is told by persistence and
+    /// the next by the mixture just after a jump, they change places (Chernozhukov, Fernández-Val and
+    /// Galichon 2010: never farther from the truth). Cut off instead, such an interval had no width.
     pub(super) fn together(&self, said: &Said) -> [f64; LEVELS.len()] {
         let mut together = [0.0; LEVELS.len()];
-        let mut floor = f64::NEG_INFINITY;
         for (level, value) in together.iter_mut().enumerate() {
             let weights = self.weights(level);
             let total: f64 = weights.iter().sum();
             let quantiles = said.quantiles.iter().map(|each| f64::from(each[level]));
             let sum: f64 = weights.iter().zip(quantiles).map(|(w, q)| w * q).sum();
-            floor = floor.max(sum / total);
-            *value = floor;
+            *value = sum / total;
         }
+        together.sort_unstable_by(f64::total_cmp);
         together
     }
 
@@ -137,7 +138,7 @@ impl Panel {
     pub(super) fn rescale(&mut self, factor: f64) {
         self.scales.rescale(factor);
         for loss in self.losses.as_flattened_mut() {
-            *loss *= factor as f32;
+            *loss = (*loss * factor as f32).min(LOSS_MAX as f32);
         }
     }
 

@@ -2,7 +2,8 @@
 
 use crate::forecast::load::LEVELS;
 
-/// Bins per side: four in an octave, whose edges are even in it, from 1/64 of a scale to 16.
+/// Bins per side: four in an octave, whose edges are even in it, from 1/64 of a scale to 16. A number's
+/// first bits tell its bin, without a logarithm.
 const BINS: usize = 40;
 /// Bits of a number below those that tell its bin: all but two of the mantissa's 23.
 const FINE: u32 = 21;
@@ -16,7 +17,8 @@ const GROWING: f32 = 1.000_693_4;
 const PRIOR: f32 = 20.0;
 
 /// Step of the adaptive conformal correction (Gibbs and Candès 2021), per level and scaled by how
-/// rare its side is, so that outer levels do not jump.
+/// rare its side is, so that outer levels do not jump. Per outcome, however many samples lie between two:
+/// multiplied by their number, 14 real series lost 0.4 % more.
 const ADAPT: f64 = 0.02;
 
 /// How far the correction goes.
@@ -31,19 +33,20 @@ pub(super) struct Residuals {
     weights: [f32; 2 * BINS + 1],
     /// Their sum.
     total: f32,
-    /// Weight of the next error: grows instead of all others shrinking.
+    /// Weight of the next error per sample: grows instead of all others shrinking.
     next: f32,
-    /// What the weight grows by from one error to the next.
+    /// What it grows by from one error to the next, and the samples that an error stands for.
     growing: f32,
+    samples: f32,
     /// The level that is asked of the histogram so that the wished one comes true.
     asked: Lanes,
     places: Places,
-    /// The level whose place was looked at last.
+    /// The level whose place was looked at last: one in turn with each error.
     turn: usize,
 }
 
-/// The bins where asked levels lie: an error moves a level by a bin now and then, so they are found from
-/// where they were.
+/// The bins where asked levels lie: an error in twenty moves a level by a bin, so they are found from where
+/// they were.
 #[derive(Clone, Debug, Default)]
 struct Places {
     bins: [i32; LEVELS.len() + 1],
@@ -74,6 +77,7 @@ impl Residuals {
             total: PRIOR,
             next: 1.0,
             growing: GROWING.powf(stride as f32),
+            samples: stride as f32,
             asked: WISHED,
             places: Places::default(),
             turn: 0,
@@ -86,9 +90,10 @@ impl Residuals {
     pub(super) fn observe(&mut self, error: f32, misses: &Lanes) {
         self.next *= self.growing;
         let bin = bin(error);
-        self.weights[bin] += self.next;
-        self.total += self.next;
-        self.places.weigh(bin as i32, self.next);
+        let weight = self.next * self.samples;
+        self.weights[bin] += weight;
+        self.total += weight;
+        self.places.weigh(bin as i32, weight);
         for (at, asked) in self.asked.iter_mut().enumerate() {
             let step = if misses[at] > 0.0 { UP[at] } else { DOWN[at] };
             *asked = (*asked + step).clamp(ASKED.0, ASKED.1);
@@ -225,4 +230,67 @@ const fn edges() -> [f32; 2 * BINS + 2] {
         step += 1;
     }
     edges
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_error_is_forgotten_in_time_whatever_lies_between_two() {
+        // A thousand samples weigh half as much as the thousand after them: a third of both.
+        let old = |stride: usize| {
+            let mut residuals = Residuals::new(stride);
+            for sample in 0..2000 / stride {
+                let error = if sample < 1000 / stride { 3.0 } else { -3.0 };
+                residuals.observe(error, &[1.0; LEVELS.len() + 1]);
+            }
+            let weight = |error| residuals.weights[bin(error)];
+            weight(3.0) / (weight(3.0) + weight(-3.0))
+        };
+        for stride in [1, 2, 4] {
+            // The imagined ones at the start move it by some hundredths.
+            assert!((old(stride) - 1.0 / 3.0).abs() < 0.02, "{}", old(stride));
+        }
+    }
+
+    #[test]
+    fn bins_lie_side_by_side_and_grow_by_a_quarter_at_most() {
+        assert!(EDGES.is_sorted());
+        assert_eq!((EDGES[BINS], EDGES[BINS + 1]), (-1.0 / 64.0, 1.0 / 64.0));
+        assert_eq!(EDGES[2 * BINS + 1], 16.0);
+        let sides = EDGES[BINS + 1..].windows(2);
+        assert!(sides.into_iter().all(|side| side[1] <= 1.25 * side[0]));
+        assert_eq!(bin(0.0), BINS);
+        assert_eq!(bin(f32::INFINITY), 2 * BINS);
+        assert_eq!(bin(f32::NEG_INFINITY), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn an_error_lies_in_its_bin(error in -15.9_f32..15.9) {
+            let bin = bin(error);
+            prop_assert!(EDGES[bin] <= error && error <= EDGES[bin + 1]);
+        }
+
+        #[test]
+        fn places_know_what_weighs_below_them(
+            errors in prop::collection::vec((-20.0_f32..20.0, -1.0_f32..1.0), 1..300),
+        ) {
+            let mut residuals = Residuals::new(4);
+            for (error, miss) in errors {
+                residuals.observe(error, &[miss; LEVELS.len() + 1]);
+            }
+            let Places { bins, below, here, .. } = &residuals.places;
+            for at in 0..bins.len() {
+                let bin = bins[at] as usize;
+                let sum: f32 = residuals.weights[..bin].iter().sum();
+                // Rounding of some hundred sums.
+                prop_assert!((below[at] - sum).abs() < 1e-3 * residuals.total);
+                prop_assert_eq!(here[at], residuals.weights[bin]);
+            }
+        }
+    }
 }

@@ -158,12 +158,50 @@ fn a_gap_of_days_begins_a_new_season_and_a_short_one_is_bridged() {
     assert!((forecast.middle - 7.0).abs() < 1e-6);
 }
 
+#[test]
+fn units_that_change_again_and_again_leave_numbers() {
+    // Up by a thousand million with each change, and a spike of the largest size before.
+    let value = |minute: usize| match minute {
+        50 => LARGEST,
+        _ => 1e-9 * 1e9_f64.powi(i32::try_from(minute / 300).unwrap()),
+    };
+    let mut forecaster = after(1100, value);
+    let forecast = forecaster.forecast(MINUTE * 5).unwrap();
+    assert!(forecast.middle.is_finite() && forecast.quantile(0.99).is_finite());
+    assert!(forecast.middle <= LARGEST);
+}
+
 proptest! {
+    #[test]
+    fn samples_that_wait_are_learned_from_as_if_each_had_been_at_once(
+        samples in prop::collection::vec(
+            (0_u64..200, prop_oneof![0.0..1e3_f64, 1e6..1e9_f64], prop::bool::weighted(0.1)), 1..400),
+    ) {
+        let settings = LoadSettings::default();
+        let mut forecaster = LoadForecaster::new(settings.clone());
+        let mut learner = Learner::new(settings);
+        let mut now = 0;
+        for (step, value, asked) in samples {
+            now = if step % 7 == 0 { now - now.min(step) } else { now + step };
+            let at = Timestamp::ZERO + Duration::from_secs(now);
+            forecaster.observe(at, value);
+            learner.observe(at, value);
+            if asked {
+                let ahead = MINUTE * 5;
+                prop_assert_eq!(forecaster.forecast(ahead), learner.forecast(ahead));
+                prop_assert_eq!(forecaster.last(), learner.last());
+            }
+        }
+        prop_assert_eq!(forecaster.forecast(MINUTE * 10), learner.forecast(MINUTE * 10));
+        prop_assert_eq!(forecaster.season(), learner.season());
+    }
+
     #[test]
     fn whatever_comes_forecasts_are_finite_and_quantiles_rise(
         samples in prop::collection::vec(
             (0_u64..4000, prop_oneof![
-                Just(f64::NAN), Just(f64::INFINITY), Just(0.0), -1e12..1e12_f64, 0.0..1.0_f64,
+                Just(f64::NAN), Just(f64::INFINITY), Just(f64::MAX), Just(0.0), -1e20..1e20_f64,
+                -1e12..1e12_f64, 0.0..1.0_f64,
             ]), 1..400),
         period_min in 1_u64..3000,
     ) {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::forecast::load::in_bounds;
+
 /// Length of a bucket, and buckets of a day: changes within a quarter of an hour are taken as even.
 const BUCKET_US: i64 = 15 * 60 * 1_000_000;
 const DAY: usize = 96;
@@ -58,7 +60,7 @@ impl Weeks {
     /// Everything in another unit.
     pub(super) fn rescale(&mut self, factor: f64) {
         for mean in &mut self.ring {
-            *mean *= factor as f32;
+            *mean = in_bounds(f64::from(*mean) * factor);
         }
         if let Some((_, sum, _)) = &mut self.open {
             *sum *= factor;
