@@ -188,7 +188,7 @@ pub fn track(track: &mut ScalerTrack, fact: &Scaler, at: Timestamp) {
     track.observe(seen, &Behaviour::default());
 }
 
-/// As by default, for no more horizons than [`GUIDES`] ask for: five minutes take a fifth of a sample.
+/// As by default, for no more horizons than [`GUIDES`] ask for: each takes a sixth of a sample or more.
 fn settings() -> LoadSettings {
     let minutes = GUIDES.map(|ahead| ahead.as_secs() as usize / 60);
     LoadSettings {
