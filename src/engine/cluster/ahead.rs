@@ -130,11 +130,16 @@ impl Cluster {
         grows.then_some(*due)
     }
 
-    fn surplus(&self, id: OwnerId) -> Option<Surplus> {
+    fn surplus(&mut self, id: OwnerId) -> Option<Surplus> {
+        let owner = &mut self.owners[id];
+        if owner.state.is_none() || owner.scalers.is_empty() {
+            return None;
+        }
+        let series = owner.series.as_mut();
+        let growth = series.and_then(|series| series.growth());
         let owner = &self.owners[id];
         let state = owner.state.as_ref()?;
         let ahead = Duration::from_secs_f64(self.model.times.ahead_s.max(0.0));
-        let growth = owner.series.as_ref().and_then(|series| series.growth());
         let wishes = owner.scalers.iter().filter_map(|scaler| {
             let track = &self.owners[*scaler].scaler.as_ref()?.track;
             track.wish(ahead, growth.as_ref(), &Behaviour::default())
@@ -180,7 +185,7 @@ pub fn track(track: &mut ScalerTrack, fact: &Scaler, at: Timestamp) {
     track.observe(seen, &Behaviour::default());
 }
 
-/// As by default, for no more horizons than [`GUIDES`] ask for: each costs a quarter of a sample.
+/// As by default, for no more horizons than [`GUIDES`] ask for: each takes a sixth of a sample or more.
 fn settings() -> LoadSettings {
     let minutes = GUIDES.map(|ahead| ahead.as_secs() as usize / 60);
     LoadSettings {
@@ -193,7 +198,7 @@ fn settings() -> LoadSettings {
 
 impl Series {
     /// How the load goes on, relative to now.
-    fn growth(&self) -> Option<Growth> {
+    fn growth(&mut self) -> Option<Growth> {
         let guides: Option<Vec<_>> = GUIDES
             .iter()
             .map(|ahead| Some((*ahead, self.forecaster.forecast(*ahead)?)))

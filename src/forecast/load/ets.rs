@@ -6,8 +6,8 @@ use augurs_ets::AutoETS;
 /// Samples that a model is fitted to: four hours of minutes.
 const WINDOW: usize = 240;
 
-/// Samples between two fits: one takes some milliseconds, a sample of everything else ten
-/// microseconds.
+/// Samples between two fits: one takes some milliseconds, a sample of everything else half a
+/// microsecond.
 const PAUSE: usize = 60;
 
 /// The path that the last fit foresaw. Its change counts, from where the series is by now: a path of an

@@ -7,148 +7,138 @@
 //! and Lugosi 2006, chapter 2). One of the experts is persistence with the quantiles of its past
 //! errors, so that nothing that is tried loses much against it.
 
-use crate::forecast::load::LEVELS;
-use crate::forecast::load::residual::{Residuals, Scale};
+use crate::forecast::load::residual::{Lanes, Residuals, WISHED};
+use crate::forecast::load::scales::Scales;
+use crate::forecast::load::{LARGEST, LEVELS, LOSS_MAX};
 
 /// Experts: persistence in a constant unit, and the mixture in a constant unit, in two that follow the
 /// last errors quickly and less so, and in one that follows the level.
 pub(super) const EXPERTS: usize = 5;
 
-/// Half-lives in samples of the units that follow the last errors.
-const FOLLOW: [f64; 2] = [8.0, 40.0];
-
 /// What is left of losses after one more sample: half after a day of minutes (0.5^(1/1440)), because
 /// outer levels speak rarely.
-const KEEP: f64 = 0.999_519;
+const KEEP: f32 = 0.999_519;
 
-/// How hard an expert is punished for being worse than the best: one that loses 2 % more has a third
-/// of its weight. Losses of outer levels differ by less than those of middles do.
-const SHARPNESS: f64 = 60.0;
+/// How hard an expert is punished for being worse than the best, as a power of its loss: one that loses
+/// 2 % more has 28 % of its weight. Losses of outer levels differ by less than those of middles do.
+const SHARPNESS: i32 = 64;
 
 /// Outcomes beyond a level after which its losses are half believed.
-const PATIENCE: f64 = 10.0;
+const PATIENCE: f32 = 10.0;
 
-/// Quantiles of each expert at [`LEVELS`].
-pub(super) type Said = [[f32; LEVELS.len()]; EXPERTS];
+/// Numbers at [`LEVELS`], by expert.
+type Each = [Lanes; EXPERTS];
+
+/// Where experts stood and the quantiles of each.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Said {
+    /// Of persistence and of the mixture.
+    middles: [f64; 2],
+    /// None before the first outcome: errors have no unit yet.
+    units: Option<[f32; EXPERTS]>,
+    quantiles: Each,
+}
 
 /// What is learned about the experts of one horizon.
 #[derive(Clone, Debug)]
 pub(super) struct Panel {
     residuals: [Residuals; EXPERTS],
-    constant: [Scale; 2],
-    following: [Scale; FOLLOW.len()],
-    level: Scale,
-    losses: [[f64; LEVELS.len()]; EXPERTS],
-    seen: f64,
+    scales: Scales,
+    losses: Each,
+    seen: f32,
+    keep: f32,
+    stride: f32,
 }
 
-/// Point forecasts that experts stand on, and the units of their errors.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Stand {
-    pub(super) middles: [f64; EXPERTS],
-    /// None before the first outcome: errors have no unit yet.
-    pub(super) scales: Option<[f64; EXPERTS]>,
-}
+// === impl Said ===
 
-impl Default for Panel {
-    fn default() -> Self {
-        let slow = || Scale::new(FOLLOW[1]);
-        Self {
-            residuals: Default::default(),
-            constant: [slow(), slow()],
-            following: FOLLOW.map(Scale::new),
-            level: slow(),
-            losses: [[0.0; LEVELS.len()]; EXPERTS],
-            seen: 0.0,
-        }
+impl Said {
+    /// Whether experts had a unit for their errors.
+    pub(super) fn is_founded(&self) -> bool {
+        self.units.is_some()
     }
 }
+
+// === impl Panel ===
 
 impl Panel {
-    /// Where the experts stand when persistence says `now` and the mixture `middle`.
-    pub(super) fn stand(&self, now: f64, middle: f64, widening: f64) -> Stand {
-        let scales = (|| {
-            let level = self.level.slow()? * (middle.abs() + self.constant[1].slow()?);
-            let scales = [
-                self.constant[0].slow()?,
-                self.constant[1].slow()?,
-                self.following[0].now()?,
-                self.following[1].now()?,
-                level,
-            ];
-            // In a burst nobody's errors are as small as they were.
-            let least = if widening > 1.0 { scales[2] } else { 0.0 };
-            Some(scales.map(|scale| scale.max(least) * widening))
-        })();
-        Stand {
-            middles: [now, middle, middle, middle, middle],
-            scales,
+    /// With an outcome in so many samples; memory in time is the same with each.
+    pub(super) fn new(stride: usize) -> Self {
+        Self {
+            residuals: std::array::from_fn(|_| Residuals::new(stride)),
+            scales: Scales::default(),
+            losses: Default::default(),
+            seen: 0.0,
+            keep: KEEP.powf(stride as f32),
+            stride: stride as f32,
         }
     }
 
-    /// What each says.
-    pub(super) fn say(&self, stand: &Stand) -> Said {
-        let mut said = [[0.0; LEVELS.len()]; EXPERTS];
-        for (at, said) in said.iter_mut().enumerate() {
-            let scale = stand.scales.map_or(0.0, |scales| scales[at]);
+    /// What each says when persistence says `now` and the mixture `middle`, into `said`.
+    pub(super) fn say(&self, now: f64, middle: f64, widening: f64, said: &mut Said) {
+        said.middles = [now, middle];
+        let units = self.scales.units(middle, widening);
+        said.units = units.map(|units| units.map(|unit| unit.min(LARGEST) as f32));
+        let units = said.units.unwrap_or_default();
+        let from = [now as f32, middle as f32];
+        for at in 0..EXPERTS {
+            let from = from[usize::from(at > 0)];
             let quantiles = self.residuals[at].quantiles();
-            *said = quantiles.map(|z| (stand.middles[at] + scale * z) as f32);
+            said.quantiles[at] = quantiles.map(|z| from + units[at] * z);
         }
-        said
     }
 
-    /// What they say together, never falling.
+    /// What they say together, never falling: where levels cross, because one is told by persistence and
+    /// the next by the mixture just after a jump, they change places (Chernozhukov, Fernández-Val and
+    /// Galichon 2010: never farther from the truth). Cut off instead, such an interval had no width.
     pub(super) fn together(&self, said: &Said) -> [f64; LEVELS.len()] {
         let mut together = [0.0; LEVELS.len()];
-        let mut floor = f64::NEG_INFINITY;
         for (level, value) in together.iter_mut().enumerate() {
             let weights = self.weights(level);
-            let mean = (0..EXPERTS).map(|at| weights[at] * f64::from(said[at][level]));
-            floor = floor.max(mean.sum());
-            *value = floor;
+            let total: f64 = weights.iter().sum();
+            let quantiles = said.quantiles.iter().map(|each| f64::from(each[level]));
+            let sum: f64 = weights.iter().zip(quantiles).map(|(w, q)| w * q).sum();
+            *value = sum / total;
         }
+        together.sort_unstable_by(f64::total_cmp);
         together
     }
 
-    /// Learns from an outcome; the error of the mixture in the unit that follows the last errors,
-    /// where there was one.
-    pub(super) fn observe(&mut self, stand: &Stand, said: &Said, outcome: f64) -> Option<f64> {
-        let errors = stand.middles.map(|middle| outcome - middle);
-        self.constant[0].observe(errors[0].abs());
-        self.constant[1].observe(errors[1].abs());
-        for scale in &mut self.following {
-            scale.observe(errors[1].abs());
-        }
-        let size =
-            stand.middles[1].abs().max(outcome.abs()) + self.constant[1].slow().unwrap_or(0.0);
-        if size > 0.0 {
-            self.level.observe(errors[1].abs() / size);
-        }
-        let scales = stand.scales?;
-        self.seen = self.seen * KEEP + 1.0;
+    /// The unit that follows the mixture's last errors; none before the first outcome.
+    pub(super) fn unit(&self, widening: f64) -> Option<f64> {
+        self.scales.following(widening)
+    }
+
+    /// Learns how large errors are, from what persistence and the mixture had said.
+    pub(super) fn measure(&mut self, middles: [f64; 2], outcome: f64) {
+        self.scales.observe(middles, outcome);
+    }
+
+    /// Learns from an outcome.
+    pub(super) fn observe(&mut self, said: &Said, outcome: f64) {
+        let Some(units) = said.units else {
+            return;
+        };
+        let errors = said.middles.map(|middle| outcome - middle);
+        self.seen = self.seen * self.keep + self.stride;
         for at in 0..EXPERTS {
-            let bounds = said[at].map(f64::from);
-            self.residuals[at].observe(errors[at] / scales[at], outcome, &bounds);
-            for (level, p) in LEVELS.into_iter().enumerate() {
-                let miss = outcome - bounds[level];
-                let loss = if miss >= 0.0 {
-                    p * miss
-                } else {
-                    (p - 1.0) * miss
-                };
-                let sum = &mut self.losses[at][level];
-                *sum = *sum * KEEP + loss;
+            let error = errors[usize::from(at > 0)] as f32;
+            let misses = said.quantiles[at].map(|bound| outcome as f32 - bound);
+            self.residuals[at].observe(error / units[at], &misses);
+            let losses = &mut self.losses[at];
+            for level in 0..losses.len() {
+                let (p, miss) = (WISHED[level], misses[level]);
+                let loss = (p * miss).max((p - 1.0) * miss);
+                losses[level] = losses[level] * self.keep + loss;
             }
         }
-        Some(errors[3] / scales[3])
     }
 
     /// Units and losses so far, in another unit of the series.
     pub(super) fn rescale(&mut self, factor: f64) {
-        let constant = self.constant.iter_mut().chain(&mut self.following);
-        constant.for_each(|scale| scale.rescale(factor));
-        for losses in &mut self.losses {
-            *losses = losses.map(|loss| loss * factor);
+        self.scales.rescale(factor);
+        for loss in self.losses.as_flattened_mut() {
+            *loss = (*loss * factor as f32).min(LOSS_MAX as f32);
         }
     }
 
@@ -159,16 +149,16 @@ impl Panel {
             .for_each(Residuals::shorten_memory);
     }
 
+    /// Relative to the best one's, which is 1.
     fn weights(&self, level: usize) -> [f64; EXPERTS] {
-        let losses = self.losses.map(|losses| losses[level]);
+        let losses = self.losses.map(|losses| f64::from(losses[level]));
         let best = losses.iter().copied().fold(f64::INFINITY, f64::min);
-        let rare = LEVELS[level].min(1.0 - LEVELS[level]);
+        if best <= 0.0 {
+            return [1.0; EXPERTS];
+        }
+        let rare = LEVELS[level].min(1.0 - LEVELS[level]) as f32;
         let certainty = self.seen * rare / (self.seen * rare + PATIENCE);
-        let raw = losses.map(|loss| {
-            let worse = if best > 0.0 { loss / best - 1.0 } else { 0.0 };
-            (-SHARPNESS * certainty * worse).exp()
-        });
-        let sum: f64 = raw.iter().sum();
-        raw.map(|weight| weight / sum)
+        let certainty = f64::from(certainty);
+        losses.map(|loss| (1.0 + certainty * (loss / best - 1.0)).powi(-SHARPNESS))
     }
 }

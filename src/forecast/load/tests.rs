@@ -35,7 +35,7 @@ fn daily(minute: usize) -> f64 {
 
 #[test]
 fn nothing_is_said_before_there_is_something_to_say() {
-    let forecaster = LoadForecaster::new(LoadSettings::default());
+    let mut forecaster = LoadForecaster::new(LoadSettings::default());
     assert_eq!(forecaster.forecast(MINUTE * 5), None);
     assert_eq!(after(6, |_| 3.0).forecast(MINUTE * 5), None);
     let forecast = after(100, |_| 3.0).forecast(MINUTE * 5).unwrap();
@@ -77,7 +77,7 @@ fn the_ninety_per_cent_interval_holds_nine_of_ten_outcomes() {
 #[test]
 fn a_burst_widens_what_is_said() {
     let calm = |minute| 100.0 + noise(minute);
-    let width = |forecaster: &LoadForecaster| {
+    let width = |mut forecaster: LoadForecaster| {
         let forecast = forecaster.forecast(MINUTE * 5).unwrap();
         forecast.quantile(0.95) - forecast.quantile(0.05)
     };
@@ -86,7 +86,7 @@ fn a_burst_widens_what_is_said() {
         2005,
         |minute| if minute < 2000 { calm(minute) } else { 400.0 },
     );
-    assert!(width(&burst) > 3.0 * width(&before));
+    assert!(width(burst) > 3.0 * width(before));
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_service_that_wakes_up_is_no_change_of_unit() {
             10.0 + 9.0 * noise(minute)
         }
     };
-    let forecaster = after(3020, value);
+    let mut forecaster = after(3020, value);
     let forecast = forecaster.forecast(MINUTE * 5).unwrap();
     assert!((5.0..15.0).contains(&forecast.middle), "{forecast:?}");
 }
@@ -139,9 +139,9 @@ fn a_week_is_seen_where_there_is_one_and_mondays_are_foreseen() {
         let weekend = matches!((minute / 1440 + 4) % 7, 0 | 6);
         daily(minute) * if weekend { 0.1 } else { 1.0 } + noise(minute)
     };
-    let forecaster = after(16 * 1440, value);
+    let mut forecaster = after(16 * 1440, value);
     assert_eq!(forecaster.season(), Some(Duration::from_hours(7 * 24)));
-    let days = after(4 * 1440, daily);
+    let mut days = after(4 * 1440, daily);
     assert_eq!(days.season(), Some(Duration::from_hours(24)));
     assert_eq!(after(4 * 1440, noise).season(), None);
     assert_eq!(after(1000, daily).season(), None);
@@ -158,12 +158,50 @@ fn a_gap_of_days_begins_a_new_season_and_a_short_one_is_bridged() {
     assert!((forecast.middle - 7.0).abs() < 1e-6);
 }
 
+#[test]
+fn units_that_change_again_and_again_leave_numbers() {
+    // Up by a thousand million with each change, and a spike of the largest size before.
+    let value = |minute: usize| match minute {
+        50 => LARGEST,
+        _ => 1e-9 * 1e9_f64.powi(i32::try_from(minute / 300).unwrap()),
+    };
+    let mut forecaster = after(1100, value);
+    let forecast = forecaster.forecast(MINUTE * 5).unwrap();
+    assert!(forecast.middle.is_finite() && forecast.quantile(0.99).is_finite());
+    assert!(forecast.middle <= LARGEST);
+}
+
 proptest! {
+    #[test]
+    fn samples_that_wait_are_learned_from_as_if_each_had_been_at_once(
+        samples in prop::collection::vec(
+            (0_u64..200, prop_oneof![0.0..1e3_f64, 1e6..1e9_f64], prop::bool::weighted(0.1)), 1..400),
+    ) {
+        let settings = LoadSettings::default();
+        let mut forecaster = LoadForecaster::new(settings.clone());
+        let mut learner = Learner::new(settings);
+        let mut now = 0;
+        for (step, value, asked) in samples {
+            now = if step % 7 == 0 { now - now.min(step) } else { now + step };
+            let at = Timestamp::ZERO + Duration::from_secs(now);
+            forecaster.observe(at, value);
+            learner.observe(at, value);
+            if asked {
+                let ahead = MINUTE * 5;
+                prop_assert_eq!(forecaster.forecast(ahead), learner.forecast(ahead));
+                prop_assert_eq!(forecaster.last(), learner.last());
+            }
+        }
+        prop_assert_eq!(forecaster.forecast(MINUTE * 10), learner.forecast(MINUTE * 10));
+        prop_assert_eq!(forecaster.season(), learner.season());
+    }
+
     #[test]
     fn whatever_comes_forecasts_are_finite_and_quantiles_rise(
         samples in prop::collection::vec(
             (0_u64..4000, prop_oneof![
-                Just(f64::NAN), Just(f64::INFINITY), Just(0.0), -1e12..1e12_f64, 0.0..1.0_f64,
+                Just(f64::NAN), Just(f64::INFINITY), Just(f64::MAX), Just(0.0), -1e20..1e20_f64,
+                -1e12..1e12_f64, 0.0..1.0_f64,
             ]), 1..400),
         period_min in 1_u64..3000,
     ) {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::forecast::load::in_bounds;
+
 /// Length of a bucket, and buckets of a day: changes within a quarter of an hour are taken as even.
 const BUCKET_US: i64 = 15 * 60 * 1_000_000;
 const DAY: usize = 96;
@@ -42,11 +44,9 @@ impl Weeks {
         }
     }
 
-    /// How much the series changed last week from the time of week `now_us` on; none unless both ends
-    /// were seen.
-    pub(super) fn change(&self, now_us: i64, ahead_us: i64) -> Option<f64> {
-        let then = now_us - WEEK as i64 * BUCKET_US;
-        Some(self.at(then + ahead_us)? - self.at(then)?)
+    /// The series a week before an instant; none unless it was seen.
+    pub(super) fn last_week(&self, at_us: i64) -> Option<f64> {
+        self.at(at_us.saturating_sub(WEEK as i64 * BUCKET_US))
     }
 
     /// The longest of a day and a week after which the series repeats itself, where one does.
@@ -60,7 +60,7 @@ impl Weeks {
     /// Everything in another unit.
     pub(super) fn rescale(&mut self, factor: f64) {
         for mean in &mut self.ring {
-            *mean *= factor as f32;
+            *mean = in_bounds(f64::from(*mean) * factor);
         }
         if let Some((_, sum, _)) = &mut self.open {
             *sum *= factor;
@@ -69,10 +69,11 @@ impl Weeks {
 
     /// Between the middles of the two nearest buckets.
     fn at(&self, at_us: i64) -> Option<f64> {
-        let place = at_us as f64 / BUCKET_US as f64 - 0.5;
-        let (low, share) = (place.floor(), place - place.floor());
-        let mean = |bucket: i64| self.mean(bucket);
-        let (from, until) = (mean(low as i64)?, mean(low as i64 + 1)?);
+        let from_middle = at_us.saturating_sub(BUCKET_US / 2);
+        let low = from_middle.div_euclid(BUCKET_US);
+        let from = self.mean(low)?;
+        let until = self.mean(low + 1)?;
+        let share = (from_middle - low * BUCKET_US) as f64 / BUCKET_US as f64;
         Some(from + (until - from) * share)
     }
 
