@@ -193,7 +193,7 @@ impl Cluster {
         let Some(old) = node
             .replaces
             .as_deref()
-            .filter(|old| self.nodes.contains_key(*old))
+            .filter(|old| self.nodes.contains_key(old))
         else {
             return;
         };

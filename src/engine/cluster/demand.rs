@@ -313,7 +313,7 @@ impl Cluster {
             // Whole pods: three fifths of one pod's GPU are none.
             *free = free.minus(&times(&taken(&template.needs), pods.round()));
         }
-        if let Some(old) = replaces.filter(|old| self.nodes.contains_key(*old)) {
+        if let Some(old) = replaces.filter(|old| self.nodes.contains_key(old)) {
             for (_, template, count) in self.movable(old) {
                 *free = free.minus(&times(&taken(&template.needs), count));
             }

@@ -98,11 +98,6 @@ impl Sites {
         joined.filter(|id| self[*id].node.is_some())
     }
 
-    /// The pods on a node.
-    pub fn load(&self, name: &str) -> Option<&Load> {
-        self.id(name).map(|id| &self[id].load)
-    }
-
     /// A node is known by itself from now on, and was not before.
     pub fn join(&mut self, id: SiteId, node: Node) {
         self[id].node = Some(node);
