@@ -42,6 +42,7 @@ mod images;
 mod intern;
 mod late;
 mod nodes;
+mod nominations;
 mod pods;
 mod pools;
 mod recall;

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::node::Resources;
-use crate::domain::signal::{PodBound, PodNominated, PodWanted, Signal};
+use crate::domain::signal::{PodBound, PodWanted, Signal};
 use crate::domain::time::Timestamp;
 use crate::domain::workload::{PodNeeds, PodRef, Requirement, WorkloadRef};
 use crate::forecast::demand::Template;
-use crate::forecast::promise::Promises;
 
 use super::groups::Source;
 use super::workloads::WorkloadState;
@@ -22,7 +21,7 @@ pub struct Pod {
     pub owner: Option<Arc<WorkloadRef>>,
     pub template: Arc<Template>,
     pub phase: Phase,
-    nominated: Option<Place>,
+    pub(super) nominated: Option<Place>,
     /// When it was first heard of.
     pub first_seen: Timestamp,
     seen: Timestamp,
@@ -217,44 +216,6 @@ impl Cluster {
         Applied::Changed
     }
 
-    /// Takes over what was learned of nominations.
-    pub(crate) fn take_promises(&mut self, promises: Promises) {
-        self.promises = promises;
-        self.marks.promised = true;
-    }
-
-    /// A pod that was intended for a request came to a node: the request's, or another.
-    fn note_promise(&mut self, uid: &Arc<str>, node: &Arc<str>) {
-        let place = self.pods.get(uid).and_then(|pod| pod.nominated.as_ref());
-        if let Some(Place::Request(request)) = place {
-            let kept = self.fulfilled.get(&**request) == Some(node);
-            self.promises.note(kept);
-            self.marks.promised = true;
-        }
-    }
-
-    pub(super) fn pod_nominated(&mut self, fact: &PodNominated) -> Applied {
-        let uid = self.shared_uid(&fact.pod.uid);
-        let place = match (&fact.node, &fact.request) {
-            (Some(node), _) => Some(Place::Node(self.node_name(node))),
-            (None, Some(request)) => Some(Place::Request(request.as_str().into())),
-            (None, None) => None,
-        };
-        let Some(pod) = self.pods.get_mut(&uid) else {
-            return Applied::Ignored("nomination of an unknown pod");
-        };
-        if pod.nominated == place || matches!(pod.phase, Phase::Bound { .. }) {
-            return KNOWN;
-        }
-        let phase = pod.phase.clone();
-        self.leave_phase(&uid);
-        if let Some(pod) = self.pods.get_mut(&uid) {
-            pod.nominated = place;
-        }
-        self.set_phase(&uid, phase);
-        Applied::Changed
-    }
-
     pub(super) fn pod_started(&mut self, pod: &PodRef) -> Applied {
         let Some((uid, known)) = self.pods.get_key_value(pod.uid.as_str()) else {
             return Applied::Ignored("start of an unknown pod");
@@ -307,7 +268,7 @@ impl Cluster {
     }
 
     /// The one shared copy of a pod's uid.
-    fn shared_uid(&self, uid: &str) -> Arc<str> {
+    pub(super) fn shared_uid(&self, uid: &str) -> Arc<str> {
         let known = self.pods.get_key_value(uid);
         known.map_or_else(|| uid.into(), |(uid, _)| Arc::clone(uid))
     }
@@ -388,7 +349,7 @@ impl Cluster {
     }
 
     /// Enters the indexes of a phase.
-    fn set_phase(&mut self, uid: &Arc<str>, phase: Phase) {
+    pub(super) fn set_phase(&mut self, uid: &Arc<str>, phase: Phase) {
         let Some(pod) = self.pods.get_mut(uid) else {
             return;
         };
@@ -449,7 +410,7 @@ impl Cluster {
     }
 
     /// Leaves the indexes of the phase that the pod is in; what its workload lacks is left to the caller.
-    fn leave_phase(&mut self, uid: &Arc<str>) {
+    pub(super) fn leave_phase(&mut self, uid: &Arc<str>) {
         let Some(pod) = self.pods.get(uid) else {
             return;
         };

@@ -1,30 +1,58 @@
 //! To which nodes pods are expected to come that wait already.
 
 use super::build::*;
-use crate::domain::signal::{Fact, PodNominated};
+use crate::domain::plan::{Reason, Target};
+use crate::domain::signal::{Fact, PodNominated, Signal};
 use crate::domain::workload::PodNeeds;
 
 fn web() -> PodNeeds {
     needs(1000, &["web"])
 }
 
+fn nominated(at: u64, name: &str, request: &str) -> Signal {
+    let fact = PodNominated {
+        pod: pod(name),
+        node: None,
+        request: Some(request.into()),
+    };
+    signal(at, Fact::PodNominated(fact))
+}
+
+fn claimant(at: u64, node: &str, request: &str) -> Signal {
+    let mut join = joined(at, node, "general");
+    if let Fact::NodeJoined(node) = &mut join.fact {
+        node.request = Some(request.into());
+    }
+    join
+}
+
+#[test]
+fn a_pod_that_comes_in_place_of_another_of_its_kind_keeps_that_ones_promise() {
+    let mut cluster = fed(&[
+        resolved(0, "web", 500),
+        claimed(1, "general", "claim-1", None),
+        claimed(1, "general", "claim-2", None),
+        pending(2, "a", "Deployment/shop/web", &web()),
+        pending(2, "b", "Deployment/shop/web", &web()),
+        nominated(3, "a", "claim-1"),
+        nominated(3, "b", "claim-2"),
+        claimant(30, "n2", "claim-2"),
+        ready(40, "n2"),
+    ]);
+    feed(
+        &mut cluster,
+        &[bound(41, "a", "Deployment/shop/web", "n2", &web())],
+    );
+    assert!(cluster.save(at(41)).contains(r#""promises":[1.0,0.0]"#));
+    // The one that still waits is expected where the other one was.
+    feed(&mut cluster, &[claimant(50, "n1", "claim-1")]);
+    let plan = cluster.plan(&Target::Node("n1".into())).unwrap();
+    let reasons: Vec<&Reason> = plan.entries.iter().map(|entry| &entry.reason).collect();
+    assert_eq!(reasons, [&Reason::Nominated("shop/b".into())]);
+}
+
 #[test]
 fn pods_whose_nominations_never_hold_are_expected_on_any_coming_node() {
-    let nominated = |at: u64, name: &str, request: &str| {
-        let fact = PodNominated {
-            pod: pod(name),
-            node: None,
-            request: Some(request.into()),
-        };
-        signal(at, Fact::PodNominated(fact))
-    };
-    let claimant = |at: u64, node: &str, request: &str| {
-        let mut join = joined(at, node, "general");
-        if let Fact::NodeJoined(node) = &mut join.fact {
-            node.request = Some(request.into());
-        }
-        join
-    };
     let mut signals = vec![
         resolved(0, "web", 500),
         joined(0, "n0", "general"),
