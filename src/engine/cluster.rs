@@ -15,6 +15,7 @@ use crate::domain::signal::{Fact, Signal};
 use crate::domain::time::Timestamp;
 use crate::domain::workload::WorkloadRef;
 use crate::forecast::model::Model;
+use crate::forecast::order::Order;
 use crate::forecast::promise::Promises;
 use crate::plan::flights::Flights;
 use crate::plan::policy::Policy;
@@ -43,6 +44,7 @@ mod intern;
 mod late;
 mod nodes;
 mod nominations;
+mod order;
 mod pods;
 mod pools;
 mod recall;
@@ -106,6 +108,8 @@ pub struct Cluster {
     groups: Groups,
     /// How often pods came to the node that a request for them became.
     pub(super) promises: Promises,
+    /// In which order the scheduler took waiting pods.
+    pub(super) order: Order,
     /// How often what was said of new nodes came true.
     calibrated: Calibrated,
     marks: Marks,
@@ -263,6 +267,7 @@ impl Cluster {
             unresolved: BTreeMap::new(),
             groups: Groups::default(),
             promises: Promises::default(),
+            order: Order::default(),
             calibrated: Calibrated::default(),
             marks: Marks::default(),
             generations: HashMap::new(),

@@ -128,6 +128,7 @@ fn same_pods(a: &Group, b: &Group) -> bool {
         && numbers(a) == numbers(b)
         && a.priority == b.priority
         && a.owner == b.owner
+        && a.since == b.since
 }
 
 // === impl Cluster ===
@@ -232,6 +233,7 @@ impl Cluster {
             chance,
             reason: Reason::PendingPod(first.unwrap_or_default()),
             priority,
+            since: waiting.since(),
         })
     }
 
@@ -250,6 +252,7 @@ impl Cluster {
             chance,
             reason: reason(Arc::clone(&state.name)),
             priority: Priority::Predicted,
+            since: None,
         })
     }
 
@@ -296,6 +299,7 @@ impl Cluster {
             chance,
             reason: Reason::Announced(name.into()),
             priority,
+            since: None,
         })
     }
 
@@ -311,6 +315,7 @@ impl Cluster {
             chance: self.model.chances.scheduled,
             reason: Reason::Schedule(Arc::clone(&state.name)),
             priority: Priority::Predicted,
+            since: None,
         })
     }
 
@@ -333,6 +338,7 @@ impl Cluster {
                     chance: self.model.chances.drained,
                     reason: Reason::Replacement(Arc::clone(node)),
                     priority: Priority::Predicted,
+                    since: None,
                 };
                 found.insert(source, Some(group));
             }

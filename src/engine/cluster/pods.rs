@@ -55,6 +55,8 @@ pub struct Waiting {
     pub pods: BTreeSet<(Arc<str>, Arc<str>)>,
     /// (name, uid) of those that somebody intends for a request; the scheduler knows nothing of it.
     pub promised: BTreeSet<(Arc<str>, Arc<str>)>,
+    /// Since when how many of both wait.
+    ages: BTreeMap<Timestamp, u32>,
 }
 
 /// The pods of one owner.
@@ -124,6 +126,34 @@ impl Waiting {
             template: Arc::clone(template),
             pods: BTreeSet::new(),
             promised: BTreeSet::new(),
+            ages: BTreeMap::new(),
+        }
+    }
+
+    /// Since when the first of them waits.
+    pub fn since(&self) -> Option<Timestamp> {
+        self.ages.keys().next().copied()
+    }
+
+    fn join(&mut self, uid: &Arc<str>, pod: &Pod) {
+        let members = if pod.is_promised() {
+            &mut self.promised
+        } else {
+            &mut self.pods
+        };
+        members.insert((Arc::clone(&pod.name), Arc::clone(uid)));
+        *self.ages.entry(pod.first_seen).or_default() += 1;
+    }
+
+    fn leave(&mut self, uid: &Arc<str>, pod: &Pod) {
+        let member = (Arc::clone(&pod.name), Arc::clone(uid));
+        if (self.pods.remove(&member) || self.promised.remove(&member))
+            && let Some(as_old) = self.ages.get_mut(&pod.first_seen)
+        {
+            *as_old -= 1;
+            if *as_old == 0 {
+                self.ages.remove(&pod.first_seen);
+            }
         }
     }
 }
@@ -181,6 +211,7 @@ impl Cluster {
         }
         let at = signal.observedtime;
         let node = self.node_name(&fact.node);
+        self.note_order(&uid, &node, at);
         self.note_promise(&uid, &node);
         let owner = fact.owner.as_ref();
         if self.is_as_told(&uid, owner, &fact.needs) {
@@ -368,8 +399,7 @@ impl Cluster {
                         self.marks.groups.insert(source);
                         let waiting = self.waiting.entry(key);
                         let waiting = waiting.or_insert_with(|| Waiting::of(&pod.template));
-                        let member = (Arc::clone(&pod.name), Arc::clone(uid));
-                        waiting.promised.insert(member);
+                        waiting.join(uid, pod);
                     }
                     self.nominated
                         .entry(place.clone())
@@ -380,12 +410,9 @@ impl Cluster {
                     // A DaemonSet's pod waits for the one node that it was made for.
                     let key = (owner.clone(), pod.template.print, gated);
                     let source = Source::waiting(key.clone());
-                    let template = &pod.template;
-                    self.waiting
-                        .entry(key)
-                        .or_insert_with(|| Waiting::of(template))
-                        .pods
-                        .insert((Arc::clone(&pod.name), Arc::clone(uid)));
+                    let waiting = self.waiting.entry(key);
+                    let waiting = waiting.or_insert_with(|| Waiting::of(&pod.template));
+                    waiting.join(uid, pod);
                     self.marks.groups.insert(source);
                 }
                 if let Some(owner) = &owner {
@@ -418,10 +445,8 @@ impl Cluster {
         match &pod.phase {
             Phase::Waiting { gated } => {
                 let key = (owner.clone(), pod.template.print, *gated);
-                let member = (Arc::clone(&pod.name), Arc::clone(uid));
                 if let Some(waiting) = self.waiting.get_mut(&key) {
-                    waiting.pods.remove(&member);
-                    waiting.promised.remove(&member);
+                    waiting.leave(uid, pod);
                     if waiting.pods.is_empty() && waiting.promised.is_empty() {
                         self.waiting.remove(&key);
                     }

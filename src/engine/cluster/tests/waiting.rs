@@ -51,6 +51,58 @@ fn a_pod_that_comes_in_place_of_another_of_its_kind_keeps_that_ones_promise() {
     assert_eq!(reasons, [&Reason::Nominated("shop/b".into())]);
 }
 
+/// 150 times two kinds waited, one ten seconds longer than the other, and the older or the younger one was
+/// bound first; now eight pods of each wait, as many as a node holds, and two nodes come.
+fn plans_after(older_first: bool) -> (Vec<String>, Vec<String>) {
+    let mut cluster = fed(&[
+        resolved(0, "old", 500),
+        resolved(0, "young", 500),
+        joined(0, "n0", "general"),
+        ready(1, "n0"),
+    ]);
+    let kind = |name: &str| needs(1000, &[name]);
+    let owner = |name: &str| format!("Deployment/shop/{name}");
+    let waits = |at: u64, name: &str, n: u64| {
+        pending(at, &format!("{name}-{n}"), &owner(name), &kind(name))
+    };
+    let first = if older_first { "old" } else { "young" };
+    for n in 0..150 {
+        let at = 100 + n * 40;
+        let pod = format!("{first}-{n}");
+        feed(
+            &mut cluster,
+            &[
+                waits(at, "old", n),
+                waits(at + 10, "young", n),
+                bound(at + 20, &pod, &owner(first), "n0", &kind(first)),
+                pod_removed(at + 21, &format!("old-{n}")),
+                pod_removed(at + 21, &format!("young-{n}")),
+            ],
+        );
+    }
+    for n in 1000..1008 {
+        let both = [waits(9001, "old", n), waits(9011, "young", n)];
+        feed(&mut cluster, &both);
+    }
+    let come = [joined(9060, "n1", "general"), joined(9061, "n2", "general")];
+    feed(&mut cluster, &come);
+    (node_plan(&cluster, "n1"), node_plan(&cluster, "n2"))
+}
+
+#[test]
+fn where_the_scheduler_takes_the_oldest_first_the_first_node_is_for_the_oldest() {
+    let (first, second) = plans_after(true);
+    assert_eq!(first, ["old"]);
+    assert_eq!(second[0], "young");
+}
+
+#[test]
+fn where_younger_pods_pass_those_that_back_off_the_first_node_is_for_the_youngest() {
+    let (first, second) = plans_after(false);
+    assert_eq!(first, ["young"]);
+    assert_eq!(second[0], "old");
+}
+
 #[test]
 fn pods_whose_nominations_never_hold_are_expected_on_any_coming_node() {
     let mut signals = vec![
