@@ -10,6 +10,7 @@ pub mod demand;
 pub mod history;
 pub mod load;
 pub mod model;
+pub mod order;
 pub mod packing;
 pub mod profile;
 pub mod promise;

@@ -15,6 +15,7 @@ use crate::domain::signal::{Fact, Signal};
 use crate::domain::time::Timestamp;
 use crate::domain::workload::WorkloadRef;
 use crate::forecast::model::Model;
+use crate::forecast::order::Order;
 use crate::forecast::promise::Promises;
 use crate::plan::flights::Flights;
 use crate::plan::policy::Policy;
@@ -45,6 +46,8 @@ mod images;
 mod intern;
 mod late;
 mod nodes;
+mod nominations;
+mod order;
 mod owners;
 mod pods;
 mod pools;
@@ -77,7 +80,7 @@ pub struct Cluster {
     requests: BTreeMap<String, Request>,
     pods: Roster,
     /// Pods that look for a node, in kinds.
-    waiting: HashMap<WaitingKey, Waiting>,
+    waiting: BTreeMap<WaitingKey, Waiting>,
     /// Pods that somebody intends for a place.
     nominated: BTreeMap<Place, BTreeSet<(Arc<str>, PodId)>>,
     /// Workloads and scalers.
@@ -106,6 +109,8 @@ pub struct Cluster {
     groups: Groups,
     /// How often pods came to the node that a request for them became.
     pub(super) promises: Promises,
+    /// In which order the scheduler took waiting pods.
+    pub(super) order: Order,
     /// How often what was said of new nodes came true.
     calibrated: Calibrated,
     marks: Marks,
@@ -243,7 +248,7 @@ impl Cluster {
             pools: BTreeMap::new(),
             requests: BTreeMap::new(),
             pods: Roster::default(),
-            waiting: HashMap::new(),
+            waiting: BTreeMap::new(),
             nominated: BTreeMap::new(),
             owners: Owners::default(),
             turns_of_workloads: 0,
@@ -259,6 +264,7 @@ impl Cluster {
             unresolved: BTreeMap::new(),
             groups: Groups::default(),
             promises: Promises::default(),
+            order: Order::default(),
             calibrated: Calibrated::default(),
             marks: Marks::default(),
             generations: HashMap::new(),

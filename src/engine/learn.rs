@@ -10,6 +10,7 @@ use crate::engine::cluster::{Cluster, StateError};
 use crate::forecast::arrival::Leg;
 use crate::forecast::calibrate::Calibration;
 use crate::forecast::history::{Key, Record};
+use crate::forecast::order::Order;
 use crate::forecast::profile::Profile;
 use crate::forecast::promise::Promises;
 
@@ -35,6 +36,9 @@ struct State {
     /// Nominations that held, and that did not.
     #[serde(default, skip_serializing_if = "is_default")]
     promises: Promises,
+    /// Pods that were bound before younger ones, and before older ones.
+    #[serde(default, skip_serializing_if = "is_default")]
+    order: Order,
     /// How often what was said of new nodes came true, by kind of reason.
     #[serde(default, skip_serializing_if = "Calibration::is_empty")]
     calibration: Calibration,
@@ -59,8 +63,8 @@ struct PoolState {
 /// (node, Ready in microseconds, resident, places in `keys` of what ran, and of what came late)
 type RecordState = (String, i64, bool, Vec<usize>, Vec<usize>);
 
-fn is_default(promises: &Promises) -> bool {
-    *promises == Promises::default()
+fn is_default<T: Default + PartialEq>(counts: &T) -> bool {
+    *counts == T::default()
 }
 
 impl Cluster {
@@ -115,6 +119,7 @@ impl Cluster {
             pools.push((name, pool, records));
         }
         self.take_promises(state.promises);
+        self.take_order(state.order);
         self.take_calibration(state.calibration);
         for (name, pool, records) in pools {
             self.take_over(&name, pool, records);
@@ -205,6 +210,7 @@ impl Cluster {
             keys: named.iter().cloned().collect(),
             pools,
             promises: self.promises,
+            order: self.order,
             calibration: self.calibration().clone(),
         }
     }

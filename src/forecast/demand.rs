@@ -11,6 +11,8 @@ use statrs::function::gamma::ln_gamma;
 use crate::domain::image::ImageRef;
 use crate::domain::node::{NodeShape, Resources};
 use crate::domain::plan::{Priority, Reason};
+use crate::domain::quantity::ByteSize;
+use crate::domain::time::Timestamp;
 use crate::domain::workload::{PodNeeds, WorkloadRef};
 
 /// One pod template, kept once however many pods have it.
@@ -42,6 +44,8 @@ pub struct Group {
     pub reason: Reason,
     /// Whether somebody waits already.
     pub priority: Priority,
+    /// Since when the first of them waits; missing where nobody does.
+    pub since: Option<Timestamp>,
 }
 
 /// Room for pods: a node that comes, or came and is not Ready yet.
@@ -136,14 +140,60 @@ fn fits(needs: &PodNeeds, free: &Resources) -> bool {
     capacity_in_pods(needs, free) >= 1.0
 }
 
+/// How a room is filled: per group what lands there, given which groups it admits and how many pods of
+/// each are left.
+type Filling<'a> = dyn Fn(&[bool], &[f64], &Room) -> Vec<Landing> + 'a;
+
 /// Shares so many pods of each group out over the rooms, first room first: `landings[room][group]`.
 ///
-/// Within a room, groups that it admits get room in proportion to what they still ask for, because
-/// the scheduler takes waiting pods in an order that nobody outside knows. The probability that a
-/// group of m among N waiting pods is drawn at least once in A draws is hypergeometric:
-/// 1 - C(N-m, A) / C(N, A). `race` is the probability that a later room is filled first.
+/// As far as nothing is known of the scheduler's order, groups that a room admits get room in proportion
+/// to what they still ask for. The probability that a group of m among N waiting pods is drawn at least
+/// once in A draws is hypergeometric: 1 - C(N-m, A) / C(N, A). As far as the scheduler is seen to take
+/// the oldest or the youngest first (`lean`: [`Order::lean`](crate::forecast::order::Order::lean)), they fill the room one after the other.
+/// `race` is the probability that a later room is filled first.
 #[must_use]
-pub fn share(groups: &[Group], counts: &[f64], rooms: &[Room], race: f64) -> Vec<Vec<Landing>> {
+pub fn share(
+    groups: &[Group],
+    counts: &[f64],
+    rooms: &[Room],
+    race: f64,
+    lean: f64,
+) -> Vec<Vec<Landing>> {
+    let draw = |admitted: &[bool], left: &[f64], room: &Room| fill(groups, admitted, left, room);
+    let drawn = share_by(&draw, groups, counts, (rooms, race));
+    if lean == 0.0 || groups.len() < 2 {
+        return drawn;
+    }
+    let mut line: Vec<usize> = (0..groups.len()).collect();
+    line.sort_by_key(|at| groups[*at].since);
+    if lean < 0.0 {
+        line.reverse();
+    }
+    let queue = |admitted: &[bool], left: &[f64], room: &Room| {
+        fill_in_line(&line, groups, (admitted, left), room)
+    };
+    let queued = share_by(&queue, groups, counts, (rooms, race));
+    let known = lean.abs().min(1.0);
+    let mix = |drawn: f64, queued: f64| drawn + known * (queued - drawn);
+    let rooms = drawn.into_iter().zip(queued);
+    rooms
+        .map(|(drawn, queued)| {
+            let both = drawn.into_iter().zip(queued);
+            both.map(|(drawn, queued)| Landing {
+                any: mix(drawn.any, queued.any),
+                pods: mix(drawn.pods, queued.pods),
+            })
+            .collect()
+        })
+        .collect()
+}
+
+fn share_by(
+    fill: &Filling<'_>,
+    groups: &[Group],
+    counts: &[f64],
+    (rooms, race): (&[Room], f64),
+) -> Vec<Vec<Landing>> {
     let mut left = counts.to_vec();
     // Rooms of one wave are alike: the last answer often holds for the next room.
     let mut last: Option<(Vec<bool>, &Option<Resources>, Vec<Landing>)> = None;
@@ -155,7 +205,7 @@ pub fn share(groups: &[Group], counts: &[f64], rooms: &[Room], race: f64) -> Vec
                 .iter()
                 .map(|group| room.admits(&group.template.needs))
                 .collect();
-            let in_turn = fill(groups, &admitted, &left, room);
+            let in_turn = fill(&admitted, &left, room);
             for (rest, landing) in left.iter_mut().zip(&in_turn) {
                 *rest = (*rest - landing.pods).max(0.0);
             }
@@ -164,7 +214,7 @@ pub fn share(groups: &[Group], counts: &[f64], rooms: &[Room], race: f64) -> Vec
             }
             let alone = match last.take() {
                 Some(known) if known.0 == admitted && *known.1 == room.free => known.2,
-                _ => fill(groups, &admitted, counts, room),
+                _ => fill(&admitted, counts, room),
             };
             let (_, _, alone) = last.insert((admitted, &room.free, alone));
             in_turn
@@ -205,6 +255,50 @@ fn fill(groups: &[Group], admitted: &[bool], left: &[f64], room: &Room) -> Vec<L
             }
         })
         .collect()
+}
+
+/// Fills a room with whole groups in the given order, each as far as there is room for it.
+fn fill_in_line(
+    line: &[usize],
+    groups: &[Group],
+    (admitted, left): (&[bool], &[f64]),
+    room: &Room,
+) -> Vec<Landing> {
+    let mut landings = vec![Landing::default(); groups.len()];
+    let mut free = room.free.clone();
+    for at in line.iter().copied().filter(|at| admitted[*at]) {
+        let needs = &groups[at].template.needs;
+        let room = free
+            .as_ref()
+            .map(|free| capacity_in_pods(needs, free).floor());
+        let pods = left[at].min(room.unwrap_or(f64::INFINITY));
+        if pods <= 0.0 {
+            continue;
+        }
+        landings[at] = Landing {
+            any: pods.min(1.0),
+            pods,
+        };
+        free = free.map(|free| free.minus(&asked(needs, pods)));
+    }
+    landings
+}
+
+/// What so many pods take of a node; every pod takes one of its pod places.
+#[must_use]
+pub fn asked(needs: &PodNeeds, pods: f64) -> Resources {
+    let one = &needs.requests;
+    let scale = |value: u64| (value as f64 * pods) as u64;
+    let extended = one.extended.iter();
+    Resources {
+        cpu_milli: scale(one.cpu_milli),
+        memory: ByteSize(scale(one.memory.0)),
+        ephemeral: ByteSize(scale(one.ephemeral.0)),
+        pods: scale(one.pods.max(1)),
+        extended: extended
+            .map(|(name, value)| (name.clone(), scale(*value)))
+            .collect(),
+    }
 }
 
 /// The largest part of any resource that the groups ask for; above 1 they do not all fit.

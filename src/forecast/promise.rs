@@ -2,7 +2,8 @@
 //!
 //! Karpenter nominates pods to its claims and tells so in Events, but the scheduler binds whichever pod
 //! is next to whichever node is Ready: in the scenario pack between a tenth and four fifths of a
-//! scenario's nominations held, in the recorded one 30 of 51.
+//! scenario's nominations held, in the recorded one 30 of 51. A pod of the same kind that comes instead
+//! keeps the promise as well: it runs the same images.
 
 use serde::{Deserialize, Serialize};
 

@@ -164,6 +164,7 @@ impl Cluster {
             chance: surplus.chance,
             reason: Reason::ScalerWish(Arc::clone(&state.name)),
             priority: Priority::Background,
+            since: None,
         })
     }
 }

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::domain::node::{NodeShape, Resources};
+use crate::domain::node::NodeShape;
 use crate::domain::plan::{Priority, Reason};
-use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::domain::workload::WorkloadRef;
-use crate::forecast::demand::{Group, Landing, Room, Template, capacity_in_pods, share};
+use crate::forecast::demand::{Group, Landing, Room, Template, asked, capacity_in_pods, share};
 
 use super::Cluster;
 use super::nodes::Node;
@@ -128,11 +127,11 @@ impl Cluster {
             .count();
         let (waits, expected) = groups.split_at(waiting);
         let counts: Vec<f64> = waits.iter().map(|group| group.count).collect();
-        let mut landings = share(waits, &counts, &rooms, race);
+        let mut landings = share(waits, &counts, &rooms, race, self.order.lean());
         for (room, landed) in rooms.iter_mut().zip(&landings) {
             let Some(free) = &mut room.free else { continue };
             for (group, landing) in waits.iter().zip(landed) {
-                *free = free.minus(&times(&taken(&group.template.needs), landing.pods));
+                *free = free.minus(&asked(&group.template.needs, landing.pods));
             }
         }
         let counts = self.beside_existing(pool, view, !waits.is_empty(), expected);
@@ -140,7 +139,7 @@ impl Cluster {
         for ((landed, room), more) in landings
             .iter_mut()
             .zip(&rooms)
-            .zip(share(expected, &counts, &rooms, race))
+            .zip(share(expected, &counts, &rooms, race, 0.0))
         {
             for ((landing, group), spread) in more.iter().zip(expected).zip(&spread) {
                 let (any, pods) = match spread {
@@ -311,11 +310,11 @@ impl Cluster {
         }
         for (template, pods) in kinds {
             // Whole pods: three fifths of one pod's GPU are none.
-            *free = free.minus(&times(&taken(&template.needs), pods.round()));
+            *free = free.minus(&asked(&template.needs, pods.round()));
         }
         if let Some(old) = replaces.filter(|old| self.nodes.contains_key(old)) {
             for (_, template, count) in self.movable(old) {
-                *free = free.minus(&times(&taken(&template.needs), count));
+                *free = free.minus(&asked(&template.needs, count));
             }
         }
     }
@@ -351,21 +350,6 @@ impl Cluster {
     pub(super) fn owner(&self, name: &WorkloadRef) -> Arc<WorkloadRef> {
         let known = self.owners.get(name);
         known.map_or_else(|| Arc::new(name.clone()), |owner| Arc::clone(&owner.name))
-    }
-}
-
-fn times(amount: &Resources, count: f64) -> Resources {
-    let scale = |value: u64| (value as f64 * count) as u64;
-    Resources {
-        cpu_milli: scale(amount.cpu_milli),
-        memory: ByteSize(scale(amount.memory.0)),
-        ephemeral: ByteSize(scale(amount.ephemeral.0)),
-        pods: scale(amount.pods),
-        extended: amount
-            .extended
-            .iter()
-            .map(|(name, value)| (name.clone(), scale(*value)))
-            .collect(),
     }
 }
 

@@ -144,6 +144,7 @@ fn same_pods(a: &Group, b: &Group) -> bool {
         && numbers(a) == numbers(b)
         && a.priority == b.priority
         && a.owner == b.owner
+        && a.since == b.since
 }
 
 // === impl Cluster ===
@@ -254,6 +255,7 @@ impl Cluster {
             chance,
             reason: Reason::PendingPod(first.unwrap_or_default()),
             priority,
+            since: waiting.since(),
         })
     }
 
@@ -273,6 +275,7 @@ impl Cluster {
             chance,
             reason: reason(Arc::clone(&state.name)),
             priority: Priority::Predicted,
+            since: None,
         })
     }
 
@@ -319,6 +322,7 @@ impl Cluster {
             chance,
             reason: Reason::Announced(name.into()),
             priority,
+            since: None,
         })
     }
 
@@ -335,6 +339,7 @@ impl Cluster {
             chance: self.model.chances.scheduled,
             reason: Reason::Schedule(Arc::clone(&state.name)),
             priority: Priority::Predicted,
+            since: None,
         })
     }
 
@@ -354,6 +359,7 @@ impl Cluster {
                     chance: self.model.chances.drained,
                     reason: Reason::Replacement(Arc::clone(node)),
                     priority: Priority::Predicted,
+                    since: None,
                 };
                 found.insert(source, Some(group));
             }

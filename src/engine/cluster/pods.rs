@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::node::Resources;
-use crate::domain::signal::{PodBound, PodNominated, PodWanted, Signal};
+use crate::domain::signal::{PodBound, PodWanted, Signal};
 use crate::domain::time::Timestamp;
 use crate::domain::workload::{PodNeeds, PodRef, Requirement, WorkloadRef};
 use crate::forecast::demand::Template;
-use crate::forecast::promise::Promises;
 
 use super::groups::Mark;
 use super::owners::OwnerId;
@@ -25,10 +24,10 @@ pub struct Pod {
     pub name: Arc<str>,
     pub owner: Option<Arc<WorkloadRef>>,
     /// The owner's number.
-    owned: Option<OwnerId>,
+    pub owned: Option<OwnerId>,
     pub template: Arc<Template>,
     pub phase: Phase,
-    nominated: Option<Place>,
+    pub(super) nominated: Option<Place>,
     /// When it was first heard of.
     pub first_seen: Timestamp,
     seen: Timestamp,
@@ -62,6 +61,8 @@ pub struct Waiting {
     pub pods: BTreeSet<(Arc<str>, PodId)>,
     /// Those that somebody intends for a request; the scheduler knows nothing of it.
     pub promised: BTreeSet<(Arc<str>, PodId)>,
+    /// Since when how many of both wait.
+    ages: BTreeMap<Timestamp, u32>,
 }
 
 /// The pods of one owner.
@@ -136,6 +137,34 @@ impl Waiting {
             template: Arc::clone(template),
             pods: BTreeSet::new(),
             promised: BTreeSet::new(),
+            ages: BTreeMap::new(),
+        }
+    }
+
+    /// Since when the first of them waits.
+    pub fn since(&self) -> Option<Timestamp> {
+        self.ages.keys().next().copied()
+    }
+
+    fn join(&mut self, id: PodId, pod: &Pod) {
+        let members = if pod.is_promised() {
+            &mut self.promised
+        } else {
+            &mut self.pods
+        };
+        members.insert((Arc::clone(&pod.name), id));
+        *self.ages.entry(pod.first_seen).or_default() += 1;
+    }
+
+    fn leave(&mut self, id: PodId, pod: &Pod) {
+        let member = (Arc::clone(&pod.name), id);
+        if (self.pods.remove(&member) || self.promised.remove(&member))
+            && let Some(as_old) = self.ages.get_mut(&pod.first_seen)
+        {
+            *as_old -= 1;
+            if *as_old == 0 {
+                self.ages.remove(&pod.first_seen);
+            }
         }
     }
 }
@@ -217,6 +246,7 @@ impl Cluster {
 
     /// A known pod is about to be bound to a node; the number that it has from then on.
     fn rebind(&mut self, id: PodId, node: SiteId, fact: &PodBound, at: Timestamp) -> PodId {
+        self.note_order(id, node, at);
         self.note_promise(id, node);
         let owner = fact.owner.as_ref();
         if self.is_as_told(id, owner, &fact.needs) {
@@ -228,40 +258,6 @@ impl Cluster {
         }
         let first_seen = self.take_out(id);
         self.put_in(&fact.pod, owner, &fact.needs, (first_seen, at))
-    }
-
-    /// Takes over what was learned of nominations.
-    pub(crate) fn take_promises(&mut self, promises: Promises) {
-        self.promises = promises;
-        self.marks.promised = true;
-    }
-
-    /// A pod that was intended for a request came to a node: the request's, or another.
-    fn note_promise(&mut self, id: PodId, node: SiteId) {
-        if let Some(Place::Request(request)) = &self.pods[id].nominated {
-            let kept = self.fulfilled.get(&**request) == Some(&self.nodes[node].name);
-            self.promises.note(kept);
-            self.marks.promised = true;
-        }
-    }
-
-    pub(super) fn pod_nominated(&mut self, fact: &PodNominated) -> Applied {
-        let place = match (&fact.node, &fact.request) {
-            (Some(node), _) => Some(Place::Node(self.nodes.name(node))),
-            (None, Some(request)) => Some(Place::Request(request.as_str().into())),
-            (None, None) => None,
-        };
-        let Some(id) = self.pods.id(&fact.pod.uid) else {
-            return Applied::Ignored("nomination of an unknown pod");
-        };
-        let (known, phase) = (&self.pods[id].nominated, self.pods[id].phase);
-        if *known == place || matches!(phase, Phase::Bound { .. }) {
-            return KNOWN;
-        }
-        self.leave_phase(id);
-        self.pods[id].nominated = place;
-        self.set_phase(id, phase);
-        Applied::Changed
     }
 
     pub(super) fn pod_started(&mut self, pod: &PodRef) -> Applied {
@@ -373,7 +369,7 @@ impl Cluster {
     }
 
     /// Enters the indexes of a phase.
-    fn set_phase(&mut self, id: PodId, phase: Phase) {
+    pub(super) fn set_phase(&mut self, id: PodId, phase: Phase) {
         let pod = &mut self.pods[id];
         pod.phase = phase;
         let owner = pod.owned;
@@ -387,8 +383,7 @@ impl Cluster {
                         self.marks.groups.insert(Mark::Waiting(key));
                         let waiting = self.waiting.entry(key);
                         let waiting = waiting.or_insert_with(|| Waiting::of(&pod.template));
-                        let member = (Arc::clone(&pod.name), id);
-                        waiting.promised.insert(member);
+                        waiting.join(id, pod);
                     }
                     self.nominated
                         .entry(place.clone())
@@ -397,12 +392,9 @@ impl Cluster {
                     self.mark_place(&place);
                 } else if !daemon {
                     let key = (owner, pod.template.print, gated);
-                    let template = &pod.template;
-                    self.waiting
-                        .entry(key)
-                        .or_insert_with(|| Waiting::of(template))
-                        .pods
-                        .insert((Arc::clone(&pod.name), id));
+                    let waiting = self.waiting.entry(key);
+                    let waiting = waiting.or_insert_with(|| Waiting::of(&pod.template));
+                    waiting.join(id, pod);
                     self.marks.groups.insert(Mark::Waiting(key));
                 }
                 if let Some(owner) = owner {
@@ -427,16 +419,14 @@ impl Cluster {
     }
 
     /// Leaves the indexes of the phase that the pod is in; what its workload lacks is left to the caller.
-    fn leave_phase(&mut self, id: PodId) {
+    pub(super) fn leave_phase(&mut self, id: PodId) {
         let pod = &self.pods[id];
         let owner = pod.owned;
         match &pod.phase {
             Phase::Waiting { gated } => {
                 let key = (owner, pod.template.print, *gated);
-                let member = (Arc::clone(&pod.name), id);
                 if let Some(waiting) = self.waiting.get_mut(&key) {
-                    waiting.pods.remove(&member);
-                    waiting.promised.remove(&member);
+                    waiting.leave(id, pod);
                     if waiting.pods.is_empty() && waiting.promised.is_empty() {
                         self.waiting.remove(&key);
                     }
