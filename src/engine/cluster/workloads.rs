@@ -186,11 +186,11 @@ impl Cluster {
                 return STALE;
             }
             known.seen = at;
-            if known.scaler == *fact {
-                return KNOWN;
-            }
         }
         let target = if let Some(known) = known.filter(|known| known.scaler.target == fact.target) {
+            if numbers(&known.scaler) == numbers(fact) {
+                return KNOWN;
+            }
             // It says so every 15 s: its names are the ones that are there.
             take_numbers(&mut known.scaler, fact);
             track(&mut known.track, fact, at);
@@ -503,6 +503,13 @@ impl Cluster {
             })
             .unwrap_or(0)
     }
+}
+
+/// All but its names.
+fn numbers(scaler: &Scaler) -> (u32, u32, u32, u32, Option<f64>, Option<ScaleLimit>) {
+    let (current, desired) = (scaler.current, scaler.desired);
+    let (min, max) = (scaler.min, scaler.max);
+    (current, desired, min, max, scaler.ratio, scaler.limited)
 }
 
 fn take_numbers(known: &mut Scaler, fact: &Scaler) {
