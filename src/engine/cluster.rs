@@ -107,7 +107,7 @@ pub struct Cluster {
     unresolved: BTreeMap<ImageRef, BTreeSet<Target>>,
     /// Pods that look for a node, as last counted.
     groups: Groups,
-    /// How often pods came to the node that a request for them became.
+    /// How often pods of a kind came to the node that a request for that kind became.
     pub(super) promises: Promises,
     /// In which order the scheduler took waiting pods.
     pub(super) order: Order,

@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use statrs::function::gamma::ln_gamma;
 
@@ -140,6 +141,9 @@ fn fits(needs: &PodNeeds, free: &Resources) -> bool {
     capacity_in_pods(needs, free) >= 1.0
 }
 
+/// Pods made within one step of Kubernetes' stamps are equally old.
+pub const AS_OLD: Duration = Duration::from_secs(1);
+
 /// How a room is filled: per group what lands there, given which groups it admits and how many pods of
 /// each are left.
 type Filling<'a> = dyn Fn(&[bool], &[f64], &Room) -> Vec<Landing> + 'a;
@@ -149,7 +153,8 @@ type Filling<'a> = dyn Fn(&[bool], &[f64], &Room) -> Vec<Landing> + 'a;
 /// As far as nothing is known of the scheduler's order, groups that a room admits get room in proportion
 /// to what they still ask for. The probability that a group of m among N waiting pods is drawn at least
 /// once in A draws is hypergeometric: 1 - C(N-m, A) / C(N, A). As far as the scheduler is seen to take
-/// the oldest or the youngest first (`lean`: [`Order::lean`](crate::forecast::order::Order::lean)), they fill the room one after the other.
+/// the oldest or the youngest first (`lean`: [`Order::lean`](crate::forecast::order::Order::lean)), they
+/// fill the room one age after the other.
 /// `race` is the probability that a later room is filled first.
 #[must_use]
 pub fn share(
@@ -164,8 +169,10 @@ pub fn share(
     if lean == 0.0 || groups.len() < 2 {
         return drawn;
     }
-    let mut line: Vec<usize> = (0..groups.len()).collect();
-    line.sort_by_key(|at| groups[*at].since);
+    let mut line = equally_old(groups);
+    if line.len() < 2 {
+        return drawn;
+    }
     if lean < 0.0 {
         line.reverse();
     }
@@ -257,31 +264,65 @@ fn fill(groups: &[Group], admitted: &[bool], left: &[f64], room: &Room) -> Vec<L
         .collect()
 }
 
-/// Fills a room with whole groups in the given order, each as far as there is room for it.
+/// Places of groups, the oldest first; those that are [`AS_OLD`] as the first of them stand together.
+fn equally_old(groups: &[Group]) -> Vec<Vec<usize>> {
+    let mut line: Vec<usize> = (0..groups.len()).collect();
+    line.sort_by_key(|at| groups[*at].since);
+    let mut runs: Vec<Vec<usize>> = Vec::new();
+    for at in line {
+        let since = groups[at].since;
+        let first = runs.last().map(|run| groups[run[0]].since);
+        let as_old = |first: Option<Timestamp>| match (first, since) {
+            (Some(first), Some(since)) => since <= first + AS_OLD,
+            (first, since) => first == since,
+        };
+        match runs.last_mut() {
+            Some(run) if first.is_some_and(as_old) => run.push(at),
+            _ => runs.push(vec![at]),
+        }
+    }
+    runs
+}
+
+/// Fills a room with one age after the other, each as far as there is room for whole pods of it; those of
+/// one age by lot.
 fn fill_in_line(
-    line: &[usize],
+    line: &[Vec<usize>],
     groups: &[Group],
     (admitted, left): (&[bool], &[f64]),
     room: &Room,
 ) -> Vec<Landing> {
     let mut landings = vec![Landing::default(); groups.len()];
-    let mut free = room.free.clone();
-    for at in line.iter().copied().filter(|at| admitted[*at]) {
-        let needs = &groups[at].template.needs;
-        let room = free
-            .as_ref()
-            .map(|free| capacity_in_pods(needs, free).floor());
-        let pods = left[at].min(room.unwrap_or(f64::INFINITY));
-        if pods <= 0.0 {
-            continue;
+    let mut room = room.clone();
+    for run in line {
+        let mut turn = vec![false; groups.len()];
+        for at in run {
+            turn[*at] = admitted[*at] && room.admits(&groups[*at].template.needs);
         }
-        landings[at] = Landing {
-            any: pods.min(1.0),
-            pods,
+        let landed = match run.as_slice() {
+            [at] if turn[*at] => vec![(*at, whole(&groups[*at], left[*at], &room))],
+            _ => {
+                let all = fill(groups, &turn, left, &room);
+                run.iter().map(|at| (*at, all[*at])).collect()
+            }
         };
-        free = free.map(|free| free.minus(&asked(needs, pods)));
+        for (at, landing) in landed {
+            landings[at] = landing;
+            let taken = asked(&groups[at].template.needs, landing.pods);
+            room.free = room.free.map(|free| free.minus(&taken));
+        }
     }
     landings
+}
+
+fn whole(group: &Group, left: f64, room: &Room) -> Landing {
+    let free = room.free.as_ref();
+    let most = free.map(|free| capacity_in_pods(&group.template.needs, free).floor());
+    let pods = left.min(most.unwrap_or(f64::INFINITY));
+    Landing {
+        any: pods.min(1.0),
+        pods,
+    }
 }
 
 /// What so many pods take of a node; every pod takes one of its pod places.

@@ -17,6 +17,9 @@ const PRIOR: f64 = 10.0;
 /// eighth is no order.
 const STEPS: f64 = 4.0;
 
+/// Never further than three quarters: a quarter stays drawn by lot, whatever was seen.
+const MOST: f64 = 3.0;
+
 /// Decayed counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "(f64, f64)", into = "(f64, f64)")]
@@ -59,11 +62,12 @@ impl Order {
         self.younger = self.younger * keep + 1.0 - younger_left;
     }
 
-    /// How far the order is known, in quarters: 1 oldest first, 0 any, -1 youngest first.
+    /// How far the order is known, in quarters from -.75 (youngest first) over 0 (any) to .75 (oldest
+    /// first).
     #[must_use]
     pub fn lean(&self) -> f64 {
         let lean = (self.older - self.younger) / (self.older + self.younger + PRIOR);
-        (lean * STEPS).round() / STEPS
+        (lean * STEPS).round().clamp(-MOST, MOST) / STEPS
     }
 }
 

@@ -48,7 +48,8 @@ impl From<Promises> for (f64, f64) {
 }
 
 impl Promises {
-    /// One more nominated pod was bound, to the node that it was nominated to or to another.
+    /// To a node that was asked for came a pod of the kind that it was asked for (kept), or one that was
+    /// nominated to a request came elsewhere.
     pub fn note(&mut self, kept: bool) {
         let keep = 0.5_f64.powf(1.0 / HALF_LIFE);
         self.kept *= keep;

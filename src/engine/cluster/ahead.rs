@@ -87,7 +87,7 @@ impl Cluster {
         if let Some(series) = known {
             series.forecaster.observe(at, fact.value);
             series.last = fact.value;
-        } else if self.series < SERIES_MAX {
+        } else if self.series < SERIES_MAX && !self.is_gone(workload) {
             let mut forecaster = LoadForecaster::new(settings());
             forecaster.observe(at, fact.value);
             let series = Series {
@@ -99,6 +99,12 @@ impl Cluster {
             self.series += 1;
         }
         Applied::Changed
+    }
+
+    /// Whether a workload was removed and did not come again: Prometheus tells its load for minutes yet.
+    fn is_gone(&self, workload: &WorkloadRef) -> bool {
+        let there = self.owners.state(workload).is_some();
+        !there && self.gone.workloads.knows(&workload.to_string())
     }
 
     /// Works out what scalers will ask for beyond what their workloads have and lack, where they said

@@ -127,7 +127,7 @@ impl Cluster {
             .count();
         let (waits, expected) = groups.split_at(waiting);
         let counts: Vec<f64> = waits.iter().map(|group| group.count).collect();
-        let mut landings = share(waits, &counts, &rooms, race, self.order.lean());
+        let mut landings = share(waits, &counts, &rooms, race, self.lean());
         for (room, landed) in rooms.iter_mut().zip(&landings) {
             let Some(free) = &mut room.free else { continue };
             for (group, landing) in waits.iter().zip(landed) {
@@ -297,6 +297,15 @@ impl Cluster {
             self.promises.chance(self.model.chances.promised)
         } else {
             1.0
+        }
+    }
+
+    /// How far the scheduler's order is known; where nothing may be learned, it is not.
+    fn lean(&self) -> f64 {
+        if self.model.uses.history {
+            self.order.lean()
+        } else {
+            0.0
         }
     }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::time::Timestamp;
-use crate::forecast::demand::{asked, capacity_in_pods};
+use crate::domain::workload::PodNeeds;
+use crate::forecast::demand::{AS_OLD, asked, capacity_in_pods};
 use crate::forecast::order::Order;
 
 use super::pods::Phase;
@@ -15,9 +16,6 @@ use super::{Cluster, Reach};
 
 /// Who is bound sooner than this found room at once and was never in a queue with those that wait.
 const AT_ONCE: Duration = Duration::from_secs(3);
-
-/// Pods made within one step of Kubernetes' stamps are equally old.
-const AS_OLD: Duration = Duration::from_secs(1);
 
 /// Kinds that a bound pod is compared with, at most.
 const KINDS_MAX: usize = 32;
@@ -54,23 +52,26 @@ impl Cluster {
         }
         let key = (pod.owned, pod.template.print, false);
         let since = self.waiting.get(&key)?.since()?;
-        if at < since + AT_ONCE {
+        if at < pod.waits + AT_ONCE {
             return None;
         }
         let place = asked(&pod.template.needs, 1.0);
         let (mut older, mut younger) = (0.0, 0.0);
-        let others = self
-            .waiting
-            .iter()
-            .filter(|(other, _)| !other.2 && **other != key);
-        for (_, other) in others.take(KINDS_MAX) {
-            let needs = &other.template.needs;
-            let fits =
-                || capacity_in_pods(needs, &place) >= 1.0 && there.shape.admits(needs, false);
-            match other.since() {
-                Some(its) if its > since + AS_OLD && fits() => younger += 1.0,
-                Some(its) if its + AS_OLD < since && fits() => older += 1.0,
-                _ => {}
+        // Who waits for longer than a node takes waits for something that no signal tells.
+        let stuck = self.request_timeout();
+        let fits = |needs: &PodNeeds| {
+            capacity_in_pods(needs, &place) >= 1.0 && there.shape.admits(needs, false)
+        };
+        let others = self.waiting.iter().filter_map(|(other, waiting)| {
+            let its = waiting.since()?;
+            let could = !other.2 && *other != key && its + stuck > at;
+            (could && fits(&waiting.template.needs)).then_some(its)
+        });
+        for its in others.take(KINDS_MAX) {
+            if its > since + AS_OLD {
+                younger += 1.0;
+            } else if its + AS_OLD < since {
+                older += 1.0;
             }
         }
         (older + younger > 0.0).then(|| younger / (older + younger))

@@ -137,6 +137,12 @@ impl Owners {
         }
     }
 
+    /// How many names have a number.
+    #[cfg(test)]
+    pub fn named(&self) -> usize {
+        self.ids.len()
+    }
+
     /// All of which something is known, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (OwnerId, &Owner)> {
         self.ids.values().map(|id| (*id, &self[*id]))

@@ -30,6 +30,8 @@ pub struct Pod {
     pub(super) nominated: Option<Place>,
     /// When it was first heard of.
     pub first_seen: Timestamp,
+    /// Since when it looks for a node: gates of its own held it before.
+    pub waits: Timestamp,
     seen: Timestamp,
     generation: u32,
 }
@@ -153,17 +155,17 @@ impl Waiting {
             &mut self.pods
         };
         members.insert((Arc::clone(&pod.name), id));
-        *self.ages.entry(pod.first_seen).or_default() += 1;
+        *self.ages.entry(pod.waits).or_default() += 1;
     }
 
     fn leave(&mut self, id: PodId, pod: &Pod) {
         let member = (Arc::clone(&pod.name), id);
         if (self.pods.remove(&member) || self.promised.remove(&member))
-            && let Some(as_old) = self.ages.get_mut(&pod.first_seen)
+            && let Some(as_old) = self.ages.get_mut(&pod.waits)
         {
             *as_old -= 1;
             if *as_old == 0 {
-                self.ages.remove(&pod.first_seen);
+                self.ages.remove(&pod.waits);
             }
         }
     }
@@ -182,7 +184,7 @@ impl Cluster {
             return STALE;
         }
         let owner = fact.owner.as_ref();
-        let mut first_seen = at;
+        let (mut first_seen, mut ungated) = (at, false);
         if let Some(id) = self.pods.id(&fact.pod.uid) {
             let generation = self.generation(Family::Pods);
             let pod = &mut self.pods[id];
@@ -196,12 +198,16 @@ impl Cluster {
                 // Gates are only ever taken off.
                 Phase::Waiting { gated: was } => was == gated || gated,
             };
+            ungated = pod.phase == (Phase::Waiting { gated: true }) && !gated;
             if same && self.is_as_told(id, owner, &fact.needs) {
                 return KNOWN;
             }
             first_seen = self.take_out(id);
         }
         let id = self.put_in(&fact.pod, owner, &fact.needs, (first_seen, at));
+        if ungated {
+            self.pods[id].waits = at;
+        }
         self.set_phase(id, Phase::Waiting { gated });
         Applied::Changed
     }
@@ -347,6 +353,7 @@ impl Cluster {
             phase: Phase::Waiting { gated: true },
             nominated: None,
             first_seen: at.min(first_seen),
+            waits: at.min(first_seen),
             seen: at,
             generation: self.generation(Family::Pods),
         };

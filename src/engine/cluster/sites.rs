@@ -82,6 +82,12 @@ impl Sites {
         self.get(name).is_some()
     }
 
+    /// How many names have a number.
+    #[cfg(test)]
+    pub fn named(&self) -> usize {
+        self.ids.len()
+    }
+
     /// How many nodes are known by themselves.
     pub fn len(&self) -> usize {
         self.joined

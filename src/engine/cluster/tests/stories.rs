@@ -553,4 +553,6 @@ fn deleting_everything_leaves_empty_indexes() {
     );
     cluster.step(at(10 + 2 * 3600));
     assert_eq!(cluster.sizes(), Sizes::default());
+    // Nor does a name keep its number.
+    assert_eq!((cluster.owners.named(), cluster.nodes.named()), (0, 0));
 }

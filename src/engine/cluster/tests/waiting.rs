@@ -52,8 +52,9 @@ fn a_pod_that_comes_in_place_of_another_of_its_kind_keeps_that_ones_promise() {
 }
 
 /// 150 times two kinds waited, one ten seconds longer than the other, and the older or the younger one was
-/// bound first; now eight pods of each wait, as many as a node holds, and two nodes come.
-fn plans_after(older_first: bool) -> (Vec<String>, Vec<String>) {
+/// bound first; now eight pods of each wait, as many as a node holds, the young ones for so much shorter, and
+/// two nodes come.
+fn plans_after(older_first: bool, apart: u64) -> (Vec<String>, Vec<String>) {
     let mut cluster = fed(&[
         resolved(0, "old", 500),
         resolved(0, "young", 500),
@@ -81,7 +82,7 @@ fn plans_after(older_first: bool) -> (Vec<String>, Vec<String>) {
         );
     }
     for n in 1000..1008 {
-        let both = [waits(9001, "old", n), waits(9011, "young", n)];
+        let both = [waits(9001, "old", n), waits(9001 + apart, "young", n)];
         feed(&mut cluster, &both);
     }
     let come = [joined(9060, "n1", "general"), joined(9061, "n2", "general")];
@@ -91,16 +92,39 @@ fn plans_after(older_first: bool) -> (Vec<String>, Vec<String>) {
 
 #[test]
 fn where_the_scheduler_takes_the_oldest_first_the_first_node_is_for_the_oldest() {
-    let (first, second) = plans_after(true);
+    let (first, second) = plans_after(true, 10);
     assert_eq!(first, ["old"]);
     assert_eq!(second[0], "young");
 }
 
 #[test]
 fn where_younger_pods_pass_those_that_back_off_the_first_node_is_for_the_youngest() {
-    let (first, second) = plans_after(false);
+    let (first, second) = plans_after(false, 10);
     assert_eq!(first, ["young"]);
     assert_eq!(second[0], "old");
+}
+
+#[test]
+fn of_pods_that_are_equally_old_nobody_knows_who_is_first() {
+    let (first, _) = plans_after(true, 0);
+    assert_eq!(first.len(), 2);
+}
+
+#[test]
+fn a_pod_that_is_stuck_for_a_reason_that_nobody_tells_says_nothing_of_the_order() {
+    let mut cluster = fed(&[
+        joined(0, "n0", "general"),
+        ready(1, "n0"),
+        pending(2, "stuck", "Deployment/shop/stuck", &web()),
+    ]);
+    for n in 0..60 {
+        // From a quarter of an hour on nobody waits for it any more.
+        let (at, name) = (1_000 + n * 40, format!("web-{n}"));
+        let made = pending(at, &name, "Deployment/shop/web", &web());
+        let comes = bound(at + 20, &name, "Deployment/shop/web", "n0", &web());
+        feed(&mut cluster, &[made, comes, pod_removed(at + 21, &name)]);
+    }
+    assert_eq!(cluster.order.lean(), 0.0);
 }
 
 #[test]
