@@ -15,3 +15,4 @@ pub mod packing;
 pub mod profile;
 pub mod promise;
 pub mod scaler;
+pub mod tally;

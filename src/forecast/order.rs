@@ -7,11 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// An observation counts half after so many others: a wave or two.
-const HALF_LIFE: f64 = 60.0;
-
-/// Imagined observations that say neither: those of one wave stand or fall together.
-const PRIOR: f64 = 10.0;
+use crate::forecast::tally::Tally;
 
 /// Told in quarters: a new step is a reason to plan anew for all coming nodes, and what is less than an
 /// eighth is no order.
@@ -20,53 +16,24 @@ const STEPS: f64 = 4.0;
 /// Never further than three quarters: a quarter stays drawn by lot, whatever was seen.
 const MOST: f64 = 3.0;
 
-/// Decayed counts.
+/// Bindings before younger pods, and before older ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(from = "(f64, f64)", into = "(f64, f64)")]
-pub struct Order {
-    older: f64,
-    younger: f64,
-}
+#[serde(transparent)]
+pub struct Order(Tally);
 
 // === impl Order ===
-
-impl From<(f64, f64)> for Order {
-    /// Counts as saved; what is no count is none.
-    fn from((older, younger): (f64, f64)) -> Self {
-        let count = |n: f64| {
-            if n.is_finite() {
-                n.clamp(0.0, 1e3)
-            } else {
-                0.0
-            }
-        };
-        Self {
-            older: count(older),
-            younger: count(younger),
-        }
-    }
-}
-
-impl From<Order> for (f64, f64) {
-    fn from(order: Order) -> Self {
-        let tenths = |n: f64| (n * 10.0).round() / 10.0;
-        (tenths(order.older), tenths(order.younger))
-    }
-}
 
 impl Order {
     /// One more pod was bound; of the kinds that it left waiting, this part is younger (0 to 1).
     pub fn note(&mut self, younger_left: f64) {
-        let keep = 0.5_f64.powf(1.0 / HALF_LIFE);
-        self.older = self.older * keep + younger_left;
-        self.younger = self.younger * keep + 1.0 - younger_left;
+        self.0.note(younger_left);
     }
 
     /// How far the order is known, in quarters from -.75 (youngest first) over 0 (any) to .75 (oldest
     /// first).
     #[must_use]
     pub fn lean(&self) -> f64 {
-        let lean = (self.older - self.younger) / (self.older + self.younger + PRIOR);
+        let lean = 2.0 * self.0.chance(0.5) - 1.0;
         (lean * STEPS).round().clamp(-MOST, MOST) / STEPS
     }
 }

@@ -8,6 +8,7 @@ use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
 use foldhash::HashMap;
+use slab::Slab;
 
 use crate::domain::workload::WorkloadRef;
 
@@ -15,9 +16,9 @@ use super::ahead::{Look, Series};
 use super::pods::Crowd;
 use super::workloads::{ScalerState, WorkloadState};
 
-/// Number of a workload, or of a scaler.
+/// Number of a workload, or of a scaler: its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OwnerId(u32);
+pub struct OwnerId(usize);
 
 /// What makes pods, or scales what makes them.
 #[derive(Debug)]
@@ -46,8 +47,7 @@ pub struct Owner {
 #[derive(Debug, Default)]
 pub struct Owners {
     ids: HashMap<Arc<WorkloadRef>, OwnerId>,
-    places: Vec<Owner>,
-    free: Vec<OwnerId>,
+    places: Slab<Owner>,
     /// Those of which nothing may be known any more.
     left: Vec<OwnerId>,
     /// How many have pods, were applied, are scalers.
@@ -98,15 +98,7 @@ impl Owners {
             return id;
         }
         let name = Arc::new(name.clone());
-        let owner = Owner::new(Arc::clone(&name));
-        let id = if let Some(id) = self.free.pop() {
-            self[id] = owner;
-            id
-        } else {
-            self.places.push(owner);
-            let last = self.places.len() - 1;
-            OwnerId(u32::try_from(last).expect("fewer than 2^32 workloads"))
-        };
+        let id = OwnerId(self.places.insert(Owner::new(Arc::clone(&name))));
         self.ids.insert(name, id);
         id
     }
@@ -129,10 +121,8 @@ impl Owners {
     /// Forgets those of which nothing is known any more: their numbers will be others'.
     pub fn forget_idle(&mut self) {
         for id in std::mem::take(&mut self.left) {
-            let name = Arc::clone(&self[id].name);
-            if self[id].is_idle() && self.ids.get(&name) == Some(&id) {
-                self.ids.remove(&name);
-                self.free.push(id);
+            if self.places.get(id.0).is_some_and(Owner::is_idle) {
+                self.ids.remove(&self.places.remove(id.0).name);
             }
         }
     }
@@ -143,9 +133,10 @@ impl Owners {
         self.ids.len()
     }
 
-    /// All of which something is known, in no order.
+    /// All of which something is known, in the order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (OwnerId, &Owner)> {
-        self.ids.values().map(|id| (*id, &self[*id]))
+        let places = self.places.iter();
+        places.map(|(id, owner)| (OwnerId(id), owner))
     }
 
     /// Puts what a workload is applied as; what it was before.
@@ -188,12 +179,12 @@ impl Index<OwnerId> for Owners {
     type Output = Owner;
 
     fn index(&self, id: OwnerId) -> &Owner {
-        &self.places[id.0 as usize]
+        &self.places[id.0]
     }
 }
 
 impl IndexMut<OwnerId> for Owners {
     fn index_mut(&mut self, id: OwnerId) -> &mut Owner {
-        &mut self.places[id.0 as usize]
+        &mut self.places[id.0]
     }
 }

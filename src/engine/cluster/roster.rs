@@ -4,6 +4,7 @@ use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
 use foldhash::HashMap;
+use slab::Slab;
 
 use super::pods::Pod;
 
@@ -15,8 +16,7 @@ pub struct PodId(u32);
 #[derive(Debug, Default)]
 pub struct Roster {
     ids: HashMap<Arc<str>, PodId>,
-    places: Vec<Option<Pod>>,
-    free: Vec<PodId>,
+    pods: Slab<Pod>,
 }
 
 impl Roster {
@@ -25,7 +25,7 @@ impl Roster {
     }
 
     pub fn len(&self) -> usize {
-        self.ids.len()
+        self.pods.len()
     }
 
     /// In no order.
@@ -36,40 +36,31 @@ impl Roster {
     /// A pod whose uid is not known yet.
     pub fn put(&mut self, pod: Pod) -> PodId {
         let uid = Arc::clone(&pod.uid);
-        let id = if let Some(id) = self.free.pop() {
-            self.places[id.0 as usize] = Some(pod);
-            id
-        } else {
-            self.places.push(Some(pod));
-            let last = self.places.len() - 1;
-            PodId(u32::try_from(last).expect("fewer than 2^32 pods"))
-        };
+        let id = self.pods.insert(pod);
+        // Half as long as a place: every node holds lists of them.
+        let id = PodId(u32::try_from(id).expect("fewer than 2^32 pods"));
         self.ids.insert(uid, id);
         id
     }
 
-    /// A pod is gone.
+    /// A pod is gone; indexes have given up its number before.
     pub fn take(&mut self, id: PodId) -> Pod {
-        let pod = self.places[id.0 as usize].take().expect(KNOWN);
+        let pod = self.pods.remove(id.0 as usize);
         self.ids.remove(&pod.uid);
-        self.free.push(id);
         pod
     }
 }
-
-/// Indexes give up a number before the pod is taken out.
-const KNOWN: &str = "the number of a pod that is known";
 
 impl Index<PodId> for Roster {
     type Output = Pod;
 
     fn index(&self, id: PodId) -> &Pod {
-        self.places[id.0 as usize].as_ref().expect(KNOWN)
+        &self.pods[id.0 as usize]
     }
 }
 
 impl IndexMut<PodId> for Roster {
     fn index_mut(&mut self, id: PodId) -> &mut Pod {
-        self.places[id.0 as usize].as_mut().expect(KNOWN)
+        &mut self.pods[id.0 as usize]
     }
 }

@@ -4,13 +4,14 @@ use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
 use foldhash::HashMap;
+use slab::Slab;
 
 use super::nodes::Node;
 use super::pods::Load;
 
 /// Number of a node's name: good until nothing is known of the node any more and a step is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SiteId(u32);
+pub struct SiteId(usize);
 
 /// A node, whether it is known by itself or by its pods alone.
 #[derive(Debug)]
@@ -25,8 +26,7 @@ pub struct Site {
 #[derive(Debug, Default)]
 pub struct Sites {
     ids: HashMap<Arc<str>, SiteId>,
-    places: Vec<Site>,
-    free: Vec<SiteId>,
+    places: Slab<Site>,
     /// Those of which nothing may be known any more.
     left: Vec<SiteId>,
     /// How many nodes are known by themselves.
@@ -49,14 +49,7 @@ impl Sites {
             node: None,
             load: Load::default(),
         };
-        let id = if let Some(id) = self.free.pop() {
-            self[id] = site;
-            id
-        } else {
-            self.places.push(site);
-            let last = self.places.len() - 1;
-            SiteId(u32::try_from(last).expect("fewer than 2^32 nodes"))
-        };
+        let id = SiteId(self.places.insert(site));
         self.ids.insert(name, id);
         id
     }
@@ -95,13 +88,14 @@ impl Sites {
 
     /// They themselves, in no order.
     pub fn values(&self) -> impl Iterator<Item = &Node> {
-        self.places.iter().filter_map(|site| site.node.as_ref())
+        let sites = self.places.iter();
+        sites.filter_map(|(_, site)| site.node.as_ref())
     }
 
     /// Their numbers, in no order.
     pub fn joined(&self) -> impl Iterator<Item = SiteId> {
-        let joined = self.ids.values().copied();
-        joined.filter(|id| self[*id].node.is_some())
+        let joined = self.places.iter().filter(|(_, site)| site.node.is_some());
+        joined.map(|(id, _)| SiteId(id))
     }
 
     /// A node is known by itself from now on, and was not before.
@@ -126,12 +120,9 @@ impl Sites {
     /// Forgets those of which nothing is known any more: their numbers will be others'.
     pub fn forget_idle(&mut self) {
         for id in std::mem::take(&mut self.left) {
-            let site = &self[id];
-            let idle = site.node.is_none() && site.load.is_empty();
-            let name = Arc::clone(&site.name);
-            if idle && self.ids.get(&name) == Some(&id) {
-                self.ids.remove(&name);
-                self.free.push(id);
+            let idle = |site: &Site| site.node.is_none() && site.load.is_empty();
+            if self.places.get(id.0).is_some_and(idle) {
+                self.ids.remove(&self.places.remove(id.0).name);
             }
         }
     }
@@ -141,12 +132,12 @@ impl Index<SiteId> for Sites {
     type Output = Site;
 
     fn index(&self, id: SiteId) -> &Site {
-        &self.places[id.0 as usize]
+        &self.places[id.0]
     }
 }
 
 impl IndexMut<SiteId> for Sites {
     fn index_mut(&mut self, id: SiteId) -> &mut Site {
-        &mut self.places[id.0 as usize]
+        &mut self.places[id.0]
     }
 }
