@@ -17,8 +17,10 @@ use super::{Cluster, Reach};
 /// Who is bound sooner than this found room at once and was never in a queue with those that wait.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
-/// Kinds that a bound pod is compared with, at most.
+/// Kinds that a bound pod is compared with, at most, and those that are looked at for them: thousands of
+/// Jobs may wait, each a kind of its own.
 const KINDS_MAX: usize = 32;
+const LOOKS_MAX: usize = 128;
 
 impl Cluster {
     /// Takes over what was learned of the scheduler's order.
@@ -62,7 +64,8 @@ impl Cluster {
         let fits = |needs: &PodNeeds| {
             capacity_in_pods(needs, &place) >= 1.0 && there.shape.admits(needs, false)
         };
-        let others = self.waiting.iter().filter_map(|(other, waiting)| {
+        let looked_at = self.waiting.iter().take(LOOKS_MAX);
+        let others = looked_at.filter_map(|(other, waiting)| {
             let its = waiting.since()?;
             let could = !other.2 && *other != key && its + stuck > at;
             (could && fits(&waiting.template.needs)).then_some(its)
