@@ -19,10 +19,12 @@ use forelay::domain::time::Timestamp;
 use forelay::engine::cluster::{Cluster, Effect};
 use forelay::forecast::model::Model;
 use forelay::source::scenario::{ScenarioError, ScenarioReader, Spot, Strictness};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::files::{Words, folder, out};
+use crate::floor::{FLOOR, Floor};
 use crate::say;
 
 /// From the first news to a step: the controller's own (`GATHER` in `src/controller/driver.rs`).
@@ -36,7 +38,7 @@ const RESOLVE: Duration = Duration::from_millis(200);
 
 /// Signals read at once, before the clock runs. A controller takes each as it decodes it: of a few, some
 /// 700 KB, the second cache still has the texts.
-const CHUNK: usize = 1_000;
+pub const CHUNK: usize = 1_000;
 
 /// CPU after which a feed is ended: an engine that misses its goal by so much is measured on the
 /// part of the day that it came to, and the benchmark still ends.
@@ -53,6 +55,10 @@ pub struct Engine {
     pub cost_ratio: f64,
     /// The large day as a backlog.
     pub backlog: Fed,
+    /// The large day, each object only looked up by name.
+    pub floor: Floor,
+    /// CPU per signal of the backlog over that of the floor.
+    pub floor_ratio: f64,
 }
 
 /// When steps are made.
@@ -128,21 +134,49 @@ impl Pacing {
 
 /// Composes both, feeds both.
 pub fn measure(words: &Words) -> anyhow::Result<Engine> {
-    let fed = |name: &str, day: f64, pacing: Pacing| {
+    let fed = |name: &str, day: f64, pacing: Pacing| -> anyhow::Result<Fed> {
         let file = composed(name, words)?;
         say(&format!("engine: feeding {name}, {}", pacing.word()));
-        feed_apart(&file, day, pacing)
+        feed_apart(&file, &day.to_string(), pacing.word())
     };
     let large = fed("large", 1.0, Pacing::Day)?;
     // The same part of the day: its begin, a list of everything, is cheaper than its hours.
     let small = fed("small", large.day, Pacing::Day)?;
     let backlog = fed("large", 1.0, Pacing::Backlog)?;
+    say("engine: the floor");
+    let floor: Floor = feed_apart(&out()?.join("large.jsonl.zst"), "1", FLOOR)?;
     Ok(Engine {
+        floor_ratio: floor.signals_per_s / backlog.signals_per_s,
+        floor,
         cost_ratio: large.cpu_us / small.cpu_us,
         large,
         small,
         backlog,
     })
+}
+
+// === impl Engine ===
+
+impl Engine {
+    /// For people: what each kind of work took, and how near to the floor a backlog comes.
+    pub fn rows(&self) -> Vec<String> {
+        let mut rows = Vec::new();
+        for (fed, pacing) in [(&self.large, Pacing::Day), (&self.backlog, Pacing::Backlog)] {
+            rows.push(format!("engine, {} as {}:", fed.scenario, pacing.word()));
+            let mut families: Vec<_> = fed.families.iter().collect();
+            families.sort_by(|(_, a), (_, b)| b.share.total_cmp(&a.share));
+            rows.extend(families.iter().map(|(name, family)| {
+                let share = family.share * 100.0;
+                let (count, mean) = (family.count, family.mean_us);
+                format!("  {name:<20}{count:>10}{mean:>9.2} us{share:>7.1} %")
+            }));
+        }
+        rows.push(format!(
+            "engine, floor: a look-up by name at {:.0} signals/s; a backlog costs {:.1} of them each",
+            self.floor.signals_per_s, self.floor_ratio
+        ));
+        rows
+    }
 }
 
 /// The scenario's file below `target/bench`; `reuse` takes one that is there.
@@ -181,10 +215,9 @@ fn composed(name: &str, words: &Words) -> anyhow::Result<PathBuf> {
 }
 
 /// In a process of its own.
-fn feed_apart(file: &Path, day: f64, pacing: Pacing) -> anyhow::Result<Fed> {
+fn feed_apart<T: DeserializeOwned>(file: &Path, day: &str, pacing: &str) -> anyhow::Result<T> {
     let mut command = Command::new(std::env::current_exe()?);
-    let command = command.arg("feed").arg(file).arg(day.to_string());
-    let command = command.arg(pacing.word());
+    let command = command.arg("feed").arg(file).arg(day).arg(pacing);
     let output = command.output()?;
     if !output.status.success() {
         bail!(
@@ -403,7 +436,7 @@ impl<'a> Feeder<'a> {
 }
 
 /// CPU time of this thread: the first number of `schedstat`, nanoseconds (proc(5)).
-fn thread_cpu() -> anyhow::Result<Duration> {
+pub fn thread_cpu() -> anyhow::Result<Duration> {
     let path = "/proc/thread-self/schedstat";
     let text = std::fs::read_to_string(path).context(path)?;
     let first = text.split_whitespace().next().and_then(|n| n.parse().ok());

@@ -11,6 +11,7 @@
 mod crew;
 mod engine;
 mod files;
+mod floor;
 mod limits;
 mod pack;
 mod series;
@@ -26,6 +27,7 @@ use serde::Serialize;
 
 use engine::{Engine, Pacing};
 use files::{Words, folder, out};
+use floor::FLOOR;
 use limits::{Limit, limits};
 use pack::{Numbers, OTHER_SEEDS, Played, numbers, play, play_seeds};
 use series::Forecast;
@@ -80,8 +82,14 @@ fn main() -> anyhow::Result<()> {
     if let [word, file, day, pacing] = arguments.as_slice()
         && word == "feed"
     {
-        let pacing = Pacing::of(pacing).context("a pacing: day or backlog")?;
-        return show(&engine::feed(Path::new(file), day.parse()?, pacing)?.to_string());
+        let file = Path::new(file);
+        let fed = if pacing == FLOOR {
+            floor::feed(file)?
+        } else {
+            let pacing = Pacing::of(pacing).context("a pacing: day or backlog")?;
+            engine::feed(file, day.parse()?, pacing)?
+        };
+        return show(&fed.to_string());
     }
     let words = Words::read(arguments.into_iter())?;
     let began = Instant::now();
@@ -96,6 +104,9 @@ fn main() -> anyhow::Result<()> {
     std::fs::write(&file, serde_json::to_string_pretty(&page)? + "\n")?;
     for limit in &limits {
         show(&limit.row())?;
+    }
+    for row in found.engine.iter().flat_map(Engine::rows) {
+        show(&row)?;
     }
     show(&format!("{} ({:.0} s)", file.display(), page.took_s))
 }
