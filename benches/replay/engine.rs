@@ -23,8 +23,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::files::{Words, folder, out};
+use crate::files::{CHUNK, Words, folder, out};
 use crate::floor::{FLOOR, Floor};
+use crate::process::{resident_mib, thread_cpu};
 use crate::say;
 
 /// From the first news to a step: the controller's own (`GATHER` in `src/controller/driver.rs`).
@@ -35,10 +36,6 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// From a reference to its manifests, as in the replay.
 const RESOLVE: Duration = Duration::from_millis(200);
-
-/// Signals read at once, before the clock runs. A controller takes each as it decodes it: of a few, some
-/// 700 KB, the second cache still has the texts.
-pub const CHUNK: usize = 1_000;
 
 /// CPU after which a feed is ended: an engine that misses its goal by so much is measured on the
 /// part of the day that it came to, and the benchmark still ends.
@@ -433,22 +430,4 @@ impl<'a> Feeder<'a> {
             families: self.spent.iter().map(family).collect(),
         })
     }
-}
-
-/// CPU time of this thread: the first number of `schedstat`, nanoseconds (proc(5)).
-pub fn thread_cpu() -> anyhow::Result<Duration> {
-    let path = "/proc/thread-self/schedstat";
-    let text = std::fs::read_to_string(path).context(path)?;
-    let first = text.split_whitespace().next().and_then(|n| n.parse().ok());
-    Ok(Duration::from_nanos(first.context(path)?))
-}
-
-/// `VmRSS` of this process, MiB.
-fn resident_mib() -> anyhow::Result<f64> {
-    let path = "/proc/self/status";
-    let text = std::fs::read_to_string(path).context(path)?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next());
-    let kib: f64 = kib.context("no VmRSS")?.parse()?;
-    Ok(kib / 1024.0)
 }

@@ -17,6 +17,10 @@ pub const PARTS: [&str; 6] = [
     "engine",
 ];
 
+/// Signals read at once, before the clock runs. A controller takes each as it decodes it: of a few, some
+/// 700 KB, the second cache still has the texts.
+pub const CHUNK: usize = 1_000;
+
 /// What the command line asked for.
 #[derive(Debug)]
 pub struct Words {

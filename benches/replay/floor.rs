@@ -14,7 +14,8 @@ use forelay::source::scenario::{ScenarioReader, Strictness};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::engine::{CHUNK, thread_cpu};
+use crate::files::CHUNK;
+use crate::process::thread_cpu;
 
 /// Asks for it, in the place of a pacing.
 pub const FLOOR: &str = "floor";

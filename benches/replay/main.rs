@@ -14,6 +14,7 @@ mod files;
 mod floor;
 mod limits;
 mod pack;
+mod process;
 mod series;
 mod trouble;
 mod tuning;
