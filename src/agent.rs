@@ -4,20 +4,24 @@
 //! ([`work`]) tells the engine what happened and starts what it asks for.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use kube::Client;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::measure::Measures;
-use crate::agent::report::ApiReporter;
+use crate::agent::report::{ApiReporter, OnceReporter};
 use crate::agent::work::Work;
+use crate::api::NodePrefetchStatus;
 use crate::domain::plan::Plan;
 use crate::domain::quantity::Bandwidth;
 use crate::domain::signal::Signal;
 use crate::domain::time::Timestamp;
 use crate::engine::node::Limits;
-use crate::port::{BlobSource, Clock, ContainerRuntime, RuntimeError};
+use crate::plan::policy::Pattern;
+use crate::port::{BlobSource, Clock, ContainerRuntime, RuntimeError, Tags};
 use crate::telemetry::admin::Gate;
 use crate::telemetry::metric::Metrics;
 
@@ -25,6 +29,7 @@ mod measure;
 mod pace;
 mod pull;
 mod report;
+mod show;
 mod status;
 mod watch;
 mod work;
@@ -34,8 +39,6 @@ const SEEN: usize = 64;
 
 /// What an agent is made of.
 pub struct Options {
-    /// The API server.
-    pub client: kube::Client,
     /// Name of the Node.
     pub node: String,
     /// Its pool, where that is known without asking the Node object.
@@ -48,6 +51,12 @@ pub struct Options {
     pub runtime: Arc<dyn ContainerRuntime>,
     /// Where they come from.
     pub source: Arc<dyn BlobSource>,
+    /// Who says what tags mean now.
+    pub tags: Arc<dyn Tags>,
+    /// Images that are never recorded, only held ready.
+    pub unrecorded: Vec<Pattern>,
+    /// So often a recorded tag is asked again while no plan has let go of it.
+    pub recheck: Duration,
     /// Concurrency, disk, back-off.
     pub limits: Limits,
     /// Most bytes per second for layers that no pod waits for.
@@ -95,16 +104,22 @@ impl Agent {
         }
     }
 
-    /// Runs until `shutdown`; partial blobs stay for the next start.
+    /// Bytes that travelled since it began.
+    pub fn moved(&self) -> impl Fn() -> u64 + Send + use<> {
+        let moved = self.measures.moved.clone();
+        move || moved.load(Ordering::Relaxed)
+    }
+
+    /// Follows the plans of an API server until `shutdown`; partial blobs stay for the next start.
     ///
     /// # Errors
     /// [`AgentError::Inventory`]. An API server, cache or registry that is away is waited for.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), AgentError> {
+    pub async fn run(self, client: Client, shutdown: CancellationToken) -> Result<(), AgentError> {
         let Self { options, measures } = self;
         let (tell, seen) = mpsc::channel(SEEN);
         let ended = shutdown.child_token();
-        let watching = watch::watch(&options, tell, ended.clone());
-        let reporter = ApiReporter::new(options.client.clone(), options.node.clone());
+        let watching = watch::watch(client.clone(), &options, tell, ended.clone());
+        let reporter = ApiReporter::new(client, options.node.clone());
         let work = Work::new(options, measures, Arc::new(reporter));
         let working = async {
             let worked = work.run(seen, shutdown).await;
@@ -114,6 +129,26 @@ impl Agent {
         let ((), worked) = tokio::join!(watching, working);
         worked
     }
+
+    /// Carries out one plan, tells how far it is, and ends when there is nothing left to do.
+    ///
+    /// # Errors
+    /// [`AgentError::Inventory`].
+    pub async fn once(
+        self,
+        plan: Plan,
+        tell: impl Fn(&NodePrefetchStatus) + Send + Sync + 'static,
+        shutdown: CancellationToken,
+    ) -> Result<(), AgentError> {
+        let Self { options, measures } = self;
+        let (told, seen) = mpsc::channel(SEEN);
+        let settled = shutdown.child_token();
+        let reporter = OnceReporter::new(tell, settled.clone());
+        let work = Work::new(options, measures, Arc::new(reporter));
+        // There is room for it: the channel is new.
+        let _ = told.send(Seen::Node(Some((plan, None)))).await;
+        work.run(seen, settled).await
+    }
 }
 
 /// Runs an agent whose metrics nobody serves meanwhile.
@@ -121,9 +156,10 @@ impl Agent {
 /// # Errors
 /// As [`Agent::run`].
 pub async fn run(
+    client: Client,
     options: Options,
     metrics: &mut Metrics,
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
-    Box::pin(Agent::new(options, metrics).run(shutdown)).await
+    Box::pin(Agent::new(options, metrics).run(client, shutdown)).await
 }

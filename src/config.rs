@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::domain::quantity::{Bandwidth, ByteSize};
 use crate::domain::workload::WorkloadRef;
 use crate::forecast::model::Model;
+use crate::plan::policy::Pattern;
 
 mod check;
 pub mod layer;
@@ -24,7 +25,7 @@ pub mod unit;
 
 pub use layer::Layers;
 pub use problem::{Origin, Problem, Problems};
-pub use raw::{KafkaSecurity, LogFormat, POOL_LABELS};
+pub use raw::{KafkaSecurity, LogFormat, POOL_LABELS, RuntimeKind};
 
 /// What every process has.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,6 +132,20 @@ pub struct Agent {
     pub node_name: String,
     /// Node labels that name a node's pool, the strongest first; never empty.
     pub pool_labels: Vec<String>,
+    /// What images are put into.
+    pub runtime: RuntimeKind,
+    /// containerd's socket.
+    pub containerd: PathBuf,
+    /// Where layers are unpacked, where not beside containerd's snapshots.
+    pub staging: Option<PathBuf>,
+    /// Whether an image is on disk before it is recorded.
+    pub sync: bool,
+    /// Images that are never recorded.
+    pub unrecorded: Vec<Pattern>,
+    /// So often recorded tags are asked again; zero: never.
+    pub recheck: Duration,
+    /// A Docker `config.json` with credentials.
+    pub credentials: Option<PathBuf>,
     /// The OCI image layout that images are put into.
     pub layout: PathBuf,
     /// Base URLs of caches to ask, in order, without a slash at the end.

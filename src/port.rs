@@ -1,5 +1,7 @@
 //! L3: the traits through which engines' drivers see the outside.
 
+use std::path::PathBuf;
+
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
@@ -40,10 +42,32 @@ pub trait BlobSource: Send + Sync + 'static {
     fn blob<'a>(&'a self, wanted: &'a BlobWanted) -> BoxFuture<'a, Result<BlobStream, FetchError>>;
 }
 
+/// Says what references mean now, to somebody who is nobody: no credentials, no cache.
+pub trait Tags: Send + Sync + 'static {
+    /// Digest of the manifest or index that the reference leads to; [`ResolveError::Denied`] where
+    /// only those may know who have credentials.
+    fn meaning<'a>(&'a self, image: &'a ImageRef) -> BoxFuture<'a, Result<Digest, ResolveError>>;
+}
+
 /// What a node's containers run from: takes blobs, then records images.
 pub trait ContainerRuntime: Send + Sync + 'static {
     /// Blobs that are whole and verified, whoever brought them.
     fn inventory(&self) -> BoxFuture<'_, Result<Vec<Digest>, RuntimeError>>;
+
+    /// Layers of this image, its manifest and config being there, that have to be brought before it
+    /// can be recorded. A layer that another image has may be among them: a runtime that keeps layers
+    /// unpacked keeps them by what lies below.
+    fn lacking<'a>(
+        &'a self,
+        manifest: &'a ImageManifest,
+    ) -> BoxFuture<'a, Result<Vec<Digest>, RuntimeError>> {
+        async {
+            let present = self.inventory().await?;
+            let layers = manifest.layers.iter().map(|layer| layer.digest.clone());
+            Ok(layers.filter(|layer| !present.contains(layer)).collect())
+        }
+        .boxed()
+    }
 
     /// A small blob (manifest, config) that is there; `None` when it is not.
     fn read<'a>(&'a self, digest: &'a Digest)
@@ -56,12 +80,9 @@ pub trait ContainerRuntime: Send + Sync + 'static {
         size: Option<ByteSize>,
     ) -> BoxFuture<'a, Result<Box<dyn BlobWriter>, RuntimeError>>;
 
-    /// Makes the image known by name: manifest, config and every layer have to be there.
-    fn record<'a>(
-        &'a self,
-        image: &'a ImageRef,
-        digest: &'a Digest,
-    ) -> BoxFuture<'a, Result<(), RuntimeError>>;
+    /// Shows the image to pods: manifest, config and every layer have to be there. Asked again, it
+    /// shows it in the other way.
+    fn record<'a>(&'a self, whole: &'a Whole) -> BoxFuture<'a, Result<(), RuntimeError>>;
 
     /// Takes away what `record` made for this manifest, where no container uses it; its blobs stay.
     fn withdraw<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>>;
@@ -80,6 +101,29 @@ pub trait ContainerRuntime: Send + Sync + 'static {
     fn changes(&self) -> BoxStream<'static, RuntimeChange> {
         stream::pending().boxed()
     }
+}
+
+/// An image of which every part is there, and how pods come by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whole {
+    /// As pods name it.
+    pub image: ImageRef,
+    /// The manifest of the node's platform.
+    pub digest: Digest,
+    /// What the name means at its registry, where that is an index which lists the manifest.
+    pub index: Option<RawManifest>,
+    /// How.
+    pub show: Show,
+}
+
+/// How pods come by an image that was brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Show {
+    /// By a record: at once, without a word to the registry.
+    Record,
+    /// Unpacked and held, but not recorded: the kubelet asks the registry what the name means and who
+    /// may have it, and moves no layer.
+    Warm,
 }
 
 /// Something that somebody else did to a runtime.
@@ -114,6 +158,9 @@ pub trait BlobStore: Send + Sync + 'static {
         digest: &'a Digest,
         size: Option<ByteSize>,
     ) -> BoxFuture<'a, Result<Box<dyn BlobWriter>, RuntimeError>>;
+
+    /// The file of a blob that is whole, where blobs are files.
+    fn file(&self, digest: &Digest) -> Option<PathBuf>;
 
     /// Whether what is visible survives a power cut.
     fn is_durable(&self) -> bool;
@@ -251,6 +298,9 @@ pub enum RuntimeError {
         /// bytes that came (at least)
         found: u64,
     },
+    /// The disk is full: less has to be wanted.
+    #[error("{0}")]
+    Full(String),
     /// Somebody else is writing this blob now.
     #[error("{0} is being written already")]
     Busy(Digest),

@@ -14,7 +14,7 @@ use crate::domain::image::{Digest, ImageManifest, ImageRef, Platform};
 use crate::domain::manifest::{ImageParts, IndexEntry, MANIFEST_MAX, Manifest, Part};
 use crate::domain::quantity::ByteSize;
 use crate::port::{
-    BlobSource, BlobStream, BlobWanted, FetchError, ImageResolver, RawManifest, ResolveError,
+    BlobSource, BlobStream, BlobWanted, FetchError, ImageResolver, RawManifest, ResolveError, Tags,
 };
 pub use crate::registry::auth::{Keychain, KeychainError};
 use crate::registry::endpoint::Endpoint;
@@ -291,6 +291,17 @@ impl ImageResolver for Registry {
         Box::pin(async move {
             let found = self.resolve_all(image).await;
             found.map_err(|e| e.for_image(image))
+        })
+    }
+}
+
+impl Tags for Registry {
+    fn meaning<'a>(&'a self, image: &'a ImageRef) -> BoxFuture<'a, Result<Digest, ResolveError>> {
+        Box::pin(async move {
+            let pinned = image.digest().map(|digest| digest.to_string());
+            let reference = pinned.as_deref().or(image.tag()).unwrap_or("latest");
+            let head = self.head_manifest(image, reference).await;
+            Ok(head.map_err(|e| e.for_image(image))?.digest)
         })
     }
 }

@@ -344,6 +344,10 @@ impl BlobStore for Store {
         })
     }
 
+    fn file(&self, digest: &Digest) -> Option<PathBuf> {
+        Store::size(self, digest).map(|_| self.blob_path(digest))
+    }
+
     fn is_durable(&self) -> bool {
         self.shared.durability == Durability::Lasting
     }

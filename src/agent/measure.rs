@@ -1,5 +1,6 @@
 //! What an agent counts.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::metrics::gauge::Gauge;
@@ -12,6 +13,8 @@ use crate::telemetry::metric::{Counters, Metrics};
 pub(super) struct Measures {
     /// By `cache`, `peer`, `origin`.
     pub(super) fetched_bytes: Counters,
+    /// Their sum, for a progress bar.
+    pub(super) moved: Arc<AtomicU64>,
     /// By reason.
     pub(super) failed: Counters,
     pub(super) queued_blobs: Gauge<f64, AtomicU64>,
@@ -22,6 +25,7 @@ impl Measures {
     pub(super) fn new(metrics: &mut Metrics) -> Self {
         Self {
             fetched_bytes: metrics.counters(Name::FetchedBytes),
+            moved: Arc::default(),
             failed: metrics.counters(Name::FailedFetches),
             queued_blobs: metrics.gauge(Name::QueuedBlobs),
             present_images: metrics.gauge(Name::PresentImages),

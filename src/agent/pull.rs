@@ -1,6 +1,7 @@
 //! Moves one manifest or blob from a source into the runtime, verified, resumed where it was cut.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -8,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::measure::Measures;
 use crate::agent::pace::Pace;
+use crate::agent::show::ShowError;
 use crate::domain::image::{Digest, ImageManifest, ImageRef, Platform};
 use crate::domain::manifest::{ImageParts, MANIFEST_MAX, Manifest, ManifestError, Part};
 use crate::domain::plan::Priority;
@@ -76,6 +78,9 @@ pub(super) enum PullError {
     /// The config is larger than any.
     #[error("config {0} has {1}")]
     Config(Digest, ByteSize),
+    /// It is whole, and must not be recorded now.
+    #[error(transparent)]
+    Show(#[from] ShowError),
     /// It was stopped; the partial blob is kept.
     #[error("stopped")]
     Stopped,
@@ -87,6 +92,7 @@ impl PullError {
         match self {
             Self::Fetch(error) => error.is_lasting(),
             Self::Manifest(_) | Self::Index(_) | Self::Config(..) => true,
+            Self::Show(error) => error.is_lasting(),
             Self::Runtime(_) | Self::Stopped => false,
         }
     }
@@ -101,20 +107,23 @@ impl PullError {
             Self::Runtime(RuntimeError::WrongDigest { .. }) => "wrong-digest",
             Self::Runtime(RuntimeError::WrongSize { .. }) => "wrong-size",
             Self::Runtime(RuntimeError::Busy(_)) => "busy",
+            Self::Runtime(RuntimeError::Full(_)) => "disk-full",
             Self::Runtime(_) => "runtime",
             Self::Manifest(_) | Self::Index(_) | Self::Config(..) => "manifest",
+            Self::Show(error) => error.reason(),
             Self::Stopped => "stopped",
         }
     }
 }
 
 impl Puller {
-    /// The manifest with its config: both in the runtime, both verified.
+    /// The manifest with its config, both in the runtime, both verified; and its layers that have to
+    /// be brought.
     pub(super) async fn manifest(
         &self,
         image: &ImageRef,
         digest: &Digest,
-    ) -> Result<ImageManifest, PullError> {
+    ) -> Result<(ImageManifest, Vec<Digest>), PullError> {
         let bytes = if let Some(bytes) = self.runtime.read(digest).await? {
             bytes
         } else {
@@ -127,7 +136,9 @@ impl Puller {
             Manifest::Index(_) => return Err(PullError::Index(digest.clone())),
         };
         let config = self.config(image, &parts).await?;
-        Ok(parts.to_manifest(digest.clone(), Platform::of_config(&config)?))
+        let manifest = parts.to_manifest(digest.clone(), Platform::of_config(&config)?);
+        let lacking = self.runtime.lacking(&manifest).await?;
+        Ok((manifest, lacking))
     }
 
     /// A manifest that an earlier run recorded: everything of it is in the runtime.
@@ -275,6 +286,8 @@ impl Puller {
             let chunk = chunk?;
             attempt.moved.bytes += chunk.len() as u64;
             received.inc_by(chunk.len() as u64);
+            let moved = &self.measures.moved;
+            moved.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             if let Some(pace) = pace {
                 pace.pass(chunk.len()).await;
             }

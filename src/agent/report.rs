@@ -1,11 +1,12 @@
-//! Writes the status of the node's own object.
+//! Where an agent says how far it is: the node's own object, or whoever waits for one plan.
 
 use futures::future::BoxFuture;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Error};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
-use crate::api::{AGENT_MANAGER, GROUP, NodePrefetch, NodePrefetchStatus, VERSION};
+use crate::api::{AGENT_MANAGER, GROUP, NodePrefetch, NodePrefetchStatus, Phase, VERSION};
 
 /// Where statuses go.
 pub(super) trait Reporter: Send + Sync + 'static {
@@ -49,5 +50,28 @@ impl Reporter for ApiReporter {
                 Err(error) => Err(error.to_string()),
             }
         })
+    }
+}
+
+/// Whoever waits for one plan to be carried out.
+pub(super) struct OnceReporter<T> {
+    tell: T,
+    /// Ends the agent.
+    settled: CancellationToken,
+}
+
+impl<T> OnceReporter<T> {
+    pub(super) fn new(tell: T, settled: CancellationToken) -> Self {
+        Self { tell, settled }
+    }
+}
+
+impl<T: Fn(&NodePrefetchStatus) + Send + Sync + 'static> Reporter for OnceReporter<T> {
+    fn report(&self, status: NodePrefetchStatus) -> BoxFuture<'static, Result<(), String>> {
+        (self.tell)(&status);
+        if matches!(status.phase, Phase::Ready | Phase::Degraded) {
+            self.settled.cancel();
+        }
+        Box::pin(async { Ok(()) })
     }
 }

@@ -20,11 +20,12 @@ use crate::source::kubernetes::objects::instant;
 
 /// Watches until `end`; an API server that is away is asked again and again, with pauses.
 pub(super) fn watch(
+    client: Client,
     options: &Options,
     tell: mpsc::Sender<Seen>,
     end: CancellationToken,
 ) -> impl Future<Output = ()> + Send + use<> {
-    let (client, node) = (options.client.clone(), options.node.clone());
+    let node = options.node.clone();
     let labels = options.pool_labels.clone();
     let (pool, known) = watch::channel(options.pool.clone());
     let own = own(one(client.clone(), &node), tell.clone());

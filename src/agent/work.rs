@@ -1,6 +1,7 @@
 //! The loop: tells the engine what happened, starts what it asks for, says how far it is.
 
 mod outcome;
+mod recheck;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +16,9 @@ use crate::agent::measure::Measures;
 use crate::agent::pace::Pace;
 use crate::agent::pull::{Moved, Order, PullError, Puller};
 use crate::agent::report::Reporter;
+use crate::agent::show::Shower;
 use crate::agent::status::{Facts, Journal};
+use crate::agent::work::recheck::Rechecks;
 use crate::agent::{AgentError, Options, Seen};
 use crate::api::NodePrefetchStatus;
 use crate::domain::image::{Digest, ImageManifest, ImageRef};
@@ -23,7 +26,7 @@ use crate::domain::plan::{Plan, Priority};
 use crate::domain::signal::Signal;
 use crate::domain::time::Timestamp;
 use crate::engine::node::{Effect, EntryProgress, Input, NodeEngine, Phase};
-use crate::port::{Clock, ContainerRuntime, RuntimeChange, RuntimeError};
+use crate::port::{Clock, ContainerRuntime, RuntimeChange, RuntimeError, Show};
 use crate::telemetry::admin::Gate;
 
 /// Results that may wait for the loop: transfers and records at once are far fewer.
@@ -35,6 +38,8 @@ pub(super) struct Work {
     clock: Arc<dyn Clock>,
     runtime: Arc<dyn ContainerRuntime>,
     puller: Puller,
+    shower: Shower,
+    rechecks: Rechecks,
     engine: NodeEngine,
     measures: Measures,
     signals: Option<mpsc::Sender<Signal>>,
@@ -80,9 +85,15 @@ struct Account {
 
 /// What a task brought.
 enum Done {
-    Manifest(ImageRef, Digest, Result<ImageManifest, PullError>),
+    Manifest(
+        ImageRef,
+        Digest,
+        Result<(ImageManifest, Vec<Digest>), PullError>,
+    ),
     Blob(Digest, u64, Moved, Result<(), PullError>),
-    Record(ImageRef, Digest, Result<(), RuntimeError>),
+    Record(ImageRef, Digest, Result<Show, PullError>),
+    /// Whether the record is wrong by now, and taken back.
+    Rechecked(ImageRef, Digest, bool),
     Withdrawn(Digest, Result<(), RuntimeError>),
     Inventory(Result<Vec<Digest>, RuntimeError>),
     Report(Box<NodePrefetchStatus>, Result<(), String>),
@@ -96,6 +107,12 @@ impl Work {
         let pace = pace.map(|rate| Arc::new(Pace::new(rate, clock.clone())));
         Self {
             node: options.node,
+            shower: Shower {
+                tags: options.tags,
+                source: options.source.clone(),
+                unrecorded: options.unrecorded.into(),
+            },
+            rechecks: Rechecks::new(options.recheck),
             puller: Puller {
                 runtime: options.runtime.clone(),
                 source: options.source,
@@ -181,8 +198,9 @@ impl Work {
         self.measure(&progress);
         self.release(&progress);
         let report_at = self.report(&progress, now);
-        let wake = self.engine.wake_at().unwrap_or(Timestamp::MAX);
-        wake.min(report_at.unwrap_or(Timestamp::MAX))
+        let recheck_at = self.recheck(now);
+        let wakes = [self.engine.wake_at(), report_at, recheck_at];
+        wakes.into_iter().flatten().min().unwrap_or(Timestamp::MAX)
     }
 
     fn see(&mut self, seen: Seen) {
@@ -214,6 +232,7 @@ impl Work {
         self.entries.retain(|digest, _| live.contains(digest));
         self.manifests.retain(|digest, _| live.contains(digest));
         self.messages.retain(|digest, _| live.contains(digest));
+        self.rechecks.retain(|digest| live.contains(digest));
         for digest in live {
             self.entries.entry(digest).or_insert(now);
         }
@@ -267,10 +286,12 @@ impl Work {
                 }
             }
             Effect::Record { image, digest } => {
-                let runtime = self.runtime.clone();
+                let (runtime, shower) = (self.runtime.clone(), self.shower.clone());
                 self.spawn(async move {
-                    let recorded = runtime.record(&image, &digest).await;
-                    Done::Record(image, digest, recorded)
+                    let (whole, doubt) = shower.whole(&image, &digest).await;
+                    let shown = runtime.record(&whole).await.map_err(PullError::from);
+                    let shown = shown.and_then(|()| Ok(doubt.map(|()| whole.show)?));
+                    Done::Record(image, digest, shown)
                 });
             }
             Effect::Withdraw(digest) => {

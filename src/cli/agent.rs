@@ -1,62 +1,178 @@
-//! `forelay agent`: the node's agent as a process.
+//! `forelay agent`: the node's agent as a process, or for one plan by hand.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::agent;
+use anyhow::Context as _;
+
+use crate::agent::{self, Agent};
+use crate::cli::render::OutputArgs;
 use crate::cli::{Context, Exit, kubernetes, serve};
-use crate::config;
+use crate::config::{self, Layers, RuntimeKind};
 use crate::engine::node::Limits;
-use crate::port::Clock;
-use crate::registry::{self, Registry};
+use crate::port::{Clock, ContainerRuntime};
+use crate::registry::{self, Keychain, Registry};
+use crate::runtime::containerd::{self, Containerd};
 use crate::runtime::oci_layout::OciLayout;
 use crate::store::Store;
 use crate::telemetry::admin::Gates;
 use crate::telemetry::clock::SystemClock;
 use crate::telemetry::metric::Metrics;
 
+mod check;
+mod once;
+mod plan_file;
+
 /// Bring this node the layers that its plan names
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Carry out the plan of --plan, show how far it is, and end
+    #[arg(long, requires = "plan")]
+    once: bool,
+    /// A NodePrefetch or PoolPrefetch as kubectl prints it, or {"images": ["nginx:1.27"]}; YAML or JSON
+    #[arg(long, value_name = "FILE", requires = "once")]
+    plan: Option<PathBuf>,
+    /// Say what is found on this node, and what an agent may do here
+    #[arg(long, conflicts_with = "once")]
+    check: bool,
+    /// Socket of containerd; images go there
+    #[arg(long, value_name = "SOCKET")]
+    containerd: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
 
 /// Works until told to end.
-pub async fn run(_: Args, context: &Context) -> anyhow::Result<Exit> {
-    let (common, agent) = config::agent(&context.layers)?;
+pub async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
+    let mut context = context.clone();
+    if let Some(socket) = &args.containerd {
+        let socket = socket.display().to_string();
+        context.layers = context
+            .layers
+            .with_flag("agent.containerd", "--containerd", socket)
+            .with_flag("agent.runtime", "--containerd", "containerd".into());
+    }
+    if args.check {
+        return check::run(args.output.is_json(), &context).await;
+    }
+    if let Some(plan) = args.plan {
+        return by_hand(plan, args.output.is_json(), context).await;
+    }
+    let (common, config) = config::agent(&context.layers)?;
     context.begin(&common)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let (store, recovery) = Store::open(&agent.layout, clock.now())?;
-    tracing::info!(layout = %agent.layout.display(), ?recovery, "layout opened");
-    let runtime = OciLayout::open(&agent.layout, Arc::new(store))?;
-    let source = Registry::new(registry::Options {
-        mirrors: agent.caches,
-        origins: agent.origins,
-        use_origins: agent.origin_fallback,
-        ..registry::Options::default()
-    })?;
+    let client = kubernetes::client(&config.kubernetes).await?;
     let gates = Gates::default();
     let mut metrics = Metrics::new("agent");
-    let options = agent::Options {
-        client: kubernetes::client(&agent.kubernetes).await?,
-        node: agent.node_name,
-        pool: None,
-        pool_labels: agent.pool_labels,
-        clock,
-        runtime: Arc::new(runtime),
-        source: Arc::new(source),
-        limits: Limits {
-            concurrency: agent.concurrency,
-            disk: agent.disk_budget,
-            linger: agent.linger,
-            ..Limits::default()
-        },
-        bandwidth: agent.bandwidth_limit,
-        report_pause: Duration::from_secs(10),
-        signals: None,
-        gate: Some(gates.gate("plans")),
-    };
-    let working = agent::Agent::new(options, &mut metrics);
-    serve::until_told(&common, agent.listen, (metrics, gates), |stop| async move {
-        Ok(Box::pin(working.run(stop)).await?)
+    let listen = config.listen;
+    let mut options = options(config, clock).await?;
+    options.gate = Some(gates.gate("plans"));
+    let working = Agent::new(options, &mut metrics);
+    serve::until_told(&common, listen, (metrics, gates), |stop| async move {
+        Ok(Box::pin(working.run(client, stop)).await?)
     })
     .await
+}
+
+async fn by_hand(plan: PathBuf, json: bool, mut context: Context) -> anyhow::Result<Exit> {
+    // Nobody reads a node's name in what is done by hand.
+    context.layers = named(context.layers);
+    context.begin_quietly()?;
+    let (_, config) = config::agent(&context.layers)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let node = config.node_name.clone();
+    let resolver = Registry::new(registry_options(&config)?)?;
+    let options = options(config, clock.clone()).await?;
+    let agent = Agent::new(options, &mut Metrics::new("agent"));
+    let around = (clock, &resolver as _);
+    Box::pin(once::run(&plan, &node, agent, around, (json, &context))).await
+}
+
+/// A node's name where nobody gave one.
+fn named(layers: Layers) -> Layers {
+    layers.with_default("agent.node_name", "this-node")
+}
+
+/// Everything but the gate.
+async fn options(config: config::Agent, clock: Arc<dyn Clock>) -> anyhow::Result<agent::Options> {
+    let source = Registry::new(registry_options(&config)?)?;
+    // Who may read an image, and what its tag means, is the origin's to say, to anybody.
+    let anybody = Registry::new(registry::Options {
+        mirrors: if config.origin_fallback {
+            Vec::new()
+        } else {
+            config.caches.clone()
+        },
+        keychain: Keychain::default(),
+        rounds: 1,
+        ..registry_options(&config)?
+    })?;
+    let runtime = runtime(&config, &clock).await?;
+    Ok(agent::Options {
+        node: config.node_name,
+        pool: None,
+        pool_labels: config.pool_labels,
+        clock,
+        runtime,
+        source: Arc::new(source),
+        tags: Arc::new(anybody),
+        unrecorded: config.unrecorded,
+        recheck: config.recheck,
+        limits: Limits {
+            concurrency: config.concurrency,
+            disk: config.disk_budget,
+            linger: config.linger,
+            ..Limits::default()
+        },
+        bandwidth: config.bandwidth_limit,
+        report_pause: Duration::from_secs(10),
+        signals: None,
+        gate: None,
+    })
+}
+
+fn registry_options(config: &config::Agent) -> anyhow::Result<registry::Options> {
+    let keychain = match &config.credentials {
+        None => Keychain::default(),
+        Some(path) => {
+            let named = || format!("agent.credentials: {}", path.display());
+            let text = std::fs::read_to_string(path).with_context(named)?;
+            Keychain::from_docker_config(&text).with_context(named)?
+        }
+    };
+    Ok(registry::Options {
+        mirrors: config.caches.clone(),
+        origins: config.origins.clone(),
+        use_origins: config.origin_fallback,
+        keychain,
+        ..registry::Options::default()
+    })
+}
+
+/// containerd where it is asked for or found, otherwise a directory.
+async fn runtime(
+    config: &config::Agent,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Arc<dyn ContainerRuntime>> {
+    let found = match config.runtime {
+        RuntimeKind::Containerd => true,
+        RuntimeKind::Layout => false,
+        RuntimeKind::Auto => config.containerd.exists(),
+    };
+    if !found {
+        let (store, recovery) = Store::open(&config.layout, clock.now())?;
+        tracing::info!(layout = %config.layout.display(), ?recovery, "layout opened");
+        return Ok(Arc::new(OciLayout::open(&config.layout, Arc::new(store))?));
+    }
+    let staging = containerd::staging(&config.containerd, config.staging.clone()).await?;
+    let (store, recovery) = Store::open(&staging, clock.now())?;
+    tracing::info!(staging = %staging.display(), ?recovery, "staging opened");
+    let options = containerd::Options {
+        socket: config.containerd.clone(),
+        staging,
+        sync: config.sync,
+        clock: clock.clone(),
+    };
+    Ok(Arc::new(Containerd::open(options, Arc::new(store)).await?))
 }

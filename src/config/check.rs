@@ -13,6 +13,7 @@ use crate::config::read::Read;
 use crate::config::unit::List;
 use crate::config::{Agent, Cache, Common, Controller, Kafka, Kubernetes, Prometheus, Query};
 use crate::forecast::model::Model;
+use crate::plan::policy::Pattern;
 
 pub(crate) fn common(read: &mut Read) -> Common {
     let raw = read.raw.clone();
@@ -115,6 +116,13 @@ pub(crate) fn agent(read: &mut Read) -> Agent {
         kubernetes: kubernetes(read),
         node_name,
         pool_labels: pool_labels(read, "agent.pool_labels", raw.pool_labels.0),
+        runtime: raw.runtime,
+        containerd: raw.containerd,
+        staging: raw.staging,
+        sync: raw.sync,
+        unrecorded: raw.unrecorded.0.into_iter().map(Pattern::new).collect(),
+        recheck: raw.recheck.0,
+        credentials: raw.credentials,
         layout: raw.layout,
         caches,
         origin_fallback: raw.origin_fallback,

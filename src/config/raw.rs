@@ -55,6 +55,19 @@ pub enum LogFormat {
     Json,
 }
 
+/// What an agent puts images into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", rename_all = "lowercase")]
+pub enum RuntimeKind {
+    /// containerd where its socket is, otherwise the layout.
+    #[default]
+    Auto,
+    /// containerd, unpacked.
+    Containerd,
+    /// A directory.
+    Layout,
+}
+
 /// `[shutdown]`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -194,6 +207,26 @@ pub struct RawAgent {
     pub node_name: Option<String>,
     /// Node labels that name a node's pool; must equal the controller's.
     pub pool_labels: List,
+    /// Where images go: `containerd`, `layout`, or `auto`: containerd where its socket is, otherwise the
+    /// layout.
+    pub runtime: RuntimeKind,
+    /// Socket of the node's containerd.
+    pub containerd: PathBuf,
+    /// Where layers are unpacked before containerd takes them: on the mount that holds its
+    /// snapshots. Absent: beside them.
+    pub staging: Option<PathBuf>,
+    /// Whether what was unpacked is written to disk before an image is recorded: a power cut then
+    /// leaves no empty files. containerd itself does not, by default.
+    pub sync: bool,
+    /// Images that are held ready but never recorded: pods' kubelets ask the registry what the tag
+    /// means, and move no layer. `*` stands for any text in the whole reference.
+    pub unrecorded: List,
+    /// How often a recorded tag is asked again at its registry, until a pod uses it: one that moved
+    /// loses its record. `0s` never asks.
+    pub recheck: Span,
+    /// Credentials for registries: a Docker `config.json`. What only they can read is held ready, not
+    /// recorded.
+    pub credentials: Option<PathBuf>,
     /// The OCI image layout that images are put into.
     pub layout: PathBuf,
     /// Caches to ask, in order, before the origin.
@@ -359,6 +392,13 @@ impl Default for RawAgent {
         Self {
             node_name: None,
             pool_labels: pool_labels(),
+            runtime: RuntimeKind::Auto,
+            containerd: "/run/containerd/containerd.sock".into(),
+            staging: None,
+            sync: false,
+            unrecorded: List(vec!["*:latest".into()]),
+            recheck: secs(30),
+            credentials: None,
             layout: "/var/lib/forelay/layout".into(),
             caches: List::default(),
             origin_fallback: true,
@@ -404,6 +444,22 @@ impl TryFrom<String> for LogFormat {
             _ => Err(NotOneOf {
                 word,
                 words: "`auto`, `text`, `json`",
+            }),
+        }
+    }
+}
+
+impl TryFrom<String> for RuntimeKind {
+    type Error = NotOneOf;
+
+    fn try_from(word: String) -> Result<Self, NotOneOf> {
+        match word.to_ascii_lowercase().as_str() {
+            "auto" => Ok(Self::Auto),
+            "containerd" => Ok(Self::Containerd),
+            "layout" => Ok(Self::Layout),
+            _ => Err(NotOneOf {
+                word,
+                words: "`auto`, `containerd`, `layout`",
             }),
         }
     }
@@ -456,5 +512,6 @@ macro_rules! schema {
 }
 
 schema!(LogFormat, {"type": "string", "format": "word"});
+schema!(RuntimeKind, {"type": "string", "format": "word"});
 schema!(KafkaSecurity, {"type": "string", "format": "word"});
 schema!(UrlTable, {"type": "object", "format": "table", "additionalProperties": {"type": "string"}});

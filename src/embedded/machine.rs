@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::domain::image::{Digest, ImageRef};
 use crate::domain::quantity::ByteSize;
 use crate::embedded::link::Rate;
-use crate::port::{BlobWriter, ContainerRuntime, RuntimeChange, RuntimeError};
+use crate::port::{BlobWriter, ContainerRuntime, RuntimeChange, RuntimeError, Show, Whole};
 
 /// Changes that a slow listener may be behind before it misses some; a node of the recordings has
 /// fewer than 200 layers.
@@ -249,16 +249,13 @@ impl ContainerRuntime for AgentSide {
         .boxed()
     }
 
-    fn record<'a>(
-        &'a self,
-        image: &'a ImageRef,
-        digest: &'a Digest,
-    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+    fn record<'a>(&'a self, whole: &'a Whole) -> BoxFuture<'a, Result<(), RuntimeError>> {
         async move {
-            if self.0.has_image(image) {
+            let (image, digest) = (&whole.image, &whole.digest);
+            if self.0.has_image(image) || whole.show == Show::Warm {
                 return Ok(());
             }
-            match self.0.layout.record(image, digest).await {
+            match self.0.layout.record(whole).await {
                 // A layer that was on the node before the play began has no blob in the layout.
                 Err(RuntimeError::Incomplete { missing, .. }) if self.0.has_blob(&missing) => {}
                 other => other?,

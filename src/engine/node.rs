@@ -77,6 +77,14 @@ pub enum Input {
     Inventory(Vec<Digest>),
     /// A blob is there, whoever brought it.
     BlobPresent(Digest),
+    /// Of the layers of a manifest just told, those that are not there, whatever was known of them: a
+    /// layer that another image has may be of no use to this one.
+    Lacking {
+        /// whose layers
+        manifest: Digest,
+        /// those that have to be brought
+        layers: Vec<Digest>,
+    },
     /// A manifest that was asked for. It lists layers only: the config blob belongs to fetching
     /// the manifest, and the driver has both before it says so.
     Manifest(ImageManifest),
@@ -97,6 +105,8 @@ pub enum Input {
     },
     /// The image's record is made: pods can use it.
     Recorded(Digest),
+    /// Its record was taken back, as it would be wrong now: not made again until the plan changes.
+    Unrecorded(Digest),
     /// The kubelet began (`true`) or ended (`false`) fetching this blob itself.
     Foreground {
         /// blob
@@ -268,7 +278,12 @@ impl NodeEngine {
                 self.troubles.forgive(&digest);
                 self.present.insert(digest);
             }
+            Input::Lacking { manifest, layers } => self.take_lacking(&manifest, layers),
             Input::Recorded(digest) => self.take_recorded(&digest),
+            Input::Unrecorded(digest) => {
+                self.recorded.retain(|(recorded, _)| *recorded != digest);
+                self.troubles.failed(&digest, true, now);
+            }
             Input::Foreground { digest, active } => {
                 if active {
                     self.foreground.insert(digest);
@@ -334,6 +349,21 @@ impl NodeEngine {
                 distinct(manifest).all(|(layer, _)| present.contains(layer))
             })
         });
+    }
+
+    fn take_lacking(&mut self, manifest: &Digest, layers: Vec<Digest>) {
+        let Some(manifest) = self.manifests.get(manifest) else {
+            return;
+        };
+        let lacking: BTreeSet<Digest> = layers.into_iter().collect();
+        for (layer, _) in distinct(manifest) {
+            if lacking.contains(layer) {
+                self.present.remove(layer);
+            } else {
+                self.transfers.remove(layer);
+                self.present.insert(layer.clone());
+            }
+        }
     }
 
     fn take_recorded(&mut self, digest: &Digest) {

@@ -20,7 +20,7 @@ use tokio::task::spawn_blocking;
 use crate::domain::image::{Digest, ImageRef};
 use crate::domain::manifest::{MANIFEST_MAX, Manifest, OCI_INDEX};
 use crate::domain::quantity::ByteSize;
-use crate::port::{BlobStore, BlobWriter, ContainerRuntime, RuntimeError};
+use crate::port::{BlobStore, BlobWriter, ContainerRuntime, RuntimeError, Show, Whole};
 
 #[cfg(test)]
 mod tests;
@@ -253,12 +253,14 @@ impl ContainerRuntime for OciLayout {
         self.store.open(digest, size)
     }
 
-    fn record<'a>(
-        &'a self,
-        image: &'a ImageRef,
-        digest: &'a Digest,
-    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
-        Box::pin(self.list(image, digest))
+    fn record<'a>(&'a self, whole: &'a Whole) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(async move {
+            match whole.show {
+                Show::Record => self.list(&whole.image, &whole.digest).await,
+                // Nobody asks a registry who may read a directory: unlisted is as held as it gets.
+                Show::Warm => self.whole(&whole.image, &whole.digest).await.map(drop),
+            }
+        })
     }
 
     fn withdraw<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {

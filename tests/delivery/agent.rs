@@ -76,7 +76,7 @@ async fn images_of_the_pools_and_the_nodes_plan_are_laid_down_and_reported() {
     let url = format!("http://{}", origin.address);
     let pool = Target::Pool(POOL.into());
     cluster.publish(pool, vec![entry(&base, &pushed_base, Priority::Predicted)]);
-    let mut agent = start(options(&cluster.url, layout, &[], Some(url)));
+    let mut agent = start(&cluster.url, options(layout, &[], Some(url)));
     let name =
         |image: &ImageRef, pushed: &Pushed| (image.to_string(), pushed.manifest.digest.to_string());
 
@@ -136,12 +136,10 @@ async fn a_wrong_layer_is_discarded_and_fetched_elsewhere() {
     let mirror = Relay::start(origin.address, faults).await;
     let url = format!("http://{}", origin.address);
     cluster.publish(own(), vec![entry(&web, &pushed, Priority::Pending)]);
-    let mut agent = start(options(
+    let mut agent = start(
         &cluster.url,
-        folder.path(),
-        &[mirror.url()],
-        Some(url),
-    ));
+        options(folder.path(), &[mirror.url()], Some(url)),
+    );
 
     until("the image is there", async || {
         !listed(folder.path()).is_empty()
@@ -175,12 +173,10 @@ async fn a_cut_layer_is_resumed_and_a_dead_mirror_is_passed_over() {
     let gone = dead.url();
     drop(dead);
     cluster.publish(own(), vec![entry(&web, &pushed, Priority::Pending)]);
-    let agent = start(options(
+    let agent = start(
         &cluster.url,
-        folder.path(),
-        &[gone],
-        Some(relay.url()),
-    ));
+        options(folder.path(), &[gone], Some(relay.url())),
+    );
 
     until("the image is there", async || {
         !listed(folder.path()).is_empty()
@@ -217,7 +213,7 @@ async fn an_expired_image_is_dropped_and_images_of_others_are_not_touched() {
         vec![entry(&web, &pushed_web, Priority::Pending), dying],
     );
     let url = format!("http://{}", origin.address);
-    let agent = start(options(&cluster.url, layout, &[], Some(url)));
+    let agent = start(&cluster.url, options(layout, &[], Some(url)));
     until("three images are listed", async || {
         listed(layout).len() == 3
     })
@@ -243,7 +239,7 @@ async fn an_image_that_does_not_exist_is_reported_with_the_reason() {
     pushed.manifest.digest = sha256(b"never pushed");
     let url = format!("http://{}", origin.address);
     cluster.publish(own(), vec![entry(&web, &pushed, Priority::Pending)]);
-    let agent = start(options(&cluster.url, folder.path(), &[], Some(url)));
+    let agent = start(&cluster.url, options(folder.path(), &[], Some(url)));
     until("the plan is degraded", async || {
         let status = cluster.node_prefetch().await.status;
         status.is_some_and(|status| status.phase == Phase::Degraded)
@@ -269,12 +265,12 @@ async fn what_an_earlier_run_laid_down_and_no_plan_names_any_more_is_dropped() {
     let old_entry = entry(&old, &pushed_old, Priority::Predicted);
     let origins = Some(format!("http://{}", origin.address));
     cluster.publish(own(), vec![web_entry.clone(), old_entry]);
-    let first = start(options(&cluster.url, layout, &[], origins.clone()));
+    let first = start(&cluster.url, options(layout, &[], origins.clone()));
     until("both are listed", async || listed(layout).len() == 2).await;
     first.stop().await;
 
     cluster.publish(own(), vec![web_entry]);
-    let second = start(options(&cluster.url, layout, &[], origins));
+    let second = start(&cluster.url, options(layout, &[], origins));
     until("one is dropped", async || listed(layout).len() == 1).await;
     assert_eq!(listed(layout)[0].0, web.to_string());
     let shared = blob(layout, &pushed_web.manifest.layers[0].digest);

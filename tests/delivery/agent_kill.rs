@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::NAME;
-use crate::node::{Cluster, NODE, blob, entry, listed, options, until};
+use crate::node::{Cluster, NODE, blob, client, entry, listed, options, until};
 use crate::relay::{Fault, Relay};
 use crate::upstream::Upstream;
 
@@ -28,9 +28,9 @@ fn a_process_with_orders_is_an_agent() {
         panic!("orders: {orders}");
     };
     Runtime::new().unwrap().block_on(async {
-        let options = options(url, Path::new(layout), &[], Some(origin.to_owned()));
+        let options = options(Path::new(layout), &[], Some(origin.to_owned()));
         let never = CancellationToken::new();
-        agent::run(options, &mut Metrics::new("agent"), never)
+        agent::run(client(url), options, &mut Metrics::new("agent"), never)
             .await
             .unwrap();
     });

@@ -125,7 +125,7 @@ pub fn entry(image: &ImageRef, pushed: &Pushed, priority: Priority) -> PlanEntry
 }
 
 /// Options of an agent that asks `mirrors` first and then, if it may, `origin`.
-pub fn options(url: &str, layout: &Path, mirrors: &[String], origin: Option<String>) -> Options {
+pub fn options(layout: &Path, mirrors: &[String], origin: Option<String>) -> Options {
     let (store, _) = Store::open(layout, SystemClock.now()).unwrap();
     let runtime = OciLayout::open(layout, Arc::new(store)).unwrap();
     let source = Registry::new(ClientOptions {
@@ -140,14 +140,17 @@ pub fn options(url: &str, layout: &Path, mirrors: &[String], origin: Option<Stri
         pause: Duration::from_millis(1),
         ..ClientOptions::default()
     });
+    let source = Arc::new(source.unwrap());
     Options {
-        client: client(url),
         node: NODE.to_owned(),
         pool: None,
         pool_labels: vec!["other".into(), "karpenter.sh/nodepool".into()],
         clock: Arc::new(SystemClock),
         runtime: Arc::new(runtime),
-        source: Arc::new(source.unwrap()),
+        source: source.clone(),
+        tags: source,
+        unrecorded: Vec::new(),
+        recheck: Duration::ZERO,
         limits: Limits {
             concurrency: 4,
             disk: ByteSize(1 << 30),
@@ -164,13 +167,14 @@ pub fn options(url: &str, layout: &Path, mirrors: &[String], origin: Option<Stri
     }
 }
 
-pub fn start(mut options: Options) -> Running {
+pub fn start(url: &str, mut options: Options) -> Running {
     let (tell, signals) = mpsc::channel(100);
     options.signals = Some(tell);
     let end = CancellationToken::new();
     let ended = end.clone();
+    let client = client(url);
     let task = tokio::spawn(async move {
-        agent::run(options, &mut Metrics::new("agent"), ended)
+        agent::run(client, options, &mut Metrics::new("agent"), ended)
             .await
             .unwrap();
     });

@@ -11,25 +11,34 @@ impl Work {
     /// Takes one task's result.
     pub(super) fn take(&mut self, done: Done) {
         match done {
-            Done::Manifest(image, digest, Ok(manifest)) => {
-                tracing::debug!(%image, %digest, "manifest is there");
+            Done::Manifest(image, digest, Ok((manifest, lacking))) => {
+                tracing::debug!(%image, %digest, lacking = lacking.len(), "manifest is there");
                 self.messages.remove(&digest);
-                self.manifests.insert(digest, manifest.clone());
+                self.manifests.insert(digest.clone(), manifest.clone());
                 self.tell(Input::Manifest(manifest));
+                self.tell(Input::Lacking {
+                    manifest: digest,
+                    layers: lacking,
+                });
             }
             Done::Manifest(image, digest, Err(error)) => self.failed(&image, digest, &error),
             Done::Blob(digest, number, moved, result) => {
                 self.blob_done(digest, number, &moved, result);
             }
-            Done::Record(image, digest, Ok(())) => {
+            Done::Record(image, digest, Ok(show)) => {
+                let now = self.clock.now();
+                self.rechecks.note(&image, &digest, show, now);
                 self.finished(&image, &digest);
                 self.tell(Input::Recorded(digest));
             }
             Done::Record(image, digest, Err(error)) => {
-                let error = error.into();
+                let missing = matches!(error, PullError::Runtime(_));
                 self.failed(&image, digest, &error);
-                self.take_stock();
+                if missing {
+                    self.take_stock();
+                }
             }
+            Done::Rechecked(image, digest, wrong) => self.rechecked(image, digest, wrong),
             Done::Withdrawn(_, Ok(())) => {}
             Done::Withdrawn(digest, Err(error)) => {
                 tracing::warn!(node = self.node, %digest, %error, "cannot withdraw an image");

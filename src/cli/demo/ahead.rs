@@ -150,13 +150,16 @@ impl Ahead {
             {
                 return;
             }
+            let client = around.client.clone();
             let options = agent::Options {
-                client: around.client.clone(),
                 node: node.joined.node.clone(),
                 pool: Some(node.joined.pool.clone()),
                 clock: around.clock.clone(),
                 runtime: Arc::new(AgentSide(node.machine.clone())),
                 source: node.source.clone(),
+                tags: node.source.clone(),
+                unrecorded: Vec::new(),
+                recheck: Duration::ZERO,
                 signals: Some(told),
                 pool_labels: Vec::new(),
                 limits: NodeLimits {
@@ -168,7 +171,7 @@ impl Ahead {
                 gate: None,
             };
             let mut metrics = Metrics::new("demo-agent");
-            if let Err(error) = agent::run(options, &mut metrics, stop).await {
+            if let Err(error) = agent::run(client, options, &mut metrics, stop).await {
                 tracing::warn!(node = node.joined.node, %error, "the agent ended");
             }
         });

@@ -56,6 +56,10 @@ impl BlobStore for Memory {
         Box::pin(async move { Err(RuntimeError::Busy(digest.clone())) })
     }
 
+    fn file(&self, _: &Digest) -> Option<PathBuf> {
+        None
+    }
+
     fn is_durable(&self) -> bool {
         false
     }
@@ -73,6 +77,20 @@ struct World {
 }
 
 impl World {
+    async fn record(&self, name: &str, digest: &Digest) -> Result<(), RuntimeError> {
+        self.show(name, digest, Show::Record).await
+    }
+
+    async fn show(&self, name: &str, digest: &Digest, show: Show) -> Result<(), RuntimeError> {
+        let whole = Whole {
+            image: image(name),
+            digest: digest.clone(),
+            index: None,
+            show,
+        };
+        self.layout.record(&whole).await
+    }
+
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Memory::default());
@@ -109,16 +127,22 @@ fn image(name: &str) -> ImageRef {
 }
 
 #[tokio::test]
+async fn what_is_only_held_is_not_listed() {
+    let world = World::new();
+    let manifest = world.manifest(&["config", "layer"]);
+    world.show("a:1", &manifest, Show::Warm).await.unwrap();
+    assert_eq!(world.layout.images().await.unwrap(), []);
+    world.show("a:1", &manifest, Show::Record).await.unwrap();
+    assert_eq!(world.layout.images().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn an_image_is_listed_only_when_every_part_is_there() {
     let world = World::new();
     let manifest = world.manifest(&["config", "base", "top"]);
     let top = world.store.add(b"top");
     world.store.blobs().remove(&top);
-    let error = world
-        .layout
-        .record(&image("a:1"), &manifest)
-        .await
-        .unwrap_err();
+    let error = world.record("a:1", &manifest).await.unwrap_err();
     let expected = RuntimeError::Incomplete {
         image: image("a:1"),
         missing: top,
@@ -126,7 +150,7 @@ async fn an_image_is_listed_only_when_every_part_is_there() {
     assert_eq!(error, expected);
     assert_eq!(world.index()["manifests"], json!([]));
     world.store.add(b"top");
-    world.layout.record(&image("a:1"), &manifest).await.unwrap();
+    world.record("a:1", &manifest).await.unwrap();
     assert_eq!(
         world.layout.images().await.unwrap(),
         [(image("a:1"), manifest)]
@@ -139,7 +163,7 @@ async fn recording_twice_lists_once_and_a_new_meaning_replaces_the_old() {
     let old = world.manifest(&["config", "base"]);
     let new = world.manifest(&["config", "base", "top"]);
     for digest in [&old, &old, &new] {
-        world.layout.record(&image("a:1"), digest).await.unwrap();
+        world.record("a:1", digest).await.unwrap();
     }
     assert_eq!(world.layout.images().await.unwrap(), [(image("a:1"), new)]);
 }
@@ -149,8 +173,8 @@ async fn a_release_drops_what_only_it_needed() {
     let world = World::new();
     let first = world.manifest(&["config 1", "shared", "own"]);
     let second = world.manifest(&["config 2", "shared"]);
-    world.layout.record(&image("a:1"), &first).await.unwrap();
-    world.layout.record(&image("b:1"), &second).await.unwrap();
+    world.record("a:1", &first).await.unwrap();
+    world.record("b:1", &second).await.unwrap();
     world.layout.release(&first).await.unwrap();
     let left: BTreeSet<Digest> = world.store.list().into_iter().map(|(d, _)| d).collect();
     let expected = ["config 2", "shared"].map(|text| world.store.add(text.as_bytes()));
@@ -166,7 +190,7 @@ async fn a_withdrawn_image_loses_its_name_and_keeps_its_blobs_until_it_is_releas
     let world = World::new();
     let manifest = world.manifest(&["config", "layer"]);
     let blobs = world.store.list().len();
-    world.layout.record(&image("a:1"), &manifest).await.unwrap();
+    world.record("a:1", &manifest).await.unwrap();
     world.layout.withdraw(&manifest).await.unwrap();
     assert_eq!(world.layout.images().await.unwrap(), []);
     assert_eq!(world.store.list().len(), blobs);
@@ -184,15 +208,10 @@ async fn images_of_others_are_never_touched() {
     let index = json!({"schemaVersion": 2, "annotations": {"kept": "yes"}, "manifests": [foreign]});
     fs::write(world.folder.path().join("index.json"), index.to_string()).unwrap();
 
-    world.layout.record(&image("a:1"), &theirs).await.unwrap();
-    let error = world
-        .layout
-        .record(&image("a:1"), &ours)
-        .await
-        .unwrap_err()
-        .to_string();
+    world.record("a:1", &theirs).await.unwrap();
+    let error = world.record("a:1", &ours).await.unwrap_err().to_string();
     assert!(error.contains("somebody else"), "{error}");
-    world.layout.record(&image("b:1"), &ours).await.unwrap();
+    world.record("b:1", &ours).await.unwrap();
     world.layout.release(&ours).await.unwrap();
     world.layout.release(&theirs).await.unwrap();
     let mut expected = index;

@@ -1,0 +1,259 @@
+//! How an image may be shown to pods: never older, and to nobody else, than its registry would.
+
+use std::sync::Arc;
+
+use crate::domain::image::{Digest, ImageRef};
+use crate::domain::manifest::{Manifest, ManifestError};
+use crate::plan::policy::Pattern;
+use crate::port::{BlobSource, FetchError, RawManifest, ResolveError, Show, Tags, Whole};
+
+/// Asks registries just before images are recorded.
+#[derive(Clone)]
+pub(super) struct Shower {
+    pub(super) tags: Arc<dyn Tags>,
+    pub(super) source: Arc<dyn BlobSource>,
+    /// Images that never get a record.
+    pub(super) unrecorded: Arc<[Pattern]>,
+}
+
+/// Why an image is held without a record, though it might have one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ShowError {
+    /// The tag means something else by now: the plan is about to say so, too.
+    #[error("{image} means {now} by now: {planned} is held without a record")]
+    Moved {
+        /// the reference
+        image: ImageRef,
+        /// what was planned and brought
+        planned: Digest,
+        /// what the registry says
+        now: Digest,
+    },
+    /// Nobody says what the tag means.
+    #[error("{image} is held without a record until its registry answers: {reason}")]
+    Unknown {
+        /// the reference
+        image: ImageRef,
+        /// the last failure
+        reason: String,
+    },
+}
+
+// === impl Shower ===
+
+impl Shower {
+    /// What to tell the runtime now, and what keeps it from being a record for the time being.
+    pub(super) async fn whole(
+        &self,
+        image: &ImageRef,
+        digest: &Digest,
+    ) -> (Whole, Result<(), ShowError>) {
+        let whole = |show, index| Whole {
+            image: image.clone(),
+            digest: digest.clone(),
+            index,
+            show,
+        };
+        if self.unrecorded.iter().any(|p| p.matches(image.as_str())) {
+            return (whole(Show::Warm, None), Ok(()));
+        }
+        match self.meaning(image, digest).await {
+            Ok(Some(index)) => (whole(Show::Record, index), Ok(())),
+            Ok(None) => (whole(Show::Warm, None), Ok(())),
+            Err(doubt) => (whole(Show::Warm, None), Err(doubt)),
+        }
+    }
+
+    /// The index (if any) through which the reference leads to this manifest; `None` where it is not
+    /// for everybody.
+    async fn meaning(
+        &self,
+        image: &ImageRef,
+        digest: &Digest,
+    ) -> Result<Option<Option<RawManifest>>, ShowError> {
+        let unknown = |reason| ShowError::Unknown {
+            image: image.clone(),
+            reason,
+        };
+        let now = match self.tags.meaning(image).await {
+            Ok(now) => now,
+            // A repository that hides itself from the unknown answers either way.
+            Err(ResolveError::Denied { .. } | ResolveError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(unknown(error.to_string())),
+        };
+        if now == *digest {
+            return Ok(Some(None));
+        }
+        let moved = || ShowError::Moved {
+            image: image.clone(),
+            planned: digest.clone(),
+            now: now.clone(),
+        };
+        let raw = match self.source.manifest(image, &now).await {
+            Ok(raw) => raw,
+            Err(FetchError::Denied(_)) => return Ok(None),
+            Err(error) => return Err(unknown(error.to_string())),
+        };
+        let lists = lists(&raw, digest).map_err(|e| unknown(e.to_string()))?;
+        if lists {
+            Ok(Some(Some(raw)))
+        } else {
+            Err(moved())
+        }
+    }
+}
+
+/// Whether this is an index with that manifest in it.
+fn lists(raw: &RawManifest, digest: &Digest) -> Result<bool, ManifestError> {
+    let Manifest::Index(entries) = Manifest::parse(&raw.bytes)? else {
+        return Ok(false);
+    };
+    Ok(entries.iter().any(|entry| entry.digest == *digest))
+}
+
+// === impl ShowError ===
+
+impl ShowError {
+    /// Whether asking again is no use while the plan stays as it is.
+    pub(super) fn is_lasting(&self) -> bool {
+        matches!(self, Self::Moved { .. })
+    }
+
+    /// A word for the metrics.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Moved { .. } => "moved",
+            Self::Unknown { .. } => "unavailable",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use aws_lc_rs::digest::{SHA256, digest as sha256};
+    use bytes::Bytes;
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::manifest::{OCI_IMAGE, OCI_INDEX};
+    use crate::port::{BlobStream, BlobWanted};
+
+    fn digest_of(bytes: &[u8]) -> Digest {
+        Digest::from_sha256(sha256(&SHA256, bytes).as_ref())
+    }
+
+    /// A registry of two answers.
+    struct Registry {
+        means: Result<Digest, ResolveError>,
+        manifests: BTreeMap<Digest, Bytes>,
+    }
+
+    impl Tags for Registry {
+        fn meaning<'a>(&'a self, _: &'a ImageRef) -> BoxFuture<'a, Result<Digest, ResolveError>> {
+            async { self.means.clone() }.boxed()
+        }
+    }
+
+    impl BlobSource for Registry {
+        fn manifest<'a>(
+            &'a self,
+            _: &'a ImageRef,
+            digest: &'a Digest,
+        ) -> BoxFuture<'a, Result<RawManifest, FetchError>> {
+            let found = self.manifests.get(digest).map(|bytes| RawManifest {
+                digest: digest.clone(),
+                media_type: OCI_INDEX.to_owned(),
+                bytes: bytes.clone(),
+            });
+            let found = found.ok_or_else(|| FetchError::NotFound(digest.clone()));
+            async { found }.boxed()
+        }
+
+        fn blob<'a>(&'a self, _: &'a BlobWanted) -> BoxFuture<'a, Result<BlobStream, FetchError>> {
+            unreachable!("showing an image moves no layer")
+        }
+    }
+
+    fn image() -> ImageRef {
+        "shop/web:1".parse().unwrap()
+    }
+
+    fn index_of(digest: &Digest) -> Bytes {
+        let entry = json!({"mediaType": OCI_IMAGE, "size": 9, "digest": digest.as_str(),
+            "platform": {"os": "linux", "architecture": "amd64"}});
+        let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]});
+        Bytes::from(index.to_string())
+    }
+
+    async fn shown(
+        means: Result<Digest, ResolveError>,
+        manifests: &[&Bytes],
+        never: &str,
+    ) -> (Whole, Result<(), ShowError>) {
+        let by_digest = manifests.iter().map(|&m| (digest_of(m), m.clone()));
+        let registry = Arc::new(Registry {
+            means,
+            manifests: by_digest.collect(),
+        });
+        let shower = Shower {
+            tags: registry.clone(),
+            source: registry,
+            unrecorded: [Pattern::new(never)].into(),
+        };
+        shower.whole(&image(), &digest_of(b"planned")).await
+    }
+
+    #[tokio::test]
+    async fn a_tag_that_means_what_was_planned_is_recorded() {
+        let planned = digest_of(b"planned");
+        let (whole, doubt) = shown(Ok(planned.clone()), &[], "").await;
+        assert_eq!(
+            (whole.show, whole.index, doubt),
+            (Show::Record, None, Ok(()))
+        );
+        let index = index_of(&planned);
+        let (whole, doubt) = shown(Ok(digest_of(&index)), &[&index], "").await;
+        assert_eq!((whole.show, doubt), (Show::Record, Ok(())));
+        assert_eq!(whole.index.unwrap().bytes, index);
+    }
+
+    #[tokio::test]
+    async fn a_tag_that_moved_is_not_recorded() {
+        let other = index_of(&digest_of(b"another"));
+        let (whole, doubt) = shown(Ok(digest_of(&other)), &[&other], "").await;
+        assert_eq!(whole.show, Show::Warm);
+        let doubt = doubt.unwrap_err();
+        assert!(doubt.is_lasting() && doubt.to_string().contains(digest_of(&other).as_str()));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_for_everybody_is_held_without_a_record() {
+        let denied = ResolveError::Denied {
+            image: image(),
+            reason: "401".into(),
+        };
+        let (whole, doubt) = shown(Err(denied), &[], "").await;
+        assert_eq!((whole.show, doubt), (Show::Warm, Ok(())));
+    }
+
+    #[tokio::test]
+    async fn a_silent_registry_is_asked_again() {
+        let silent = ResolveError::Unavailable {
+            image: image(),
+            reason: "timed out".into(),
+        };
+        let (whole, doubt) = shown(Err(silent), &[], "").await;
+        assert_eq!(whole.show, Show::Warm);
+        assert!(!doubt.unwrap_err().is_lasting());
+    }
+
+    #[tokio::test]
+    async fn images_that_an_operator_names_never_get_a_record() {
+        let (whole, doubt) = shown(Ok(digest_of(b"planned")), &[], "*/shop/web:*").await;
+        assert_eq!((whole.show, doubt), (Show::Warm, Ok(())));
+    }
+}

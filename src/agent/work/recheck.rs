@@ -1,0 +1,99 @@
+//! Recorded tags are asked again: one that moved loses its record before a pod takes it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::agent::work::{Done, Work};
+use crate::domain::image::{Digest, ImageRef};
+use crate::domain::time::Timestamp;
+use crate::engine::node::Input;
+use crate::port::Show;
+
+/// When which record is asked about again.
+#[derive(Debug)]
+pub(super) struct Rechecks {
+    every: Duration,
+    due: BTreeMap<(Digest, ImageRef), Timestamp>,
+    /// One question is under way: a registry is asked for one tag at a time.
+    asking: bool,
+}
+
+// === impl Rechecks ===
+
+impl Rechecks {
+    pub(super) fn new(every: Duration) -> Self {
+        Self {
+            every,
+            due: BTreeMap::new(),
+            asking: false,
+        }
+    }
+
+    /// A name that is a digest cannot move, and what has no record cannot mislead.
+    pub(super) fn note(&mut self, image: &ImageRef, digest: &Digest, show: Show, now: Timestamp) {
+        if show == Show::Record && image.digest().is_none() && !self.every.is_zero() {
+            let record = (digest.clone(), image.clone());
+            self.due.insert(record, now + self.every);
+        }
+    }
+
+    /// Forgets what no plan names: its record is withdrawn anyway.
+    pub(super) fn retain(&mut self, live: impl Fn(&Digest) -> bool) {
+        self.due.retain(|(digest, _), _| live(digest));
+    }
+
+    /// The record whose turn it is; when to come again.
+    fn next(&mut self, now: Timestamp) -> (Option<(Digest, ImageRef)>, Option<Timestamp>) {
+        if self.asking {
+            return (None, None);
+        }
+        let next = self.due.iter().min_by_key(|(_, at)| **at);
+        match next {
+            Some((record, at)) if *at <= now => {
+                let record = record.clone();
+                self.asking = true;
+                (Some(record), None)
+            }
+            Some((_, at)) => (None, Some(*at)),
+            None => (None, None),
+        }
+    }
+}
+
+impl Work {
+    /// Asks about the record whose turn it is; answers when the next one's is.
+    pub(super) fn recheck(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let (record, at) = self.rechecks.next(now);
+        if let Some((digest, image)) = record {
+            let (runtime, shower) = (self.runtime.clone(), self.shower.clone());
+            self.spawn(async move {
+                let (whole, found) = shower.whole(&image, &digest).await;
+                let wrong = match &found {
+                    Ok(()) => whole.show == Show::Warm,
+                    Err(error) => error.is_lasting(),
+                };
+                if wrong && let Err(error) = runtime.withdraw(&digest).await {
+                    tracing::warn!(%image, %digest, %error, "cannot withdraw a record");
+                }
+                Done::Rechecked(image, digest, wrong)
+            });
+        }
+        at
+    }
+
+    pub(super) fn rechecked(&mut self, image: ImageRef, digest: Digest, wrong: bool) {
+        self.rechecks.asking = false;
+        let now = self.clock.now();
+        let record = (digest.clone(), image.clone());
+        if wrong {
+            self.rechecks.due.remove(&record);
+            let why = "its registry says something else by now: the record is taken back";
+            tracing::info!(node = self.node, %image, %digest, "{why}");
+            self.messages.insert(digest.clone(), why.to_owned());
+            self.tell(Input::Unrecorded(digest));
+        } else if let Some(due) = self.rechecks.due.get_mut(&record) {
+            // A registry that is away says nothing against a record, either.
+            *due = now + self.rechecks.every;
+        }
+    }
+}

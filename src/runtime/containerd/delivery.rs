@@ -1,0 +1,378 @@
+//! The node's containerd as a runtime: layers arrive unpacked, images appear whole.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use tokio::fs::File;
+use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, spawn_blocking};
+
+use crate::domain::image::{Digest, ImageManifest};
+use crate::domain::manifest::MANIFEST_MAX;
+use crate::domain::quantity::ByteSize;
+use crate::port::{BlobStore, BlobWriter, Clock, ContainerRuntime, RuntimeError, Whole};
+use crate::runtime::containerd::chain::{Image, Images, Link};
+use crate::runtime::containerd::client::Client;
+use crate::runtime::containerd::content::NewBlob;
+use crate::runtime::containerd::error::ContainerdError;
+use crate::runtime::containerd::label::Labels;
+use crate::runtime::containerd::lease::LeaseId;
+use crate::runtime::containerd::mounts::Mounts;
+use crate::runtime::containerd::place::{KEY, Places, renewal};
+use crate::runtime::containerd::record;
+use crate::runtime::containerd::stage::Stage;
+use crate::runtime::containerd::writer::{Claim, LayerWriter, There};
+use crate::runtime::layer::{Limits, Unpacking, Wanted};
+use crate::runtime::wire::types::Descriptor;
+
+/// Layers that are unpacked at once, at most: each takes up to 12 MiB, and the agent has 64.
+const UNPACKED_AT_ONCE: usize = 4;
+
+/// Paused layers that are kept with their threads: one that gave way goes on where it was.
+const PARKED_MAX: usize = 2;
+
+/// Where containerd is, and where layers wait.
+pub struct Options {
+    /// Its socket.
+    pub socket: PathBuf,
+    /// A directory on the mount of its snapshots.
+    pub staging: PathBuf,
+    /// Whether an image is on disk before it is recorded.
+    pub sync: bool,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A containerd of this machine. Its leases are renewed as long as it lives.
+pub struct Containerd {
+    shared: Arc<Shared>,
+    renewing: AbortHandle,
+}
+
+/// What all calls share.
+pub(super) struct Shared {
+    pub(super) client: Client,
+    /// Manifests, configs, and layers that containerd has to unpack.
+    pub(super) store: Arc<dyn BlobStore>,
+    pub(super) stage: Stage,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) sync: bool,
+    pub(super) staging: PathBuf,
+    pub(super) images: Mutex<Images>,
+    /// One change of snapshots and records at a time.
+    pub(super) places: tokio::sync::Mutex<Places>,
+    parked: Mutex<VecDeque<(Digest, Unpacking)>>,
+    writing: Arc<Mutex<BTreeSet<Digest>>>,
+    turns: Arc<Semaphore>,
+}
+
+/// Where to stage: as configured, or beside the snapshots.
+///
+/// # Errors
+/// [`RuntimeError::Io`] when containerd cannot be asked where they are.
+pub async fn staging(socket: &Path, configured: Option<PathBuf>) -> Result<PathBuf, RuntimeError> {
+    if let Some(configured) = configured {
+        return Ok(configured);
+    }
+    let client = Client::connect(socket).await;
+    let client = client.map_err(|e| failed(e.into()))?;
+    let root = client.snapshotter_root().await.map_err(failed)?;
+    // `/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs`: a sibling is containerd's to
+    // ignore, and goes with it when somebody empties its root.
+    Ok(root.with_file_name("dev.forelay.staging"))
+}
+
+// === impl Containerd ===
+
+impl Containerd {
+    /// Connects, and clears away what a crash left: half-made snapshots, leases of earlier runs, trees
+    /// without an end.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Io`] when containerd does not answer or the staging directory cannot be used.
+    pub async fn open(options: Options, store: Arc<dyn BlobStore>) -> Result<Self, RuntimeError> {
+        let client = Client::connect(&options.socket).await;
+        let client = client.map_err(|e| failed(e.into()))?;
+        let staging = options.staging.clone();
+        let stage = blocking(move || Stage::open(&staging)).await?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let shared = Arc::new(Shared {
+            client,
+            store,
+            stage,
+            clock: options.clock,
+            sync: options.sync,
+            staging: options.staging,
+            images: Mutex::default(),
+            places: tokio::sync::Mutex::default(),
+            parked: Mutex::default(),
+            writing: Arc::default(),
+            turns: Arc::new(Semaphore::new(cores.clamp(2, UNPACKED_AT_ONCE))),
+        });
+        shared.recover().await?;
+        let renewing = tokio::spawn(renew(shared.clone())).abort_handle();
+        Ok(Self { shared, renewing })
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        self.renewing.abort();
+    }
+}
+
+impl ContainerRuntime for Containerd {
+    fn inventory(&self) -> BoxFuture<'_, Result<Vec<Digest>, RuntimeError>> {
+        Box::pin(self.shared.inventory())
+    }
+
+    fn lacking<'a>(
+        &'a self,
+        manifest: &'a ImageManifest,
+    ) -> BoxFuture<'a, Result<Vec<Digest>, RuntimeError>> {
+        Box::pin(async move {
+            let shared = &self.shared;
+            let image = shared.learn(&manifest.digest).await?;
+            let placed = shared.places.lock().await.advance(shared, &image).await?;
+            let above = image.links.iter().skip(placed);
+            let lacking = above.filter(|link| !shared.has_come(&link.layer));
+            Ok(lacking.map(|link| link.layer.clone()).collect())
+        })
+    }
+
+    fn read<'a>(
+        &'a self,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, RuntimeError>> {
+        self.shared.store.read(digest)
+    }
+
+    fn open<'a>(
+        &'a self,
+        digest: &'a Digest,
+        size: Option<ByteSize>,
+    ) -> BoxFuture<'a, Result<Box<dyn BlobWriter>, RuntimeError>> {
+        Box::pin(self.shared.open(digest, size))
+    }
+
+    fn record<'a>(&'a self, whole: &'a Whole) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(record::show(&self.shared, whole))
+    }
+
+    fn withdraw<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(record::withdraw(&self.shared, digest))
+    }
+
+    fn release<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(record::release(&self.shared, digest))
+    }
+
+    fn recorded(&self) -> BoxFuture<'_, Result<Vec<Digest>, RuntimeError>> {
+        let known: Vec<Digest> = {
+            let images = self.shared.images();
+            images.all().map(|image| image.manifest.clone()).collect()
+        };
+        Box::pin(async move { Ok(known) })
+    }
+}
+
+async fn renew(shared: Arc<Shared>) {
+    loop {
+        let next = shared.clock.now() + renewal();
+        shared.clock.sleep_until(next).await;
+        shared.places.lock().await.renew(&shared).await;
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(super) fn images(&self) -> MutexGuard<'_, Images> {
+        self.images.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes up what earlier runs left, then clears away what does not count any more.
+    async fn recover(self: &Arc<Self>) -> Result<(), RuntimeError> {
+        for (digest, size) in self.store.list() {
+            if size.0 <= MANIFEST_MAX {
+                // Configs are no manifests, and a manifest without its config is of no use yet.
+                let _ = self.learn(&digest).await;
+            }
+        }
+        let images: Vec<Arc<Image>> = self.images().all().cloned().collect();
+        let mut places = self.places.lock().await;
+        for image in images {
+            places.advance(self, &image).await?;
+        }
+        for snapshot in self.client.snapshots(&[]).await.map_err(failed)? {
+            if snapshot.name.starts_with(KEY) {
+                self.client.remove_snapshot(&snapshot.name).await.map_err(failed)?;
+            }
+        }
+        let swept = places.sweep(self).await?;
+        if swept > 0 {
+            tracing::info!(swept, "leases of an earlier run are ended");
+        }
+        Ok(())
+    }
+
+    /// The image of a manifest that is in the store with its config.
+    pub(super) async fn learn(&self, manifest: &Digest) -> Result<Arc<Image>, RuntimeError> {
+        if let Some(known) = self.images().get(manifest) {
+            return Ok(known);
+        }
+        let gone = |digest: &Digest| RuntimeError::Io(format!("{digest} is not in the store"));
+        let bytes = self.store.read(manifest).await?;
+        let bytes = bytes.ok_or_else(|| gone(manifest))?;
+        let broken = |e: &dyn std::fmt::Display| RuntimeError::Io(e.to_string());
+        let config = Image::config_of(manifest, &bytes).map_err(|e| broken(&e))?;
+        let config = self.store.read(&config).await?.ok_or_else(|| gone(&config))?;
+        let image = Image::read(manifest, &bytes, &config).map_err(|e| broken(&e))?;
+        Ok(self.images().learn(image))
+    }
+
+    /// Whether a layer waits for its place.
+    pub(super) fn has_come(&self, layer: &Digest) -> bool {
+        match self.stage.is_left(layer) {
+            true => self.store.size(layer).is_some(),
+            false => self.stage.get(layer).is_some(),
+        }
+    }
+
+    async fn inventory(&self) -> Result<Vec<Digest>, RuntimeError> {
+        let snapshots = self.client.snapshots(&[]).await.map_err(failed)?;
+        let snapshots: BTreeSet<&str> = snapshots.iter().map(|info| info.name.as_str()).collect();
+        let stored = self.store.list().into_iter().map(|(digest, _)| digest);
+        let mut present: BTreeSet<Digest> = stored.chain(self.stage.layers()).collect();
+        for image in self.images().all() {
+            let links = image.links.iter();
+            let standing = links.filter(|link| snapshots.contains(link.chain.as_str()));
+            present.extend(standing.map(|link| link.layer.clone()));
+        }
+        Ok(present.into_iter().collect())
+    }
+
+    async fn open(
+        self: &Arc<Self>,
+        digest: &Digest,
+        size: Option<ByteSize>,
+    ) -> Result<Box<dyn BlobWriter>, RuntimeError> {
+        let link = self.images().link(digest).cloned();
+        let Some(link) = link.filter(|_| !self.stage.is_left(digest)) else {
+            return self.store.open(digest, size).await;
+        };
+        if self.stage.get(digest).is_some() {
+            return Ok(Box::new(There(link.size.0)));
+        }
+        let claim = Claim::new(&self.writing, digest)?;
+        let turn = self.turns.clone().acquire_owned().await;
+        let turn = turn.expect("nobody closes it");
+        let parked = self.unpark(digest);
+        let work = match parked {
+            Some(work) => work,
+            None => self.unpacking(&link).await?,
+        };
+        Ok(Box::new(LayerWriter {
+            shared: self.clone(),
+            link,
+            work: Some(work),
+            _turn: turn,
+            _claim: claim,
+        }))
+    }
+
+    /// Begins a layer anew.
+    pub(super) async fn unpacking(self: &Arc<Self>, link: &Link) -> Result<Unpacking, RuntimeError> {
+        let (shared, link) = (self.clone(), link.clone());
+        blocking(move || {
+            let tree = shared.stage.clear(&link.layer)?;
+            let wanted = Wanted {
+                blob: Some(link.layer.clone()),
+                size: Some(link.size),
+                diff_id: Some(link.diff_id.clone()),
+                is_bottom: link.is_bottom,
+                limits: Limits::default(),
+            };
+            Unpacking::begin(&tree, wanted).map_err(|e| RuntimeError::Io(e.to_string()))
+        })
+        .await
+    }
+
+    /// Keeps a paused layer; answers the one that has to go for it.
+    pub(super) fn park(&self, layer: &Digest, work: Unpacking) -> Option<(Digest, Unpacking)> {
+        let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
+        parked.push_back((layer.clone(), work));
+        if parked.len() > PARKED_MAX {
+            return parked.pop_front();
+        }
+        None
+    }
+
+    fn unpark(&self, layer: &Digest) -> Option<Unpacking> {
+        let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = parked.iter().position(|(parked, _)| parked == layer)?;
+        parked.remove(at).map(|(_, work)| work)
+    }
+
+    /// A layer has come: places it in every image whose layers below stand.
+    pub(super) fn place_soon(self: &Arc<Self>, layer: &Digest) {
+        let images = self.images().with(layer);
+        let shared = self.clone();
+        tokio::spawn(async move {
+            let mut places = shared.places.lock().await;
+            for image in images {
+                // The record asks again, and tells whoever waits for it.
+                if let Err(error) = places.advance(&shared, &image).await {
+                    tracing::debug!(manifest = %image.manifest, %error, "cannot place a layer yet");
+                }
+            }
+        });
+    }
+
+    /// Gives containerd a layer's blob and lets it unpack it; the digest of what it unpacked.
+    pub(super) async fn apply(
+        &self,
+        lease: &LeaseId,
+        link: &Link,
+        labels: Labels,
+        path: &Path,
+        mounts: &Mounts,
+    ) -> Result<String, RuntimeError> {
+        let named = |e| RuntimeError::Io(format!("cannot open {}: {e}", path.display()));
+        let file = File::open(path).await.map_err(named)?;
+        let blob = NewBlob {
+            digest: link.layer.clone(),
+            size: link.size.0,
+            labels,
+        };
+        let written = self.client.write_blob_from(lease, &blob, file).await;
+        written.map_err(failed)?;
+        let descriptor = Descriptor {
+            media_type: link.media_type.clone(),
+            digest: link.layer.to_string(),
+            size: i64::try_from(link.size.0).unwrap_or(i64::MAX),
+            ..Descriptor::default()
+        };
+        let applied = self.client.apply(lease, descriptor, mounts).await;
+        Ok(applied.map_err(failed)?.digest)
+    }
+}
+
+/// In the words of the port.
+pub(super) fn failed(error: ContainerdError) -> RuntimeError {
+    match error {
+        ContainerdError::NoSpace(_) => RuntimeError::Full(error.to_string()),
+        other => RuntimeError::Io(other.to_string()),
+    }
+}
+
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RuntimeError> + Send + 'static,
+) -> Result<T, RuntimeError> {
+    spawn_blocking(work)
+        .await
+        .unwrap_or_else(|e| Err(RuntimeError::Io(format!("file work was ended: {e}"))))
+}

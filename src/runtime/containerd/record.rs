@@ -1,0 +1,236 @@
+//! Image records: made last, when all else is there; taken back while no container uses them.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::domain::image::{Digest, ImageRef};
+use crate::domain::manifest::Manifest;
+use crate::port::{RuntimeError, Show, Whole};
+use crate::runtime::containerd::chain::Image;
+use crate::runtime::containerd::content::NewBlob;
+use crate::runtime::containerd::delivery::{Shared, blocking, failed};
+use crate::runtime::containerd::error::ContainerdError;
+use crate::runtime::containerd::label::{self, Labels};
+use crate::runtime::containerd::lease::{Collect, LeaseId};
+use crate::runtime::containerd::place::KEY;
+use crate::runtime::wire::images::Image as Record;
+use crate::runtime::wire::types::Descriptor;
+
+/// Our mark on records: the manifest that they were made for.
+const OURS: &str = "dev.forelay/manifest";
+
+/// What `Info.kind` says of a snapshot that a container writes to (snapshots.proto, `Kind`).
+const ACTIVE: i32 = 2;
+
+/// Shows an image of which every layer has come.
+pub(super) async fn show(shared: &Arc<Shared>, whole: &Whole) -> Result<(), RuntimeError> {
+    let image = shared.learn(&whole.digest).await?;
+    let mut places = shared.places.lock().await;
+    let placed = places.advance(shared, &image).await?;
+    if let Some(missing) = image.links.get(placed) {
+        return Err(RuntimeError::Incomplete {
+            image: whole.image.clone(),
+            missing: missing.layer.clone(),
+        });
+    }
+    let lease = places.lease(&image.manifest).expect("advance holds it");
+    let target = write_documents(shared, &lease, &image, whole).await?;
+    if whole.show == Show::Warm {
+        return Ok(());
+    }
+    if shared.sync {
+        let staging = shared.staging.clone();
+        blocking(move || {
+            // One file of the file system stands for all of it (syncfs(2)).
+            let synced = File::open(&staging).and_then(|file| Ok(rustix::fs::syncfs(file)?));
+            synced.map_err(|e| RuntimeError::Io(format!("cannot sync {}: {e}", staging.display())))
+        })
+        .await?;
+    }
+    for name in names(&whole.image, &target.digest) {
+        create(shared, &name, &target, &image.manifest).await?;
+    }
+    places.let_go(shared, &image.manifest).await
+}
+
+/// Config, manifest and index into the content store, each with the label that keeps what it names;
+/// the descriptor of the outermost.
+async fn write_documents(
+    shared: &Shared,
+    lease: &LeaseId,
+    image: &Image,
+    whole: &Whole,
+) -> Result<Descriptor, RuntimeError> {
+    let source = label::from(whole.image.registry(), whole.image.repository());
+    let write = async |digest: &Digest, bytes: Bytes, mut labels: Labels| {
+        labels.extend(source.clone());
+        let blob = NewBlob {
+            digest: digest.clone(),
+            size: bytes.len() as u64,
+            labels,
+        };
+        let written = shared.client.write_blob(lease, &blob, bytes).await;
+        written.map_err(failed)
+    };
+    let config = stored(shared, &image.config).await?;
+    let top = image.top().map_or_else(Labels::new, |top| {
+        label::unpacked(shared.client.snapshotter(), top.as_str())
+    });
+    write(&image.config, config, top).await?;
+    let manifest = stored(shared, &image.manifest).await?;
+    let media_type = Manifest::media_type(&manifest);
+    let mut target = descriptor(&image.manifest, media_type, manifest.len());
+    write(&image.manifest, manifest, label::children([&image.config])).await?;
+    if let Some(index) = &whole.index {
+        target = descriptor(&index.digest, index.media_type.clone(), index.bytes.len());
+        let kept = label::children([&image.manifest]);
+        write(&index.digest, index.bytes.clone(), kept).await?;
+    }
+    Ok(target)
+}
+
+/// A name that somebody else gave to something else is left as it is: a pod that names the digest
+/// finds ours, one that names the tag finds what it would have found without us.
+async fn create(
+    shared: &Shared,
+    name: &str,
+    target: &Descriptor,
+    manifest: &Digest,
+) -> Result<(), RuntimeError> {
+    let labels = Labels::from([(OURS.to_owned(), manifest.to_string())]);
+    match shared.client.create_image(name, target.clone(), labels.clone()).await {
+        Ok(()) => return Ok(()),
+        Err(ContainerdError::Exists(_)) => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let Some(there) = shared.client.image(name).await.map_err(failed)? else {
+        return Ok(());
+    };
+    let is_ours = there.labels.contains_key(OURS);
+    if is_ours && points_at(&there) != Some(target.digest.as_str()) {
+        let moved = shared.client.update_image(name, Some(target.clone()), labels).await;
+        moved.map_err(failed)?;
+    } else if points_at(&there) != Some(target.digest.as_str()) {
+        tracing::info!(name, there = points_at(&there), "somebody else's record is left as it is");
+    }
+    Ok(())
+}
+
+/// Takes back the records made for a manifest, and holds what they led to instead. A record that a
+/// container uses stays.
+pub(super) async fn withdraw(shared: &Arc<Shared>, manifest: &Digest) -> Result<(), RuntimeError> {
+    let Some(image) = shared.images().get(manifest) else {
+        return Ok(());
+    };
+    let mut places = shared.places.lock().await;
+    let records = ours(shared, manifest).await?;
+    if records.is_empty() || is_used(shared, &image).await? {
+        return Ok(());
+    }
+    places.advance(shared, &image).await?;
+    remove(shared, &image, records).await
+}
+
+/// Gives up everything that only this manifest needs.
+pub(super) async fn release(shared: &Arc<Shared>, manifest: &Digest) -> Result<(), RuntimeError> {
+    let Some(image) = shared.images().get(manifest) else {
+        return Ok(());
+    };
+    let mut places = shared.places.lock().await;
+    let records = ours(shared, manifest).await?;
+    if !is_used(shared, &image).await? {
+        remove(shared, &image, records).await?;
+    }
+    shared.images().forget(manifest);
+    let needed = shared.images().blobs();
+    let layers: BTreeSet<&Digest> = image.links.iter().map(|link| &link.layer).collect();
+    for layer in layers {
+        if !needed.contains(layer) {
+            shared.stage.drop_layer(layer)?;
+            shared.store.remove(layer).await?;
+        }
+    }
+    for document in [&image.manifest, &image.config] {
+        if !needed.contains(document) {
+            shared.store.remove(document).await?;
+        }
+    }
+    places.let_go(shared, manifest).await
+}
+
+/// Our names of an image, and the one that CRI gave it because of them.
+async fn remove(shared: &Shared, image: &Image, records: Vec<Record>) -> Result<(), RuntimeError> {
+    let targets: BTreeSet<String> = records
+        .iter()
+        .filter_map(|record| Some(record.target.as_ref()?.digest.clone()))
+        .collect();
+    for record in records {
+        let deleted = shared.client.delete_image(&record.name, record.target, Collect::Later);
+        deleted.await.map_err(failed)?;
+    }
+    for target in targets {
+        let filter = format!("target.digest=={target}");
+        let left = shared.client.images(&[filter]).await.map_err(failed)?;
+        // The image ID is the config's digest: CRI's own record of what it saw.
+        if let [only] = left.as_slice()
+            && only.name == image.config.as_str()
+        {
+            let (name, target) = (only.name.clone(), only.target.clone());
+            let deleted = shared.client.delete_image(&name, target, Collect::Later);
+            deleted.await.map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a container runs from it: its own writable snapshot then stands on the image's top.
+async fn is_used(shared: &Shared, image: &Image) -> Result<bool, RuntimeError> {
+    let Some(top) = image.top() else {
+        return Ok(false);
+    };
+    let filter = format!("parent=={top}");
+    let above = shared.client.snapshots(&[filter]).await.map_err(failed)?;
+    let mut above = above.iter();
+    Ok(above.any(|info| info.kind == ACTIVE && !info.name.starts_with(KEY)))
+}
+
+async fn ours(shared: &Shared, manifest: &Digest) -> Result<Vec<Record>, RuntimeError> {
+    let filter = format!("labels.\"{OURS}\"=={manifest}");
+    shared.client.images(&[filter]).await.map_err(failed)
+}
+
+async fn stored(shared: &Shared, digest: &Digest) -> Result<Bytes, RuntimeError> {
+    let bytes = shared.store.read(digest).await?;
+    bytes.ok_or_else(|| RuntimeError::Io(format!("{digest} is not in the store any more")))
+}
+
+/// As CRI normalises names: a digest takes the tag's place; a tag has the digest's name beside it, by
+/// which the kubelet tells what it has.
+fn names(image: &ImageRef, target: &str) -> Vec<String> {
+    let by_digest = format!("{}/{}@{target}", image.registry(), image.repository());
+    match image.digest() {
+        Some(digest) => {
+            let named = format!("{}/{}@{digest}", image.registry(), image.repository());
+            let mut names = vec![named];
+            names.extend((digest.as_str() != target).then_some(by_digest));
+            names
+        }
+        None => vec![image.to_string(), by_digest],
+    }
+}
+
+fn descriptor(digest: &Digest, media_type: String, size: usize) -> Descriptor {
+    Descriptor {
+        media_type,
+        digest: digest.to_string(),
+        size: i64::try_from(size).unwrap_or(i64::MAX),
+        ..Descriptor::default()
+    }
+}
+
+fn points_at(record: &Record) -> Option<&str> {
+    record.target.as_ref().map(|target| target.digest.as_str())
+}
