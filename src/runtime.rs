@@ -1,3 +1,6 @@
 //! L4: container runtimes behind `port::ContainerRuntime`.
 
+pub mod containerd;
 pub mod oci_layout;
+pub mod socket;
+pub mod wire;

@@ -1,0 +1,21 @@
+//! containerd over its own socket: leases, content, snapshots, image records, events.
+//!
+//! Calls and labels are those of containerd v1.6.20 to v2.3.4, whose services we read and both ends of which
+//! the tests' recipe was run against. What a lease holds survives a garbage collection, and so does
+//! what an image record leads to by labels; everything else goes with the next one.
+
+pub mod client;
+mod content;
+mod diff;
+pub mod error;
+pub mod event;
+mod image;
+pub mod label;
+pub mod lease;
+pub mod mounts;
+mod snapshot;
+
+pub use client::Client;
+pub use content::NewBlob;
+pub use error::ContainerdError;
+pub use lease::{Collect, Lease, LeaseId};
