@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::agent::{self, Agent};
-use crate::cli::render::OutputArgs;
+use crate::cli::render::{Output, OutputArgs};
 use crate::cli::{Context, Exit, kubernetes, serve};
 use crate::config::{self, Layers, RuntimeKind};
 use crate::engine::node::Limits;
@@ -54,10 +54,10 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
             .with_flag("agent.runtime", "--containerd", "containerd".into());
     }
     if args.check {
-        return check::run(args.output.is_json(), &context).await;
+        return check::run(args.output.output == Output::Json, &context).await;
     }
     if let Some(plan) = args.plan {
-        return by_hand(plan, args.output.is_json(), context).await;
+        return by_hand(plan, args.output.output == Output::Json, context).await;
     }
     let (common, config) = config::agent(&context.layers)?;
     context.begin(&common)?;

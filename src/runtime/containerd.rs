@@ -4,8 +4,10 @@
 //! the tests' recipe was run against. What a lease holds survives a garbage collection, and so does
 //! what an image record leads to by labels; everything else goes with the next one.
 
+mod chain;
 pub mod client;
 mod content;
+mod delivery;
 mod diff;
 pub mod error;
 pub mod event;
@@ -13,9 +15,14 @@ mod image;
 pub mod label;
 pub mod lease;
 pub mod mounts;
+mod place;
+mod record;
 mod snapshot;
+mod stage;
+mod writer;
 
 pub use client::Client;
 pub use content::NewBlob;
+pub use delivery::{Containerd, Options, staging};
 pub use error::ContainerdError;
 pub use lease::{Collect, Lease, LeaseId};
