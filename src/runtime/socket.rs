@@ -37,7 +37,7 @@ pub enum SocketError {
 ///
 /// # Errors
 /// [`SocketError`] when nobody can be reached there now.
-pub(super) async fn connect(path: &Path) -> Result<Channel, SocketError> {
+pub async fn connect(path: &Path) -> Result<Channel, SocketError> {
     // tonic's own connection only says "transport error": this one says why.
     match timeout(CONNECT, UnixStream::connect(path)).await {
         Ok(Ok(_)) => {}

@@ -7,5 +7,6 @@ mod cache;
 mod cache_faults;
 mod catalogue;
 mod node;
+mod registry;
 mod relay;
 mod upstream;

@@ -1,0 +1,12 @@
+//! A real containerd, a real registry and real containers: what we put there, and who sees it.
+
+#[path = "../delivery/registry.rs"]
+mod registry;
+
+mod daemon;
+mod image;
+mod place;
+mod pod;
+mod program;
+mod recipe;
+mod tree;

@@ -1,0 +1,1 @@
+//! Two trees, and every difference between them.
