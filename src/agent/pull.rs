@@ -198,6 +198,7 @@ impl Puller {
         stop: &CancellationToken,
     ) -> Result<(), PullError> {
         let mut avoid: Vec<String> = Vec::new();
+        let mut wrong = None;
         let mut tries = 1;
         loop {
             let mut writer = self.runtime.open(&order.digest, Some(order.size)).await?;
@@ -220,7 +221,8 @@ impl Puller {
                     let further = writer.offset() > before;
                     writer.suspend().await?;
                     if !further && !is_wrong(&error) {
-                        return Err(error);
+                        // That nobody is left to ask is less than why.
+                        return Err(wrong.unwrap_or(error));
                     }
                     error
                 }
@@ -241,6 +243,9 @@ impl Puller {
             self.measures.failed.of(error.reason()).inc();
             tracing::debug!(digest = %order.digest, %error, "trying again");
             tries += 1;
+            if is_wrong(&error) {
+                wrong = Some(error);
+            }
         }
     }
 

@@ -2,9 +2,13 @@
 
 #[path = "../delivery/registry.rs"]
 mod registry;
+#[path = "../delivery/relay.rs"]
+mod relay;
 
 mod daemon;
+mod delivery;
 mod image;
+mod node;
 mod place;
 mod pod;
 mod program;

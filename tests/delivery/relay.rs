@@ -14,7 +14,7 @@ use futures::stream::{self, BoxStream, StreamExt};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::upstream::client;
+use crate::registry::client;
 
 /// What happens to one answer to a GET of a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,156 @@
+//! A node: a real daemon, and agents that carry out one plan on it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use forelay::agent::{self, Agent};
+use forelay::api::NodePrefetchStatus;
+use forelay::domain::image::{ImageRef, Platform};
+use forelay::domain::plan::{Plan, PlanEntry, Priority, Reason, Target};
+use forelay::domain::quantity::ByteSize;
+use forelay::engine::node::Limits;
+use forelay::plan::policy::Pattern;
+use forelay::port::{Clock, ContainerRuntime};
+use forelay::registry::{Options as ClientOptions, Registry};
+use forelay::runtime::containerd::{self, Containerd as Runtime};
+use forelay::store::{Durability, Store};
+use forelay::telemetry::clock::SystemClock;
+use forelay::telemetry::metric::Metrics;
+use tokio_util::sync::CancellationToken;
+
+use crate::daemon::Containerd;
+use crate::image::Image;
+use crate::registry::sha256;
+
+/// The registry in every image's name; where it is, agents are told.
+pub const NAME: &str = "forelay.test";
+
+/// Deliveries of a few megabytes take well under a second.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An agent's view of the daemon.
+pub struct Node {
+    pub daemon: Containerd,
+    /// Base URL of the registry.
+    pub origin: String,
+    /// Images that are never recorded.
+    pub unrecorded: Vec<Pattern>,
+}
+
+impl Node {
+    pub async fn start(origin: String) -> Self {
+        Self {
+            daemon: Containerd::start().await,
+            origin,
+            unrecorded: Vec::new(),
+        }
+    }
+
+    pub fn staging(&self) -> PathBuf {
+        self.daemon.stage().join("agent")
+    }
+
+    /// What a starting agent opens.
+    pub async fn runtime(&self) -> Runtime {
+        let staging = self.staging();
+        std::fs::create_dir_all(&staging).unwrap();
+        let (store, _) =
+            Store::open_with(&staging, SystemClock.now(), Durability::Temporary).unwrap();
+        let options = containerd::Options {
+            socket: self.daemon.socket(),
+            staging,
+            sync: false,
+            clock: Arc::new(SystemClock),
+        };
+        Runtime::open(options, Arc::new(store)).await.unwrap()
+    }
+
+    /// One agent's life: carries out a plan of these images, and ends.
+    pub async fn deliver(&self, images: &[(&str, &Image)]) -> NodePrefetchStatus {
+        let runtime: Arc<dyn ContainerRuntime> = Arc::new(self.runtime().await);
+        self.deliver_by(runtime, images).await
+    }
+
+    pub async fn deliver_by(
+        &self,
+        runtime: Arc<dyn ContainerRuntime>,
+        images: &[(&str, &Image)],
+    ) -> NodePrefetchStatus {
+        let mut plan = Plan::empty(Target::Node("node".into()), 1, SystemClock.now());
+        plan.entries = images
+            .iter()
+            .map(|(name, image)| entry(name, image))
+            .collect();
+        let last: Arc<Mutex<Option<NodePrefetchStatus>>> = Arc::default();
+        let told = last.clone();
+        let tell = move |status: &NodePrefetchStatus| {
+            *told.lock().unwrap() = Some(status.clone());
+        };
+        let agent = Agent::new(self.options(runtime), &mut Metrics::new("agent"));
+        let working = agent.once(plan, tell, CancellationToken::new());
+        tokio::time::timeout(PATIENCE, working)
+            .await
+            .unwrap_or_else(|_| panic!("not done: {last:?}\n{}", self.daemon.log()))
+            .unwrap();
+        let status = last.lock().unwrap().take();
+        status.expect("a plan that was carried out was told of")
+    }
+
+    fn options(&self, runtime: Arc<dyn ContainerRuntime>) -> agent::Options {
+        let source = Registry::new(ClientOptions {
+            origins: BTreeMap::from([(NAME.to_owned(), self.origin.clone())]),
+            system_proxy: false,
+            rounds: 1,
+            ..ClientOptions::default()
+        });
+        let source = Arc::new(source.unwrap());
+        agent::Options {
+            node: "node".to_owned(),
+            pool: None,
+            pool_labels: Vec::new(),
+            clock: Arc::new(SystemClock),
+            runtime,
+            source: source.clone(),
+            tags: source,
+            unrecorded: self.unrecorded.clone(),
+            recheck: Duration::ZERO,
+            limits: Limits {
+                back_off: Duration::from_millis(20),
+                back_off_max: Duration::from_millis(100),
+                attempts: 4,
+                ..Limits::default()
+            },
+            bandwidth: None,
+            report_pause: Duration::from_secs(1),
+            signals: None,
+            gate: None,
+        }
+    }
+}
+
+/// `forelay.test/<repository>:<tag>`.
+pub fn named(repository_and_tag: &str) -> String {
+    format!("{NAME}/{repository_and_tag}")
+}
+
+fn entry(name: &str, image: &Image) -> PlanEntry {
+    let image_ref: ImageRef = named(name).parse().unwrap();
+    let bytes = image
+        .layers
+        .iter()
+        .map(|layer| layer.blob.len() as u64)
+        .sum();
+    PlanEntry {
+        image: image_ref,
+        digest: sha256(&image.manifest),
+        platform: Platform::linux("amd64"),
+        priority: Priority::Pending,
+        reason: Reason::PendingPod("team/web-1".into()),
+        probability: 1.0,
+        bytes: ByteSize(bytes),
+        deadline: None,
+        expires: SystemClock.now() + Duration::from_hours(1),
+    }
+}
