@@ -3,8 +3,11 @@
 #[path = "../delivery/registry.rs"]
 mod registry;
 
+mod calls;
 mod daemon;
+mod debian;
 mod image;
+mod keep;
 mod place;
 mod pod;
 mod program;
