@@ -36,7 +36,9 @@ fn layered() -> Image {
 async fn around(image: &Image, faults: Vec<Fault>) -> (Upstream, Relay, Node) {
     let origin = Upstream::start();
     image.push(&origin, "team/web", "1").await;
-    busybox(Form::Gzip).push(&origin, "pause", "1").await;
+    busybox(Form::Gzip, "pause")
+        .push(&origin, "pause", "1")
+        .await;
     let relay = Relay::start(origin.address, faults).await;
     let node = Node::start(relay.url()).await;
     (origin, relay, node)
@@ -46,7 +48,7 @@ async fn around(image: &Image, faults: Vec<Fault>) -> (Upstream, Relay, Node) {
 async fn a_delivered_image_starts_with_the_registry_switched_off() {
     let image = layered();
     let (mut origin, _relay, node) = around(&image, Vec::new()).await;
-    let pause = busybox(Form::Gzip);
+    let pause = busybox(Form::Gzip, "pause");
     let status = node
         .deliver(&[("team/web:1", &image), ("pause:1", &pause)])
         .await;
@@ -83,8 +85,7 @@ async fn an_image_that_is_only_held_is_unknown_and_its_pull_moves_no_layer() {
     let mut cri = Cri::new(node.daemon.channel().await);
     assert!(cri.image(&named("team/web:1")).await.is_none());
     let before = relay.seen().len();
-    node.daemon
-        .mirror(NAME, &relay.address.to_string());
+    node.daemon.mirror(NAME, &relay.address.to_string());
     cri.pull(&named("team/web:1")).await.unwrap();
     assert_eq!(
         relay.seen().len(),
@@ -134,7 +135,7 @@ async fn a_registry_that_only_has_wrong_bytes_gets_nothing_into_the_daemon() {
 async fn a_tag_that_moved_on_the_way_gets_no_record() {
     let image = layered();
     let (origin, _relay, node) = around(&image, Vec::new()).await;
-    let newer = busybox(Form::Gzip);
+    let newer = busybox(Form::Gzip, "newer");
     newer.push(&origin, "team/web", "1").await;
     let status = node.deliver(&[("team/web:1", &image)]).await;
     assert_eq!((status.present, status.failed), (0, 1), "{status:?}");

@@ -5,9 +5,14 @@ mod registry;
 #[path = "../delivery/relay.rs"]
 mod relay;
 
+mod calls;
 mod daemon;
+mod debian;
 mod delivery;
+mod equal;
 mod image;
+mod keep;
+mod kill;
 mod node;
 mod place;
 mod pod;

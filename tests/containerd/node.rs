@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use forelay::agent::{self, Agent};
 use forelay::api::NodePrefetchStatus;
@@ -30,12 +30,21 @@ pub const NAME: &str = "forelay.test";
 /// Deliveries of a few megabytes take well under a second.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An agent's view of the daemon.
+/// A daemon and a registry.
 pub struct Node {
     pub daemon: Containerd,
     /// Base URL of the registry.
     pub origin: String,
     /// Images that are never recorded.
+    pub unrecorded: Vec<Pattern>,
+}
+
+/// What an agent has to know of a node.
+#[derive(Clone)]
+pub struct Site {
+    pub socket: PathBuf,
+    pub staging: PathBuf,
+    pub origin: String,
     pub unrecorded: Vec<Pattern>,
 }
 
@@ -52,25 +61,54 @@ impl Node {
         self.daemon.stage().join("agent")
     }
 
+    pub fn site(&self) -> Site {
+        Site {
+            socket: self.daemon.socket(),
+            staging: self.staging(),
+            origin: self.origin.clone(),
+            unrecorded: self.unrecorded.clone(),
+        }
+    }
+
     /// What a starting agent opens.
     pub async fn runtime(&self) -> Runtime {
-        let staging = self.staging();
-        std::fs::create_dir_all(&staging).unwrap();
-        let (store, _) =
-            Store::open_with(&staging, SystemClock.now(), Durability::Temporary).unwrap();
-        let options = containerd::Options {
-            socket: self.daemon.socket(),
-            staging,
-            sync: false,
-            clock: Arc::new(SystemClock),
-        };
-        Runtime::open(options, Arc::new(store)).await.unwrap()
+        self.site().runtime().await
     }
 
     /// One agent's life: carries out a plan of these images, and ends.
     pub async fn deliver(&self, images: &[(&str, &Image)]) -> NodePrefetchStatus {
-        let runtime: Arc<dyn ContainerRuntime> = Arc::new(self.runtime().await);
-        self.deliver_by(runtime, images).await
+        let runtime = Arc::new(self.runtime().await);
+        self.site().deliver_by(runtime, images).await
+    }
+
+    pub async fn deliver_by(
+        &self,
+        runtime: Arc<dyn ContainerRuntime>,
+        images: &[(&str, &Image)],
+    ) -> NodePrefetchStatus {
+        self.site().deliver_by(runtime, images).await
+    }
+}
+
+impl Site {
+    pub async fn runtime(&self) -> Runtime {
+        std::fs::create_dir_all(&self.staging).unwrap();
+        let begun = Instant::now();
+        let store = loop {
+            match Store::open_with(&self.staging, SystemClock.now(), Durability::Temporary) {
+                Ok((store, _)) => break store,
+                // Tasks of an agent that has just ended hold it for some milliseconds.
+                Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        let options = containerd::Options {
+            socket: self.socket.clone(),
+            staging: self.staging.clone(),
+            sync: false,
+            clock: Arc::new(SystemClock),
+        };
+        Runtime::open(options, Arc::new(store)).await.unwrap()
     }
 
     pub async fn deliver_by(
@@ -92,7 +130,7 @@ impl Node {
         let working = agent.once(plan, tell, CancellationToken::new());
         tokio::time::timeout(PATIENCE, working)
             .await
-            .unwrap_or_else(|_| panic!("not done: {last:?}\n{}", self.daemon.log()))
+            .unwrap_or_else(|_| panic!("not done: {last:?}"))
             .unwrap();
         let status = last.lock().unwrap().take();
         status.expect("a plan that was carried out was told of")
@@ -119,7 +157,7 @@ impl Node {
             limits: Limits {
                 back_off: Duration::from_millis(20),
                 back_off_max: Duration::from_millis(100),
-                attempts: 4,
+                attempts: 12,
                 ..Limits::default()
             },
             bandwidth: None,

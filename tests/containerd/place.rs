@@ -97,12 +97,11 @@ pub fn blob(digest: Digest, bytes: &Bytes, labels: Labels) -> NewBlob {
 
 fn untar(tar: &Bytes, into: &Path) {
     let mut child = Command::new("tar")
-        .args([
-            "--extract",
-            "--numeric-owner",
-            "--preserve-permissions",
-            "--directory",
-        ])
+        // Without these, tar changes directories once more after it has set their times: placeholders of links
+        // that lead upwards become links at the very end.
+        .args(["--extract", "--absolute-names", "--delay-directory-restore"])
+        .args(["--numeric-owner", "--preserve-permissions", "--xattrs", "--xattrs-include=*"])
+        .arg("--directory")
         .arg(into)
         .stdin(Stdio::piped())
         .spawn()

@@ -50,6 +50,17 @@ impl Cri {
             .image
     }
 
+    /// As [`Cri::image`], once CRI has heard of the record: milliseconds.
+    pub async fn wait_for(&mut self, name: &str) -> Image {
+        for _ in 0..5_000 {
+            if let Some(image) = self.image(name).await {
+                return image;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        panic!("CRI does not see {name}");
+    }
+
     /// As a kubelet does when it has to pull; the image's ID.
     pub async fn pull(&mut self, name: &str) -> Result<String, Status> {
         let request = PullImageRequest {

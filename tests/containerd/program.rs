@@ -7,14 +7,15 @@ use serde_json::json;
 
 use crate::image::{Form, Image, Layer, file, folder};
 
-/// An image that runs: a static busybox, in one layer, asleep.
-pub fn busybox(form: Form) -> Image {
-    let layer = Layer::new(form, |tar| {
+/// An image that runs: a static busybox, asleep, and a layer that makes it another image than others.
+pub fn busybox(form: Form, name: &str) -> Image {
+    let program = Layer::new(form, |tar| {
         folder(tar, "bin/", 0o755);
         file(tar, "bin/busybox", 0o755, &busybox_binary());
     });
+    let named = Layer::new(form, |tar| file(tar, "name", 0o644, name.as_bytes()));
     Image::new(
-        vec![layer],
+        vec![program, named],
         &json!({"Entrypoint": ["/bin/busybox", "sleep", "1000000"]}),
     )
 }

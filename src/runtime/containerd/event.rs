@@ -1,22 +1,35 @@
 //! What happens in containerd, as it happens, to images, content and snapshots of our namespace.
 
+use std::future;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::future::{Either, select};
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use prost::Message;
-use tonic::Streaming;
+use prost_types::Any;
+use tokio::time::sleep;
+use tonic::{Response, Status, Streaming};
 
 use crate::runtime::containerd::client::{Client, DEADLINE, answer};
 use crate::runtime::containerd::error::{ContainerdError, Failure};
-use crate::runtime::wire::events::SubscribeRequest;
 use crate::runtime::wire::events::events_client::EventsClient;
+use crate::runtime::wire::events::{PublishRequest, SubscribeRequest};
 use crate::runtime::wire::images::{ImageCreate, ImageDelete, ImageUpdate};
 use crate::runtime::wire::payloads::{
-    ContentCreate, ContentDelete, SnapshotCommit, SnapshotPrepare, SnapshotRemove,
+    ContentCreate, ContentDelete, NamespaceUpdate, SnapshotCommit, SnapshotPrepare, SnapshotRemove,
 };
 use crate::runtime::wire::types::Envelope;
 
 /// Which topics we hear of. Older daemons tell less: writing since 2.1, what is collected since 1.7.
-const TOPICS: [&str; 3] = ["^/images/", "^/content/", "^/snapshot/"];
+const TOPICS: [&str; 4] = ["^/images/", "^/content/", "^/snapshot/", LISTENING];
+
+/// A topic of our own, by which we know that we hear.
+const LISTENING: &str = "/forelay/listening";
+
+/// How long after one such event the next one is sent: a subscription takes about a millisecond.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Something that anybody, we too, did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +63,8 @@ pub enum Event {
 }
 
 impl Client {
-    /// Events from now on; ends with an error when the daemon goes away. Who asks again lists first what there
-    /// is: events in between are lost.
+    /// Events from now on: what happens after this has returned is told. Ends with an error when the daemon
+    /// goes away; who asks again lists first what there is, for events in between are lost.
     ///
     /// # Errors
     /// [`ContainerdError`] when the daemon cannot be asked.
@@ -65,6 +78,7 @@ impl Client {
         };
         let mut service = EventsClient::new(self.channel());
         let call = service.subscribe(self.request(request, None));
+        let call = self.subscribed(call);
         let stream: Streaming<Envelope> = answer("subscribe to events", DEADLINE, call).await?;
         let snapshotter = self.snapshotter().to_owned();
         let events = stream.filter_map(move |told| {
@@ -72,12 +86,40 @@ impl Client {
                 Ok(envelope) => read(&envelope, &snapshotter).map(Ok),
                 Err(status) => Some(Err(ContainerdError::of("tell events", &status))),
             };
-            std::future::ready(event)
+            future::ready(event)
         });
         // A daemon that stops in good order ends the stream without an error.
         let gone = Failure::new("tell events", "the daemon ended the stream");
         let end = stream::iter([Err(ContainerdError::Unavailable(gone))]);
         Ok(events.chain(end).boxed())
+    }
+
+    /// The answer to a subscription, which Go's server holds back until the first event: we send some
+    /// ourselves, so that it comes, and with it the knowledge that the subscription is there.
+    async fn subscribed<T>(
+        &self,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<Response<T>, Status> {
+        let mut call = pin!(call);
+        let mut service = EventsClient::new(self.channel());
+        loop {
+            call = match select(call, pin!(sleep(AGAIN))).await {
+                Either::Left((answer, _)) => return answer,
+                Either::Right(((), call)) => call,
+            };
+            let payload = NamespaceUpdate {
+                name: self.namespace().to_owned(),
+            };
+            let event = Any {
+                type_url: "containerd.events.NamespaceUpdate".to_owned(),
+                value: payload.encode_to_vec(),
+            };
+            let request = PublishRequest {
+                topic: LISTENING.to_owned(),
+                event: Some(event),
+            };
+            service.publish(self.request(request, None)).await?;
+        }
     }
 }
 

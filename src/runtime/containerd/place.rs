@@ -185,6 +185,11 @@ impl Place<'_> {
             Ok(Placed::Yes) => self.commit(&key, labels).await,
             other => other,
         };
+        if placed.is_err() && !left && !stage.tree(&link.layer).exists() {
+            // The tree is the daemon's by now, which may have committed it before it went away: taking it
+            // back could empty a snapshot that counts. It comes again, or is found to stand.
+            stage.drop_layer(&link.layer)?;
+        }
         if !matches!(placed, Ok(Placed::Yes))
             && let Err(error) = self.shared.client.remove_snapshot(&key).await
         {
