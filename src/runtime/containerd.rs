@@ -4,6 +4,7 @@
 //! the tests' recipe was run against. What a lease holds survives a garbage collection, and so does
 //! what an image record leads to by labels; everything else goes with the next one.
 
+pub mod check;
 pub mod client;
 mod content;
 mod diff;

@@ -4,6 +4,7 @@
 mod registry;
 
 mod calls;
+mod cri;
 mod daemon;
 mod debian;
 mod image;
