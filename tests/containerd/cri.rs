@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use forelay::runtime::containerd::Collect;
 use forelay::runtime::containerd::check::look;
 use forelay::runtime::cri::{Cri, CriError};
 use forelay::runtime::socket::SocketError;
@@ -10,6 +11,7 @@ use forelay::runtime::wire::cri::AuthConfig;
 use crate::daemon::{Containerd, Options};
 use crate::image::Form;
 use crate::program::busybox;
+use crate::recipe::lease;
 use crate::registry::{Upstream, sha256};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -46,12 +48,10 @@ async fn an_image_is_pulled_listed_weighed_and_removed() {
         (&listed.id, &listed.repo_tags[..]),
         (&id, &[name.to_owned()][..])
     );
-    let stored = daemon
-        .client()
-        .await
-        .blob(&image.layers[0].digest())
-        .await
-        .unwrap();
+    let client = daemon.client().await;
+    let lease = lease(&client).await;
+    client.lease_end(&lease, Collect::Now).await.unwrap();
+    let stored = client.blob(&image.layers[0].digest()).await.unwrap();
     assert_eq!(stored, None, "layers go once they are unpacked");
 
     let missing = cri

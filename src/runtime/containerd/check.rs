@@ -184,8 +184,8 @@ fn verifies(plugins: &[Plugin], programs: &Path) -> bool {
 
 /// The room of a snapshotter's folder, if what is here at its path is that folder.
 fn space(root: &Path) -> Option<Space> {
-    // Its database: an empty folder of this name may be here by chance.
-    if !root.join("metadata.db").is_file() {
+    // The snapshotter makes this at its start: an empty folder may be here by chance.
+    if !root.join("snapshots").is_dir() {
         return None;
     }
     let told = statvfs(root).ok()?;
