@@ -1,6 +1,7 @@
 //! L4: container runtimes behind `port::ContainerRuntime`.
 
 pub mod containerd;
+pub mod cri;
 pub mod layer;
 pub mod oci_layout;
 pub mod socket;

@@ -5,6 +5,7 @@
 //! what an image record leads to by labels; everything else goes with the next one.
 
 mod chain;
+pub mod check;
 pub mod client;
 mod content;
 mod delivery;

@@ -88,9 +88,14 @@ impl Containerd {
         socket::connect(&self.socket()).await.unwrap()
     }
 
+    /// Where it reads `hosts.toml` files.
+    pub fn certificates(&self) -> PathBuf {
+        self.folder.path().join("certs.d")
+    }
+
     /// Lets images of `host` be fetched from `address` over plain HTTP; read at every pull.
     pub fn mirror(&self, host: &str, address: &str) {
-        let folder = self.folder.path().join("certs.d").join(host);
+        let folder = self.certificates().join(host);
         fs::create_dir_all(&folder).unwrap();
         let hosts = format!(
             "server = \"http://{address}\"\n\n\

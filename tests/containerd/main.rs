@@ -6,6 +6,7 @@ mod registry;
 mod relay;
 
 mod calls;
+mod cri;
 mod daemon;
 mod debian;
 mod delivery;
