@@ -13,7 +13,9 @@ use rustix::fs::{
 use rustix::io::{Errno, write};
 
 use crate::runtime::layer::Limits;
-use crate::runtime::layer::attrs::{below, chown, ids, owners, touch, xattr_at, xattr_file};
+use crate::runtime::layer::attrs::{
+    DEFAULT_LIST, below, chown, ids, owners, touch, xattr_at, xattr_file,
+};
 use crate::runtime::layer::dirs::{Dirs, Times};
 use crate::runtime::layer::entry::{Entries, Entry, kind};
 use crate::runtime::layer::error::LayerError;
@@ -84,8 +86,8 @@ impl Apply {
             }
             self.entry(&entry)?;
         }
-        let (tree, dirs) = (&self.tree, std::mem::take(&mut self.dirs));
-        dirs.each(|name, times| date(tree, name, times))?;
+        let dirs = std::mem::take(&mut self.dirs);
+        dirs.each(|name, times| date(&mut self.tree, name, times))?;
         self.entries.drain()?;
         let rest = match self.is_bottom {
             true => Unsettled::default(),
@@ -232,6 +234,9 @@ impl Apply {
             place.chmod(mode)?;
         }
         self.tree.note_mode(mode, is_new);
+        if entry.pax.xattrs.contains_key(DEFAULT_LIST) {
+            self.tree.note_list();
+        }
         self.dirs.push(name, Times::of(&entry.header))
     }
 
@@ -454,12 +459,13 @@ impl Place<'_> {
 }
 
 /// Sets the times of a listed directory, or of what stands there in the end.
-fn date(tree: &Tree, name: &[u8], times: Times) -> Result<(), LayerError> {
+fn date(tree: &mut Tree, name: &[u8], times: Times) -> Result<(), LayerError> {
     let failed = |errno| LayerError::call(name, "set the times of the directory", errno);
     if tree.is_plain() {
         return touch(tree.root(), name, times).map_err(failed);
     }
     let (path, _) = resolve(tree.root(), name).map_err(failed)?;
+    tree.rest.date(&path);
     let (parent, base) = split(&path);
     if base.is_empty() {
         return futimens(tree.root(), &times.stamps()).map_err(failed);

@@ -13,6 +13,9 @@ use crate::runtime::layer::header::{Header, Moment};
 /// What containerd never takes from an archive or a lower layer: overlayfs keeps its own marks there.
 const TRUSTED: &[u8] = b"trusted.";
 
+/// The access control list that new files in a directory get.
+pub(super) const DEFAULT_LIST: &[u8] = b"system.posix_acl_default";
+
 impl Times {
     /// Of an entry: the access time is never before the modification time.
     pub(super) fn of(header: &Header) -> Self {

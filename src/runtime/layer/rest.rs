@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Directories that a layer implies by what it has in them. Containerd gives them the attributes that
 /// the topmost parent layer has for the same path; the settling does it when those layers are known.
 ///
-/// Written down as a map from path to `"implied"` or `"listed"`. Paths are bytes: `%`, controls, spaces
+/// Written down as a map from path to `"implied"`, `"dated"` or `"listed"`. Paths are bytes: `%`, controls, spaces
 /// and everything beyond ASCII is written as `%` and two upper-case hexadecimal digits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -21,6 +21,8 @@ pub struct Unsettled {
 pub(super) enum Implied {
     /// Mode, owner, times and extended attributes.
     Implied,
+    /// The same but for the times: a listed directory became a link to it.
+    Dated,
     /// The layer listed it later on: extended attributes that it did not name itself.
     Listed,
 }
@@ -51,6 +53,15 @@ impl Unsettled {
         }
         if let Some(implied) = self.dirs.get_mut(&Name(path.to_vec())) {
             *implied = Implied::Listed;
+        }
+    }
+
+    /// A path that is about to get the times of an entry.
+    pub(super) fn date(&mut self, path: &[u8]) {
+        if let Some(implied) = self.dirs.get_mut(&Name(path.to_vec()))
+            && *implied == Implied::Implied
+        {
+            *implied = Implied::Dated;
         }
     }
 

@@ -9,7 +9,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::runtime::layer::attrs::{below, chown, is_copied, owners, touch};
+use crate::runtime::layer::attrs::{DEFAULT_LIST, below, chown, is_copied, owners, touch};
 use crate::runtime::layer::dirs::Times;
 use crate::runtime::layer::error::LayerError;
 use crate::runtime::layer::header::Moment;
@@ -64,7 +64,7 @@ pub fn settle(tree: &Path, lowers: &[PathBuf], rest: &Unsettled) -> Result<Settl
                 })?;
                 settled.dirs += 1;
             }
-            None if implied == Implied::Implied => inherit(&folder, base).map_err(failed)?,
+            None if implied != Implied::Listed => inherit(&folder, base).map_err(failed)?,
             None => {}
         }
     }
@@ -106,7 +106,7 @@ fn find(lowers: &[OwnedFd], path: &[u8]) -> Result<Option<OwnedFd>, LayerError> 
 fn copy(from: &OwnedFd, folder: &OwnedFd, base: &[u8], implied: Implied) -> Result<(), Errno> {
     let lower = fstat(from)?;
     let mut mode = lower.st_mode & 0o7777;
-    if implied == Implied::Implied {
+    if implied != Implied::Listed {
         chown(folder, base, (lower.st_uid, lower.st_gid))?;
         chmodat(folder, base, Mode::from_raw_mode(mode), AtFlags::empty())?;
     } else {
@@ -139,7 +139,7 @@ fn copy_xattrs(from: &OwnedFd, folder: &OwnedFd, base: &[u8]) -> Result<bool, Er
         if name.is_empty() || !is_copied(name) {
             continue;
         }
-        if name == b"system.posix_acl_default" {
+        if name == DEFAULT_LIST {
             // What is created in the directory would have inherited it.
             return Err(Errno::OPNOTSUPP);
         }

@@ -35,6 +35,8 @@ pub(super) struct Tree {
     is_plain: bool,
     /// A directory here may pass its group on to what is created in it.
     has_setgid: bool,
+    /// A directory here may pass an access control list on, and new files then have another mode.
+    has_list: bool,
     folders: Vec<Arc<Folder>>,
     pub(super) rest: Unsettled,
     /// Directories that were made because something lies in them.
@@ -82,6 +84,7 @@ impl Tree {
             block: disk.f_frsize.max(512),
             is_plain: true,
             has_setgid: false,
+            has_list: false,
             folders: Vec::new(),
             rest: Unsettled::default(),
             implied: 0,
@@ -99,7 +102,7 @@ impl Tree {
 
     /// Whether a file that is created with this mode has another one then.
     pub(super) fn changes(&self, mode: RawMode) -> bool {
-        mode & (self.umask | 0o7000) != 0
+        self.has_list || mode & (self.umask | 0o7000) != 0
     }
 
     /// Whether a file that is created in `folder` belongs to somebody else than these.
@@ -114,6 +117,11 @@ impl Tree {
             self.has_setgid = true;
             self.folders.clear();
         }
+    }
+
+    /// A directory got an access control list for what is created in it.
+    pub(super) fn note_list(&mut self) {
+        self.has_list = true;
     }
 
     /// The folder of this clean name: links are followed as containerd does, missing ones are made.

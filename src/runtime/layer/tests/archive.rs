@@ -3,13 +3,13 @@
 use super::gzip;
 
 /// An archive being written.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Archive {
     pub(super) raw: Vec<u8>,
 }
 
 /// One entry, ready to be changed before it is written.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Item {
     pub(super) name: Vec<u8>,
     pub(super) kind: u8,
