@@ -13,6 +13,7 @@ use crate::config::{self, Layers, RuntimeKind};
 use crate::engine::node::Limits;
 use crate::port::{Clock, ContainerRuntime};
 use crate::registry::{self, Keychain, Registry};
+use crate::runtime::containerd::check::look;
 use crate::runtime::containerd::{self, Containerd};
 use crate::runtime::oci_layout::OciLayout;
 use crate::store::Store;
@@ -30,7 +31,7 @@ pub struct Args {
     /// Carry out the plan of --plan, show how far it is, and end
     #[arg(long, requires = "plan")]
     once: bool,
-    /// A NodePrefetch or PoolPrefetch as kubectl prints it, or {"images": ["nginx:1.27"]}; YAML or JSON
+    /// A NodePrefetch or PoolPrefetch as kubectl prints it, or a list, {images: [nginx:1.27]}; YAML or JSON
     #[arg(long, value_name = "FILE", requires = "once")]
     plan: Option<PathBuf>,
     /// Say what is found on this node, and what an agent may do here
@@ -42,6 +43,11 @@ pub struct Args {
     #[command(flatten)]
     output: OutputArgs,
 }
+
+/// A node that is left alone.
+#[derive(Debug, thiserror::Error)]
+#[error("images here are unpacked into {0}, which fetches files when they are read: left alone")]
+struct Lazy(&'static str);
 
 /// Works until told to end.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
@@ -66,8 +72,22 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let gates = Gates::default();
     let mut metrics = Metrics::new("agent");
     let listen = config.listen;
-    let mut options = options(config, clock).await?;
-    options.gate = Some(gates.gate("plans"));
+    let options = match options(config, clock).await {
+        Err(error) if error.is::<Lazy>() => {
+            // A pod that ended would only be started again.
+            tracing::warn!("{error}");
+            return serve::until_told(&common, listen, (metrics, gates), |stop| async move {
+                stop.cancelled().await;
+                Ok(())
+            })
+            .await;
+        }
+        options => options?,
+    };
+    let options = agent::Options {
+        gate: Some(gates.gate("plans")),
+        ..options
+    };
     let working = Agent::new(options, &mut metrics);
     serve::until_told(&common, listen, (metrics, gates), |stop| async move {
         Ok(Box::pin(working.run(client, stop)).await?)
@@ -165,6 +185,13 @@ async fn runtime(
         tracing::info!(layout = %config.layout.display(), ?recovery, "layout opened");
         return Ok(Arc::new(OciLayout::open(&config.layout, Arc::new(store))?));
     }
+    let found = look(&config.containerd).await?;
+    if let Some(lazy) = found.lazy.iter().find(|lazy| lazy.in_use) {
+        anyhow::bail!(Lazy(lazy.name));
+    }
+    if found.verifies {
+        tracing::info!("image verifiers are configured: images are held ready, not recorded");
+    }
     let staging = containerd::staging(&config.containerd, config.staging.clone()).await?;
     let (store, recovery) = Store::open(&staging, clock.now())?;
     tracing::info!(staging = %staging.display(), ?recovery, "staging opened");
@@ -172,6 +199,7 @@ async fn runtime(
         socket: config.containerd.clone(),
         staging,
         sync: config.sync,
+        records: !found.verifies,
         clock: clock.clone(),
     };
     Ok(Arc::new(Containerd::open(options, Arc::new(store)).await?))

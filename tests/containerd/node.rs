@@ -106,6 +106,7 @@ impl Site {
             socket: self.socket.clone(),
             staging: self.staging.clone(),
             sync: false,
+            records: true,
             clock: Arc::new(SystemClock),
         };
         Runtime::open(options, Arc::new(store)).await.unwrap()

@@ -1,8 +1,235 @@
 //! `forelay agent --check`: what is on this node, and what an agent may do here, in words.
 
-use crate::cli::{Context, Exit};
+use std::path::{Path, PathBuf};
 
-/// Looks, and changes nothing.
-pub(super) async fn run(_json: bool, _context: &Context) -> anyhow::Result<Exit> {
-    anyhow::bail!("not yet")
+use anyhow::Context as _;
+use serde::Serialize;
+
+use crate::cli::{Context, Exit, render};
+use crate::config;
+use crate::domain::quantity::ByteSize;
+use crate::runtime::containerd::check::{Found, Space, look};
+
+/// What was found, for programs.
+#[derive(Debug, Serialize)]
+struct Report {
+    socket: PathBuf,
+    containerd: String,
+    snapshotter: Option<String>,
+    root: Option<PathBuf>,
+    bytes: Option<ByteSize>,
+    bytes_free: Option<ByteSize>,
+    inodes_free: Option<u64>,
+    /// Lazy snapshotters that are started.
+    lazy: Vec<&'static str>,
+    config_path: Option<PathBuf>,
+    image_verifiers: bool,
+    /// `record`, `warm`, or `nothing`.
+    may: &'static str,
+    /// Why no more than that, and what would help.
+    because: Vec<String>,
+}
+
+/// Looks, and changes nothing: exit code 0 when an agent can deliver here.
+pub(super) async fn run(json: bool, context: &Context) -> anyhow::Result<Exit> {
+    context.begin_quietly()?;
+    let (_, config) = config::agent(&super::named(context.layers.clone()))?;
+    let socket = &config.containerd;
+    let found = look(socket).await;
+    let found = found.with_context(|| format!("nothing to deliver to at {}", socket.display()))?;
+    let report = report(socket, &found);
+    if json {
+        render::json(&report)?;
+    } else {
+        render::out(&words(&report))?;
+    }
+    Ok(match report.may {
+        "nothing" => Exit::Failure,
+        _ => Exit::Ok,
+    })
+}
+
+fn report(socket: &Path, found: &Found) -> Report {
+    let (may, because) = verdict(found);
+    let space = |pick: fn(&Space) -> u64| found.space.as_ref().map(pick);
+    Report {
+        socket: socket.to_owned(),
+        containerd: found.version.clone(),
+        snapshotter: found.snapshotter.clone(),
+        root: found.root.clone(),
+        bytes: space(|s| s.bytes).map(ByteSize),
+        bytes_free: space(|s| s.bytes_free).map(ByteSize),
+        inodes_free: space(|s| s.inodes_free),
+        lazy: found.lazy.iter().map(|lazy| lazy.name).collect(),
+        config_path: found.config_path.clone(),
+        image_verifiers: found.verifies,
+        may,
+        because,
+    }
+}
+
+/// What an agent does here at most, and what keeps it from more.
+fn verdict(found: &Found) -> (&'static str, Vec<String>) {
+    let mut because = Vec::new();
+    if let Some(lazy) = found.lazy.iter().find(|lazy| lazy.in_use) {
+        because.push(format!(
+            "images are unpacked into {}, which fetches files when they are read: left alone",
+            lazy.name
+        ));
+        return ("nothing", because);
+    }
+    if found.snapshotter.as_deref() != Some("overlayfs") {
+        let named = found.snapshotter.as_deref().unwrap_or("unknown");
+        because.push(format!(
+            "the snapshotter is {named}: containerd has to unpack every layer itself, which is no faster"
+        ));
+    }
+    if found.space.is_none() {
+        because.push(
+            "the folder of its snapshots cannot be seen from here: mount it at the same path"
+                .into(),
+        );
+        return ("nothing", because);
+    }
+    if found.verifies {
+        because.push(
+            "image verifiers judge images before they are used: no record is made past them".into(),
+        );
+        return ("warm", because);
+    }
+    ("record", because)
+}
+
+fn words(report: &Report) -> String {
+    let path = |path: &Option<PathBuf>| match path {
+        Some(path) => path.display().to_string(),
+        None => "not told".to_owned(),
+    };
+    let free = match (report.bytes_free, report.bytes, report.inodes_free) {
+        (Some(free), Some(all), Some(inodes)) => format!("{free} of {all}, {inodes} inodes"),
+        _ => "not seen from here".to_owned(),
+    };
+    let lazy = match report.lazy.as_slice() {
+        [] => "none".to_owned(),
+        names => names.join(", "),
+    };
+    let does = match report.may {
+        "record" => "delivers and records images: pods start without a word to the registry",
+        "warm" => "delivers images and holds them: a pod's pull moves no layer",
+        _ => "delivers nothing",
+    };
+    let rows = [
+        (
+            "containerd",
+            format!("{} at {}", report.containerd, report.socket.display()),
+        ),
+        (
+            "snapshotter",
+            report
+                .snapshotter
+                .clone()
+                .unwrap_or_else(|| "unknown".into()),
+        ),
+        ("snapshots in", path(&report.root)),
+        ("free there", free),
+        ("hosts.toml in", path(&report.config_path)),
+        ("lazy snapshotters", lazy),
+        (
+            "image verifiers",
+            if report.image_verifiers { "yes" } else { "no" }.to_owned(),
+        ),
+        ("an agent here", does.to_owned()),
+    ];
+    let rows = rows.map(|(name, value)| {
+        format!(
+            "{name:<18} {value}
+"
+        )
+    });
+    let because = report.because.iter().map(|reason| {
+        format!(
+            "{:<18} {reason}
+",
+            ""
+        )
+    });
+    rows.into_iter().chain(because).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::containerd::check::Lazy;
+
+    fn found() -> Found {
+        Found {
+            version: "1.6.20".into(),
+            snapshotter: Some("overlayfs".into()),
+            root: Some("/r".into()),
+            space: Some(Space {
+                bytes: 100 << 30,
+                bytes_free: 50 << 30,
+                inodes: 1_000,
+                inodes_free: 900,
+            }),
+            lazy: Vec::new(),
+            config_path: None,
+            discards_layers: None,
+            verifies: false,
+        }
+    }
+
+    #[test]
+    fn a_plain_node_gets_records() {
+        let report = report(Path::new("/c.sock"), &found());
+        assert_eq!((report.may, report.because.len()), ("record", 0));
+        assert!(words(&report).contains("50.0 GiB of 100.0 GiB, 900 inodes"));
+    }
+
+    #[test]
+    fn whatever_keeps_an_agent_from_records_is_said_with_the_reason() {
+        let lazy = Lazy {
+            id: "soci".into(),
+            name: "SOCI (AWS)",
+            in_use: true,
+        };
+        for (found, may, word) in [
+            (
+                Found {
+                    lazy: vec![lazy],
+                    ..found()
+                },
+                "nothing",
+                "SOCI",
+            ),
+            (
+                Found {
+                    verifies: true,
+                    ..found()
+                },
+                "warm",
+                "verifiers",
+            ),
+            (
+                Found {
+                    space: None,
+                    ..found()
+                },
+                "nothing",
+                "same path",
+            ),
+            (
+                Found {
+                    snapshotter: Some("native".into()),
+                    ..found()
+                },
+                "record",
+                "native",
+            ),
+        ] {
+            let report = report(Path::new("/c.sock"), &found);
+            assert_eq!(report.may, may);
+            assert!(words(&report).contains(word), "{}", words(&report));
+        }
+    }
 }

@@ -61,7 +61,11 @@ pub(super) enum ImageError {
 
 impl Image {
     /// Reads both documents; their digests are the caller's to know.
-    pub(super) fn read(digest: &Digest, manifest: &[u8], config: &[u8]) -> Result<Self, ImageError> {
+    pub(super) fn read(
+        digest: &Digest,
+        manifest: &[u8],
+        config: &[u8],
+    ) -> Result<Self, ImageError> {
         let broken = |what: String| ImageError::Broken(format!("{digest}: {what}"));
         let Manifest::Image(parts) = Manifest::parse(manifest)? else {
             return Err(broken("an index is no image".into()));
@@ -79,7 +83,12 @@ impl Image {
             )));
         }
         let chains = chain_ids(&diff_ids);
-        let links = parts.layers.into_iter().zip(diff_ids).zip(chains).enumerate();
+        let links = parts
+            .layers
+            .into_iter()
+            .zip(diff_ids)
+            .zip(chains)
+            .enumerate();
         Ok(Self {
             manifest: digest.clone(),
             config: parts.config.digest,
@@ -101,9 +110,9 @@ impl Image {
     pub(super) fn config_of(digest: &Digest, manifest: &[u8]) -> Result<Digest, ImageError> {
         match Manifest::parse(manifest)? {
             Manifest::Image(parts) => Ok(parts.config.digest),
-            Manifest::Index(_) => {
-                Err(ImageError::Broken(format!("{digest}: an index is no image")))
-            }
+            Manifest::Index(_) => Err(ImageError::Broken(format!(
+                "{digest}: an index is no image"
+            ))),
         }
     }
 
@@ -134,7 +143,8 @@ fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
 impl Images {
     pub(super) fn learn(&mut self, image: Image) -> Arc<Image> {
         let image = Arc::new(image);
-        self.by_manifest.insert(image.manifest.clone(), image.clone());
+        self.by_manifest
+            .insert(image.manifest.clone(), image.clone());
         image
     }
 

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use tokio::fs::File;
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, spawn_blocking};
 
@@ -16,17 +15,12 @@ use crate::domain::quantity::ByteSize;
 use crate::port::{BlobStore, BlobWriter, Clock, ContainerRuntime, RuntimeError, Whole};
 use crate::runtime::containerd::chain::{Image, Images, Link};
 use crate::runtime::containerd::client::Client;
-use crate::runtime::containerd::content::NewBlob;
 use crate::runtime::containerd::error::ContainerdError;
-use crate::runtime::containerd::label::Labels;
-use crate::runtime::containerd::lease::LeaseId;
-use crate::runtime::containerd::mounts::Mounts;
 use crate::runtime::containerd::place::{KEY, Places, renewal};
 use crate::runtime::containerd::record;
 use crate::runtime::containerd::stage::Stage;
 use crate::runtime::containerd::writer::{Claim, LayerWriter, There};
 use crate::runtime::layer::{Limits, Unpacking, Wanted};
-use crate::runtime::wire::types::Descriptor;
 
 /// Layers that are unpacked at once, at most: each takes up to 12 MiB, and the agent has 64.
 const UNPACKED_AT_ONCE: usize = 4;
@@ -42,6 +36,8 @@ pub struct Options {
     pub staging: PathBuf,
     /// Whether an image is on disk before it is recorded.
     pub sync: bool,
+    /// Whether images get records at all.
+    pub records: bool,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -60,6 +56,8 @@ pub(super) struct Shared {
     pub(super) stage: Stage,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) sync: bool,
+    /// Whether records may be made: not past image verifiers.
+    pub(super) records: bool,
     pub(super) staging: PathBuf,
     pub(super) images: Mutex<Images>,
     /// One change of snapshots and records at a time.
@@ -78,7 +76,7 @@ pub async fn staging(socket: &Path, configured: Option<PathBuf>) -> Result<PathB
         return Ok(configured);
     }
     let client = Client::connect(socket).await;
-    let client = client.map_err(|e| failed(e.into()))?;
+    let client = client.map_err(failed)?;
     let root = client.snapshotter_root().await.map_err(failed)?;
     // `/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs`: a sibling is containerd's to
     // ignore, and goes with it when somebody empties its root.
@@ -95,7 +93,7 @@ impl Containerd {
     /// [`RuntimeError::Io`] when containerd does not answer or the staging directory cannot be used.
     pub async fn open(options: Options, store: Arc<dyn BlobStore>) -> Result<Self, RuntimeError> {
         let client = Client::connect(&options.socket).await;
-        let client = client.map_err(|e| failed(e.into()))?;
+        let client = client.map_err(failed)?;
         let staging = options.staging.clone();
         let stage = blocking(move || Stage::open(&staging)).await?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -105,6 +103,7 @@ impl Containerd {
             stage,
             clock: options.clock,
             sync: options.sync,
+            records: options.records,
             staging: options.staging,
             images: Mutex::default(),
             places: tokio::sync::Mutex::default(),
@@ -209,7 +208,10 @@ impl Shared {
         }
         for snapshot in self.client.snapshots(&[]).await.map_err(failed)? {
             if snapshot.name.starts_with(KEY) {
-                self.client.remove_snapshot(&snapshot.name).await.map_err(failed)?;
+                self.client
+                    .remove_snapshot(&snapshot.name)
+                    .await
+                    .map_err(failed)?;
             }
         }
         let swept = places.sweep(self).await?;
@@ -229,16 +231,21 @@ impl Shared {
         let bytes = bytes.ok_or_else(|| gone(manifest))?;
         let broken = |e: &dyn std::fmt::Display| RuntimeError::Io(e.to_string());
         let config = Image::config_of(manifest, &bytes).map_err(|e| broken(&e))?;
-        let config = self.store.read(&config).await?.ok_or_else(|| gone(&config))?;
+        let config = self
+            .store
+            .read(&config)
+            .await?
+            .ok_or_else(|| gone(&config))?;
         let image = Image::read(manifest, &bytes, &config).map_err(|e| broken(&e))?;
         Ok(self.images().learn(image))
     }
 
     /// Whether a layer waits for its place.
     pub(super) fn has_come(&self, layer: &Digest) -> bool {
-        match self.stage.is_left(layer) {
-            true => self.store.size(layer).is_some(),
-            false => self.stage.get(layer).is_some(),
+        if self.stage.is_left(layer) {
+            self.store.size(layer).is_some()
+        } else {
+            self.stage.get(layer).is_some()
         }
     }
 
@@ -285,7 +292,10 @@ impl Shared {
     }
 
     /// Begins a layer anew.
-    pub(super) async fn unpacking(self: &Arc<Self>, link: &Link) -> Result<Unpacking, RuntimeError> {
+    pub(super) async fn unpacking(
+        self: &Arc<Self>,
+        link: &Link,
+    ) -> Result<Unpacking, RuntimeError> {
         let (shared, link) = (self.clone(), link.clone());
         blocking(move || {
             let tree = shared.stage.clear(&link.layer)?;
@@ -330,34 +340,6 @@ impl Shared {
                 }
             }
         });
-    }
-
-    /// Gives containerd a layer's blob and lets it unpack it; the digest of what it unpacked.
-    pub(super) async fn apply(
-        &self,
-        lease: &LeaseId,
-        link: &Link,
-        labels: Labels,
-        path: &Path,
-        mounts: &Mounts,
-    ) -> Result<String, RuntimeError> {
-        let named = |e| RuntimeError::Io(format!("cannot open {}: {e}", path.display()));
-        let file = File::open(path).await.map_err(named)?;
-        let blob = NewBlob {
-            digest: link.layer.clone(),
-            size: link.size.0,
-            labels,
-        };
-        let written = self.client.write_blob_from(lease, &blob, file).await;
-        written.map_err(failed)?;
-        let descriptor = Descriptor {
-            media_type: link.media_type.clone(),
-            digest: link.layer.to_string(),
-            size: i64::try_from(link.size.0).unwrap_or(i64::MAX),
-            ..Descriptor::default()
-        };
-        let applied = self.client.apply(lease, descriptor, mounts).await;
-        Ok(applied.map_err(failed)?.digest)
     }
 }
 

@@ -6,15 +6,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::fs::File;
+
 use crate::domain::image::Digest;
 use crate::port::RuntimeError;
 use crate::runtime::containerd::chain::{Image, Link};
+use crate::runtime::containerd::content::NewBlob;
 use crate::runtime::containerd::delivery::{Shared, blocking, failed};
 use crate::runtime::containerd::error::ContainerdError;
 use crate::runtime::containerd::label::{Labels, SNAPSHOT_REF, UNCOMPRESSED};
 use crate::runtime::containerd::lease::{Collect, LeaseId, Tenure};
 use crate::runtime::containerd::mounts::Mounts;
 use crate::runtime::layer::{LayerError, settle};
+use crate::runtime::wire::types::Descriptor;
 
 /// How long a crashed agent's layers stay: renewed every third of it. Longer than a node's agent is
 /// away for an update, shorter than anybody looks for lost room.
@@ -61,7 +65,12 @@ impl Places {
         while let Some(link) = image.links.get(placed) {
             let below = placed.checked_sub(1).map(|i| &image.links[i].chain);
             let lease = self.lease(&image.manifest).expect("just held");
-            let place = Place { shared, lease, link, below };
+            let place = Place {
+                shared,
+                lease,
+                link,
+                below,
+            };
             let Placed::Yes = place.fill().await? else {
                 break;
             };
@@ -98,7 +107,12 @@ impl Places {
                 continue;
             }
             let name = link.chain.as_str();
-            if shared.client.hold_snapshot(&lease, name).await.map_err(failed)? {
+            if shared
+                .client
+                .hold_snapshot(&lease, name)
+                .await
+                .map_err(failed)?
+            {
                 held.placed = i + 1;
                 break;
             }
@@ -160,26 +174,26 @@ impl Place<'_> {
     async fn fill(&self) -> Result<Placed, RuntimeError> {
         let (stage, link) = (&self.shared.stage, self.link);
         let left = stage.is_left(&link.layer);
-        let come = match left {
-            true => self.shared.store.size(&link.layer).is_some(),
-            false => stage.get(&link.layer).is_some(),
-        };
-        if !come {
+        if !self.shared.has_come(&link.layer) {
             return Ok(Placed::No);
         }
         let number = KEYS.fetch_add(1, Ordering::Relaxed);
         let key = format!("{KEY}{}-{number} {}", std::process::id(), link.chain);
         let labels = Labels::from([(SNAPSHOT_REF.to_owned(), link.chain.to_string())]);
         let below = self.below.map(Digest::as_str);
-        let prepared = self.shared.client.prepare(&self.lease, &key, below, labels.clone());
+        let prepared = self
+            .shared
+            .client
+            .prepare(&self.lease, &key, below, labels.clone());
         let mounts = match prepared.await {
             Ok(mounts) => mounts,
             Err(ContainerdError::Exists(_)) => return self.stands_already().await,
             Err(error) => return Err(failed(error)),
         };
-        let filled = match left {
-            true => self.apply(&mounts).await,
-            false => self.rename(&mounts).await,
+        let filled = if left {
+            self.apply(&mounts).await
+        } else {
+            self.rename(&mounts).await
         };
         let placed = match filled {
             Ok(Placed::Yes) => self.commit(&key, labels).await,
@@ -211,7 +225,12 @@ impl Place<'_> {
 
     async fn commit(&self, key: &str, labels: Labels) -> Result<Placed, RuntimeError> {
         let name = self.link.chain.as_str();
-        match self.shared.client.commit(&self.lease, name, key, labels).await {
+        match self
+            .shared
+            .client
+            .commit(&self.lease, name, key, labels)
+            .await
+        {
             Ok(()) => {
                 // An unpacked tree has moved; a blob that containerd unpacked is of no more use.
                 self.shared.stage.drop_layer(&self.link.layer)?;
@@ -275,11 +294,25 @@ impl Place<'_> {
     async fn apply(&self, mounts: &Mounts) -> Result<Placed, RuntimeError> {
         let (shared, link) = (self.shared, self.link);
         let path = shared.store.file(&link.layer);
-        let path = path.ok_or_else(|| {
-            RuntimeError::Io(format!("{}: its store keeps no files", link.layer))
-        })?;
-        let labels = Labels::from([(UNCOMPRESSED.to_owned(), link.diff_id.to_string())]);
-        let applied = shared.apply(&self.lease, link, labels, &path, mounts).await?;
+        let path = path
+            .ok_or_else(|| RuntimeError::Io(format!("{}: its store keeps no files", link.layer)))?;
+        let named = |e| RuntimeError::Io(format!("cannot open {}: {e}", path.display()));
+        let file = File::open(&path).await.map_err(named)?;
+        let blob = NewBlob {
+            digest: link.layer.clone(),
+            size: link.size.0,
+            labels: Labels::from([(UNCOMPRESSED.to_owned(), link.diff_id.to_string())]),
+        };
+        let written = shared.client.write_blob_from(&self.lease, &blob, file);
+        written.await.map_err(failed)?;
+        let descriptor = Descriptor {
+            media_type: link.media_type.clone(),
+            digest: link.layer.to_string(),
+            size: i64::try_from(link.size.0).unwrap_or(i64::MAX),
+            ..Descriptor::default()
+        };
+        let applied = shared.client.apply(&self.lease, descriptor, mounts).await;
+        let applied = applied.map_err(failed)?.digest;
         if applied == link.diff_id.as_str() {
             return Ok(Placed::Yes);
         }

@@ -38,7 +38,7 @@ pub(super) async fn show(shared: &Arc<Shared>, whole: &Whole) -> Result<(), Runt
     }
     let lease = places.lease(&image.manifest).expect("advance holds it");
     let target = write_documents(shared, &lease, &image, whole).await?;
-    if whole.show == Show::Warm {
+    if whole.show == Show::Warm || !shared.records {
         return Ok(());
     }
     if shared.sync {
@@ -101,7 +101,11 @@ async fn create(
     manifest: &Digest,
 ) -> Result<(), RuntimeError> {
     let labels = Labels::from([(OURS.to_owned(), manifest.to_string())]);
-    match shared.client.create_image(name, target.clone(), labels.clone()).await {
+    match shared
+        .client
+        .create_image(name, target.clone(), labels.clone())
+        .await
+    {
         Ok(()) => return Ok(()),
         Err(ContainerdError::Exists(_)) => {}
         Err(error) => return Err(failed(error)),
@@ -111,10 +115,17 @@ async fn create(
     };
     let is_ours = there.labels.contains_key(OURS);
     if is_ours && points_at(&there) != Some(target.digest.as_str()) {
-        let moved = shared.client.update_image(name, Some(target.clone()), labels).await;
+        let moved = shared
+            .client
+            .update_image(name, Some(target.clone()), labels)
+            .await;
         moved.map_err(failed)?;
     } else if points_at(&there) != Some(target.digest.as_str()) {
-        tracing::info!(name, there = points_at(&there), "somebody else's record is left as it is");
+        tracing::info!(
+            name,
+            there = points_at(&there),
+            "somebody else's record is left as it is"
+        );
     }
     Ok(())
 }
@@ -168,7 +179,9 @@ async fn remove(shared: &Shared, image: &Image, records: Vec<Record>) -> Result<
         .filter_map(|record| Some(record.target.as_ref()?.digest.clone()))
         .collect();
     for record in records {
-        let deleted = shared.client.delete_image(&record.name, record.target, Collect::Later);
+        let deleted = shared
+            .client
+            .delete_image(&record.name, record.target, Collect::Later);
         deleted.await.map_err(failed)?;
     }
     for target in targets {

@@ -204,9 +204,10 @@ fn told(link: &Link, error: LayerError) -> RuntimeError {
             found,
         },
         LayerError::NoSpace(_) => RuntimeError::Full(format!("{}: {error}", link.layer)),
-        other if other.advice() == Advice::AskContainerd => {
-            RuntimeError::Io(format!("{}: {other}; containerd unpacks it itself", link.layer))
-        }
+        other if other.advice() == Advice::AskContainerd => RuntimeError::Io(format!(
+            "{}: {other}; containerd unpacks it itself",
+            link.layer
+        )),
         other => RuntimeError::Io(format!("{}: {other}", link.layer)),
     }
 }
