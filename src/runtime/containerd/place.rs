@@ -114,6 +114,10 @@ impl Places {
                 .map_err(failed)?
             {
                 held.placed = i + 1;
+                // What waited for these places came too late.
+                for link in &image.links[..=i] {
+                    shared.stage.drop_layer(&link.layer)?;
+                }
                 break;
             }
         }

@@ -83,7 +83,9 @@ impl Stage {
         let ready = fs::read(folder.join("done")).ok();
         let ready = ready.and_then(|text| serde_json::from_slice::<Ready>(&text).ok());
         match (digest, ready) {
-            (Some(digest), Some(ready)) if ready.boot == self.boot => {
+            (Some(digest), Some(ready))
+                if ready.boot == self.boot && folder.join("tree").exists() =>
+            {
                 self.ready().insert(digest, ready);
             }
             (Some(_), _) if folder.join("apply").exists() => {}
