@@ -9,6 +9,7 @@ mod daemon;
 mod debian;
 mod image;
 mod keep;
+mod origin;
 mod place;
 mod pod;
 mod program;
