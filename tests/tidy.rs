@@ -16,6 +16,8 @@ use source::Source;
 
 /// Longest file of `src`, in lines.
 const LINES_MAX: usize = 600;
+/// Messages as long as their definitions make them: tests/wire.rs compares each with its own.
+const GENERATED: &str = "src/runtime/wire/";
 /// Half of the files are shorter than this.
 const LINES_HALF: usize = 180;
 
@@ -128,7 +130,7 @@ fn files_are_short() {
         .collect();
     let long: Vec<String> = lengths
         .iter()
-        .filter(|(lines, _)| *lines > LINES_MAX)
+        .filter(|(lines, name)| *lines > LINES_MAX && !name.starts_with(GENERATED))
         .map(|(lines, name)| format!("{name}: {lines} lines"))
         .collect();
     assert_none("a file this long holds more than one thing", &long);

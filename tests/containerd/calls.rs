@@ -8,6 +8,7 @@ use forelay::runtime::containerd::label::{self, Labels, SNAPSHOT_REF};
 use forelay::runtime::containerd::{Client, Collect, ContainerdError};
 use forelay::runtime::socket::SocketError;
 use forelay::runtime::wire::snapshots::Kind;
+use forelay::runtime::wire::types::Descriptor;
 use futures::{Stream, StreamExt};
 use rustix::mount::{MountFlags, mount};
 
@@ -304,7 +305,10 @@ async fn a_snapshot_that_is_there_is_told_apart_from_a_failure() {
         .await
         .unwrap();
     let lower = first.overlay().unwrap().upper;
-    assert_eq!(second.overlay().unwrap().lowers, [lower.clone()]);
+    assert_eq!(
+        second.overlay().unwrap().lowers,
+        std::slice::from_ref(&lower)
+    );
     assert_eq!(directory(&client, &held, "c1").await, lower);
     let error = client.remove_snapshot("c1").await.unwrap_err();
     assert!(matches!(error, ContainerdError::Precondition(_)), "{error}");
@@ -336,7 +340,7 @@ async fn the_daemon_unpacks_a_layer_by_itself() {
             .prepare(&held, "k", parent, Labels::new())
             .await
             .unwrap();
-        let described = forelay::runtime::wire::types::Descriptor {
+        let described = Descriptor {
             media_type: layer.form.media_type().to_owned(),
             digest: layer.digest().to_string(),
             size: layer.blob.len() as i64,
@@ -361,7 +365,7 @@ async fn the_daemon_unpacks_a_layer_by_itself() {
 }
 
 #[tokio::test]
-async fn image_records_are_made_changed_and_deleted_and_each_is_an_event() {
+async fn what_happens_is_told_from_the_first_moment_to_the_daemons_end() {
     let daemon = Containerd::start().await;
     let client = daemon.client().await;
     let held = lease(&client).await;
@@ -374,78 +378,80 @@ async fn image_records_are_made_changed_and_deleted_and_each_is_an_event() {
     };
     assert_eq!(parent, "", "nothing before it was missed");
     let name = image.chain_ids().remove(0);
-    heard(&mut events, |e| {
-        *e == Event::SnapshotCommitted {
-            key: key.clone(),
-            name: name.clone(),
-        }
-    })
-    .await;
+    let committed = Event::SnapshotCommitted { key, name };
+    heard(&mut events, |e| *e == committed).await;
 
     record(&client, "forelay.test/tool", "1", &image).await;
     let name = "forelay.test/tool:1".to_owned();
-    heard(&mut events, |e| *e == Event::ImageCreated(name.clone())).await;
-    let error = client
-        .create_image(&name, target(&image), Labels::new())
-        .await
-        .unwrap_err();
-    assert!(matches!(error, ContainerdError::Exists(_)), "{error}");
+    let created = Event::ImageCreated(name.clone());
+    heard(&mut events, |e| *e == created).await;
     let pinned = Labels::from([(label::CRI_PINNED.to_owned(), "pinned".to_owned())]);
-    client
-        .update_image(&name, None, Labels::new())
-        .await
-        .unwrap();
     client.update_image(&name, None, pinned).await.unwrap();
-    heard(&mut events, |e| *e == Event::ImageUpdated(name.clone())).await;
-    let seen = client.image(&name).await.unwrap().unwrap();
-    assert_eq!(seen.labels[label::CRI_PINNED], "pinned");
-    assert_eq!(seen.target.unwrap().digest, target(&image).digest);
-    let mut other = target(&image);
-    other.media_type = OCI_CONFIG.to_owned();
-    other.digest = sha256(&image.config).to_string();
+    let updated = Event::ImageUpdated(name.clone());
+    heard(&mut events, |e| *e == updated).await;
     client
-        .update_image(&name, Some(other.clone()), Labels::new())
+        .delete_image(&name, None, Collect::Now)
         .await
         .unwrap();
-    let seen = client.image(&name).await.unwrap().unwrap();
-    assert_eq!(
-        (
-            seen.target.unwrap().digest,
-            seen.labels[label::CRI_PINNED].as_str()
-        ),
-        (other.digest, "pinned")
-    );
+    let deleted = Event::ImageDeleted(name);
+    heard(&mut events, |e| *e == deleted).await;
 
-    assert!(
-        client
-            .delete_image(&name, None, Collect::Now)
-            .await
-            .unwrap()
-    );
-    heard(&mut events, |e| *e == Event::ImageDeleted(name.clone())).await;
-    assert!(
-        !client
-            .delete_image(&name, None, Collect::Later)
-            .await
-            .unwrap()
-    );
-    assert_eq!(client.image(&name).await.unwrap(), None);
-    assert_eq!(client.images(&[format!("name=={name}")]).await.unwrap(), []);
-    let error = client
-        .update_image(&name, Some(target(&image)), Labels::new())
-        .await
-        .unwrap_err();
-    assert!(matches!(error, ContainerdError::NotFound(_)), "{error}");
     drop(daemon);
-    let last = tokio::time::timeout(Duration::from_secs(10), async {
+    let last = async {
         loop {
             if let Err(error) = events.next().await.expect("an end is told as an error") {
                 return error;
             }
         }
-    });
-    let last = last.await.unwrap();
-    assert!(last.is_passing(), "{last:?}");
+    };
+    let last = tokio::time::timeout(Duration::from_secs(10), last).await;
+    assert!(last.unwrap().is_passing());
+}
+
+#[tokio::test]
+async fn an_image_record_changes_where_it_is_told_to_and_nowhere_else() {
+    let daemon = Containerd::start().await;
+    let client = daemon.client().await;
+    let held = lease(&client).await;
+    let image = busybox(Form::Gzip, "one");
+    place(&client, &held, &daemon.stage(), &image).await;
+    record(&client, "forelay.test/tool", "1", &image).await;
+    let name = "forelay.test/tool:1";
+    let again = client.create_image(name, target(&image), Labels::new());
+    assert!(matches!(again.await, Err(ContainerdError::Exists(_))));
+    let pinned = Labels::from([(label::CRI_PINNED.to_owned(), "pinned".to_owned())]);
+    client.update_image(name, None, pinned).await.unwrap();
+    client
+        .update_image(name, None, Labels::new())
+        .await
+        .unwrap();
+    let seen = client.image(name).await.unwrap().unwrap();
+    assert_eq!(seen.labels[label::CRI_PINNED], "pinned");
+    assert_eq!(seen.target.unwrap().digest, target(&image).digest);
+
+    let other = Descriptor {
+        media_type: OCI_CONFIG.to_owned(),
+        digest: sha256(&image.config).to_string(),
+        size: image.config.len() as i64,
+        ..Descriptor::default()
+    };
+    let changed = client.update_image(name, Some(other.clone()), Labels::new());
+    changed.await.unwrap();
+    let seen = client.image(name).await.unwrap().unwrap();
+    assert_eq!(seen.labels[label::CRI_PINNED], "pinned");
+    assert_eq!(seen.target.unwrap().digest, other.digest);
+
+    assert!(client.delete_image(name, None, Collect::Now).await.unwrap());
+    assert!(
+        !client
+            .delete_image(name, None, Collect::Later)
+            .await
+            .unwrap()
+    );
+    assert_eq!(client.image(name).await.unwrap(), None);
+    assert_eq!(client.images(&[format!("name=={name}")]).await.unwrap(), []);
+    let gone = client.update_image(name, Some(other), Labels::new());
+    assert!(matches!(gone.await, Err(ContainerdError::NotFound(_))));
 }
 
 /// The next event that is meant.

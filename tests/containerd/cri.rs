@@ -14,7 +14,7 @@ use crate::program::busybox;
 use crate::recipe::lease;
 use crate::registry::{Upstream, sha256};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn an_image_is_pulled_listed_weighed_and_removed() {

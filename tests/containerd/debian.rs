@@ -1,5 +1,6 @@
 //! Images of real trees: Debian packages, whose archives are tars already.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use serde_json::json;
-use tar::{Archive, Builder};
+use tar::Archive;
 
 use crate::image::{Form, Image, Layer, Tar};
 
@@ -54,13 +55,13 @@ fn append(tar: &mut Tar, archive: &[u8]) {
         let mut entry = entry.unwrap();
         let mut header = entry.header().clone();
         let path = entry.path().unwrap().into_owned();
-        match entry.link_name().unwrap().map(std::borrow::Cow::into_owned) {
-            Some(target) => tar.append_link(&mut header, path, target).unwrap(),
-            None => {
-                let mut bytes = Vec::new();
-                entry.read_to_end(&mut bytes).unwrap();
-                Builder::append_data(tar, &mut header, path, &bytes[..]).unwrap();
-            }
+        let target = entry.link_name().unwrap().map(Cow::into_owned);
+        if let Some(target) = target {
+            tar.append_link(&mut header, path, target).unwrap();
+        } else {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).unwrap();
+            tar.append_data(&mut header, path, &bytes[..]).unwrap();
         }
     }
 }

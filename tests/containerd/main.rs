@@ -15,6 +15,7 @@ mod image;
 mod keep;
 mod kill;
 mod node;
+mod origin;
 mod place;
 mod pod;
 mod program;

@@ -86,6 +86,8 @@ async fn an_image_that_was_placed_starts_with_the_registry_stopped() {
     assert_eq!(cri.ended(&container).await, 0);
     cri.remove(pod.0).await;
     cri.remove(pod.1).await;
+    origin.restart();
+    assert_eq!(cri.pull(&name).await.unwrap(), seen.id);
 }
 
 #[tokio::test]

@@ -3,11 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use forelay::domain::image::Digest;
-use rustix::fs::{lgetxattr, llistxattr};
+use rustix::fs::{
+    AtFlags, CWD, Timespec, Timestamps, XattrFlags, lgetxattr, llistxattr, setxattr, utimensat,
+};
 
 use crate::registry::sha256;
 
@@ -152,14 +156,44 @@ fn attributes(path: &Path) -> BTreeMap<OsString, Vec<u8>> {
             let mut value = vec![0; 64 << 10];
             let length = lgetxattr(path, name, &mut value[..]).unwrap();
             value.truncate(length);
-            (os(name), value)
+            (OsString::from_vec(name.to_vec()), value)
         })
         .collect()
 }
 
-fn os(bytes: &[u8]) -> OsString {
-    std::os::unix::ffi::OsStringExt::from_vec(bytes.to_vec())
-}
+/// What a change is found as, and the change.
+type Change = (&'static str, fn(&Path));
+
+const CHANGES: [Change; 9] = [
+    ("f: content", |root| {
+        fs::write(root.join("f"), "more").unwrap();
+    }),
+    ("f: mode", |root| {
+        let mode = PermissionsExt::from_mode(0o4755);
+        fs::set_permissions(root.join("f"), mode).unwrap();
+    }),
+    ("f: owner", |root| {
+        lchown(root.join("f"), Some(7), None).unwrap();
+    }),
+    ("d: time", |root| {
+        let file = fs::File::open(root.join("d")).unwrap();
+        file.set_modified(UNIX_EPOCH).unwrap();
+    }),
+    ("f: attributes", |root| {
+        setxattr(root.join("f"), "trusted.x", b"1", XattrFlags::empty()).unwrap();
+    }),
+    ("f: names", |root| {
+        fs::hard_link(root.join("f"), root.join("d/again")).unwrap();
+    }),
+    ("l: content", |root| {
+        fs::remove_file(root.join("l")).unwrap();
+        symlink("d", root.join("l")).unwrap();
+    }),
+    ("l: time", |root| set_link_time(&root.join("l"), 2)),
+    ("new: only right", |root| {
+        fs::create_dir(root.join("new")).unwrap();
+    }),
+];
 
 #[test]
 fn a_difference_of_any_kind_is_found() {
@@ -168,72 +202,36 @@ fn a_difference_of_any_kind_is_found() {
         let root = folder.path().join(name);
         fs::create_dir_all(root.join("d")).unwrap();
         fs::write(root.join("f"), "text").unwrap();
-        std::os::unix::fs::symlink("f", root.join("l")).unwrap();
-        let time =
-            std::time::UNIX_EPOCH + std::time::Duration::from_nanos(1_500_000_000_000_000_001);
-        for path in ["f", "d", ""] {
-            fs::File::open(root.join(path))
-                .unwrap()
-                .set_modified(time)
-                .unwrap();
+        symlink("f", root.join("l")).unwrap();
+        let time = UNIX_EPOCH + Duration::from_nanos(1_500_000_000_000_000_001);
+        for path in ["f", "d"] {
+            let file = fs::File::open(root.join(path)).unwrap();
+            file.set_modified(time).unwrap();
         }
-        // Its own time: no standard function sets that of a link.
-        let times = rustix::fs::Timestamps {
-            last_access: rustix::fs::Timespec {
-                tv_sec: 1,
-                tv_nsec: 0,
-            },
-            last_modification: rustix::fs::Timespec {
-                tv_sec: 1,
-                tv_nsec: 0,
-            },
-        };
-        let no_follow = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-        rustix::fs::utimensat(rustix::fs::CWD, root.join("l"), &times, no_follow).unwrap();
+        set_link_time(&root.join("l"), 1);
         root
     };
     let left = make("left");
     assert_eq!(differences(&left, &make("same")), [""; 0]);
     assert_eq!(count(&left), 4);
-    let changes: [(&str, &dyn Fn(&Path)); 8] = [
-        ("f: content", &|root| {
-            fs::write(root.join("f"), "more").unwrap()
-        }),
-        ("f: mode", &|root| chmod(&root.join("f"), 0o4755)),
-        ("f: owner", &|root| {
-            std::os::unix::fs::lchown(root.join("f"), Some(7), None).unwrap()
-        }),
-        ("d: time", &|root| {
-            let file = fs::File::open(root.join("d")).unwrap();
-            file.set_modified(std::time::UNIX_EPOCH).unwrap();
-        }),
-        ("f: attributes", &|root| {
-            let flags = rustix::fs::XattrFlags::empty();
-            rustix::fs::setxattr(root.join("f"), "trusted.x", b"1", flags).unwrap();
-        }),
-        ("f: names", &|root| {
-            fs::hard_link(root.join("f"), root.join("d/again")).unwrap()
-        }),
-        ("l: content", &|root| {
-            fs::remove_file(root.join("l")).unwrap();
-            std::os::unix::fs::symlink("d", root.join("l")).unwrap();
-        }),
-        ("new: only right", &|root| {
-            fs::create_dir(root.join("new")).unwrap()
-        }),
-    ];
-    for (i, (expected, change)) in changes.iter().enumerate() {
+    for (i, (expected, change)) in CHANGES.iter().enumerate() {
         let right = make(&format!("right{i}"));
         change(&right);
         let found = differences(&left, &right);
-        assert!(
-            found.iter().any(|line| line.starts_with(expected)),
-            "{expected}: {found:?}"
-        );
+        let told = found.iter().any(|line| line.starts_with(expected));
+        assert!(told, "{expected}: {found:?}");
     }
 }
 
-fn chmod(path: &Path, mode: u32) {
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
-    fs::set_permissions(path, mode).unwrap();
+/// No standard function sets the time of a link itself.
+fn set_link_time(path: &Path, seconds: i64) {
+    let time = Timespec {
+        tv_sec: seconds,
+        tv_nsec: 0,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
@@ -12,48 +13,19 @@ use tempfile::TempDir;
 
 /// The registry process; killed when dropped.
 pub struct Upstream {
-    child: Child,
+    pub child: Child,
     pub address: SocketAddr,
-    _folder: TempDir,
+    pub folder: TempDir,
 }
 
 impl Upstream {
     pub fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = folder.path().join("config.yml");
-        let root = folder.path().join("data");
-        std::fs::write(
-            &config,
-            format!(
-                "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-                 http: {{addr: '127.0.0.1:0'}}\n",
-                root.display()
-            ),
-        )
-        .unwrap();
-        let mut child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|e| panic!("docker-registry: {e}; apt-get install docker-registry"));
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = lines
-            .by_ref()
-            .find_map(|line| {
-                let line = line.unwrap();
-                let (_, rest) = line.split_once("listening on ")?;
-                let end = rest.find(['"', ' ']).unwrap_or(rest.len());
-                Some(rest[..end].parse().unwrap())
-            })
-            .expect("the registry says where it listens");
-        // Its log is read to the end, or it would block on a full pipe.
-        thread::spawn(move || lines.for_each(drop));
+        let (child, address) = serve(folder.path(), "127.0.0.1:0");
         Self {
             child,
             address,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -97,6 +69,41 @@ impl Drop for Upstream {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The registry over what `folder` holds, and where it listens.
+pub fn serve(folder: &Path, address: &str) -> (Child, SocketAddr) {
+    let config = folder.join("config.yml");
+    let root = folder.join("data");
+    std::fs::write(
+        &config,
+        format!(
+            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
+             http: {{addr: '{address}'}}\n",
+            root.display()
+        ),
+    )
+    .unwrap();
+    let mut child = Command::new("docker-registry")
+        .arg("serve")
+        .arg(&config)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("docker-registry: {e}; apt-get install docker-registry"));
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let address = lines
+        .by_ref()
+        .find_map(|line| {
+            let line = line.unwrap();
+            let (_, rest) = line.split_once("listening on ")?;
+            let end = rest.find(['"', ' ']).unwrap_or(rest.len());
+            Some(rest[..end].parse().unwrap())
+        })
+        .expect("the registry says where it listens");
+    // Its log is read to the end, or it would block on a full pipe.
+    thread::spawn(move || lines.for_each(drop));
+    (child, address)
 }
 
 pub fn client() -> reqwest::Client {
