@@ -29,7 +29,7 @@ mod archive;
 #[path = "layer/corpus.rs"]
 mod corpus;
 
-use corpus::corpus;
+use corpus::{corpus, random};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -235,7 +235,7 @@ fn described(path: &Path, stat: &Metadata, began: i64) -> String {
     if stat.mtime() < began {
         let _ = write!(text, " mtime {}.{}", stat.mtime(), stat.mtime_nsec());
         // Containerd reads directories to count their usage, and both read links to follow them.
-        if !of.is_dir() && stat.atime() < began {
+        if !of.is_dir() && !of.is_symlink() {
             let _ = write!(text, " atime {}.{}", stat.atime(), stat.atime_nsec());
         }
     }
@@ -431,4 +431,15 @@ fn trees_of_this_machine_are_unpacked_as_containerd_does_it() {
     .collect();
     assert!(layers.len() >= 2, "this machine has none of the trees");
     assert!(compare(&containerd, "machine", &layers));
+}
+
+#[test]
+fn entries_that_meet_at_random_are_unpacked_as_containerd_does_it() {
+    let containerd = Containerd::start();
+    // A containerd takes 0.1 s for each; 3 000 others were compared when this was written.
+    let same: Vec<bool> = (0..std::env::var("N").map_or(60, |n| n.parse().unwrap()))
+        .map(|seed| compare(&containerd, &format!("random-{seed}"), &random(seed, 2)))
+        .collect();
+    // A third or so is refused: more would compare little.
+    assert!(same.iter().filter(|same| **same).count() > 20, "{same:?}");
 }

@@ -371,3 +371,49 @@ fn attributes() -> Vec<Image> {
 
 /// user::rw-, user:5:r--, group::r--, mask::r--, other::--- (linux/posix_acl_xattr.h).
 const ACL: &[u8] = b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff\x02\0\x04\0\x05\0\0\0\x04\0\x04\0\xff\xff\xff\xff\x10\0\x04\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
+
+/// Layers of entries picked at random from few names, so that they meet each other.
+pub(super) fn random(seed: u64, count: usize) -> Vec<Vec<u8>> {
+    const NAMES: [&str; 16] = [
+        "a",
+        "b",
+        "a/b",
+        "a/b/c",
+        "b/c",
+        "l",
+        "l/x",
+        "m/a",
+        ".wh.a",
+        "a/.wh.b",
+        "b/.wh.c",
+        ".wh..wh..opq",
+        "a/.wh..wh..opq",
+        "l/.wh.x",
+        "../b/./c",
+        "m",
+    ];
+    const TARGETS: [&str; 8] = ["a", "b", "/a/b", "../b", "missing", "a/b/c", "l", "b/../a"];
+    let mut state = seed;
+    let mut pick = move |of: usize| {
+        // Knuth's constants for a linear congruential generator (MMIX).
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % of
+    };
+    let mut entry = || {
+        let name = NAMES[pick(NAMES.len())];
+        let target = TARGETS[pick(TARGETS.len())];
+        let modes = [0o644, 0o755, 0o2_755, 0o4_711, 0o1_777, 0];
+        let item = match pick(12) {
+            0..4 => file(name, b"data"),
+            4..8 => dir(name),
+            8 | 9 => symlink(name, target),
+            10 => hard_link(name, target),
+            _ => item(b'6', name),
+        };
+        let item = item.mode(modes[pick(modes.len())]).mtime(pick(100) as u64);
+        item.owner(pick(2) as u64, pick(3) as u64)
+    };
+    (0..count).map(|_| raw((0..6).map(|_| entry()))).collect()
+}
