@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs::{self, File, Metadata};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -25,8 +26,10 @@ use tempfile::TempDir;
 #[path = "../src/runtime/layer/tests/archive.rs"]
 #[allow(dead_code, reason = "it serves the unit tests too")]
 mod archive;
+#[path = "layer/corpus.rs"]
+mod corpus;
 
-use archive::{Archive, Item, dir, file, hard_link, item, records, symlink};
+use corpus::{corpus, random};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -46,13 +49,14 @@ impl Containerd {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
+        let text = |name: &str| at(name).into_os_string().into_string().unwrap();
         let config = format!(
             "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
              [grpc]\naddress = {:?}\n[ttrpc]\naddress = {:?}\n",
-            at("root"),
-            at("state"),
-            at("sock"),
-            at("ttrpc"),
+            text("root"),
+            text("state"),
+            text("sock"),
+            text("ttrpc"),
         );
         fs::write(at("config.toml"), config).unwrap();
         let log = File::create(at("log")).unwrap();
@@ -229,10 +233,10 @@ fn described(path: &Path, stat: &Metadata, began: i64) -> String {
         if of.is_dir() { 0 } else { stat.nlink() },
     );
     if stat.mtime() < began {
-        text += &format!(" mtime {}.{}", stat.mtime(), stat.mtime_nsec());
+        let _ = write!(text, " mtime {}.{}", stat.mtime(), stat.mtime_nsec());
         // Containerd reads directories to count their usage, and both read links to follow them.
-        if !of.is_dir() && stat.atime() < began {
-            text += &format!(" atime {}.{}", stat.atime(), stat.atime_nsec());
+        if !of.is_dir() && !of.is_symlink() {
+            let _ = write!(text, " atime {}.{}", stat.atime(), stat.atime_nsec());
         }
     }
     let mut names = vec![0; 65_536];
@@ -242,12 +246,12 @@ fn described(path: &Path, stat: &Metadata, began: i64) -> String {
     for name in names.into_iter().filter(|name| !name.is_empty()) {
         let mut value = vec![0; 65_536];
         let length = lgetxattr(path, name, value.as_mut_slice()).unwrap();
-        text += &format!(" {}={:?}", name.escape_ascii(), &value[..length]);
+        let _ = write!(text, " {}={:?}", name.escape_ascii(), &value[..length]);
     }
     if of.is_symlink() {
-        text += &format!(" -> {:?}", fs::read_link(path).unwrap());
+        let _ = write!(text, " -> {}", fs::read_link(path).unwrap().display());
     } else if of.is_file() {
-        text += &format!(" {} {}", stat.len(), sha256(&fs::read(path).unwrap()));
+        let _ = write!(text, " {} {}", stat.len(), sha256(&fs::read(path).unwrap()));
     } else if of.is_char_device() || of.is_fifo() {
         text += " special";
     }
@@ -281,7 +285,7 @@ fn tree(root: &Path, began: i64) -> BTreeMap<Vec<u8>, String> {
         let mut text = described(&path, &stat, began);
         if !stat.is_dir() && stat.nlink() > 1 {
             let first = first.entry(stat.ino()).or_insert_with(|| name.clone());
-            text += &format!(" = {}", first.escape_ascii());
+            let _ = write!(text, " = {}", first.escape_ascii());
         }
         found.insert(name, text);
     }
@@ -321,7 +325,7 @@ fn compare(containerd: &Containerd, name: &str, layers: &[Vec<u8>]) -> bool {
                 return false;
             }
             (Ok(()), Err(said)) => {
-                assert!(at + 1 < layers.len(), "{name}: only containerd: {said}")
+                assert!(at + 1 < layers.len(), "{name}: only containerd: {said}");
             }
             (Err(error), Ok(_)) => panic!("{name}: only we refuse layer {at}: {error}"),
         }
@@ -363,335 +367,6 @@ fn differences(
         lines.join("\n  ")
     );
 }
-
-fn raw(items: impl IntoIterator<Item = Item>) -> Vec<u8> {
-    Archive::of(items).ended()
-}
-
-/// A layer with most of what others build upon.
-fn base() -> Vec<u8> {
-    let capability = b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
-    raw([
-        dir("./").mode(0o700).owner(9, 9),
-        dir("usr").mtime(1),
-        dir("usr/lib")
-            .mode(0o2_751)
-            .owner(3, 4)
-            .mtime(2)
-            .pax("SCHILY.xattr.user.dir", b"v"),
-        dir("usr/share").mode(0o1_700).owner(5, 6).mtime(3),
-        symlink("lib", "usr/lib").mtime(4),
-        symlink("absolute", "/usr/share").owner(1, 1),
-        file("usr/lib/a", b"a").mode(0o4_755).mtime(5),
-        file("usr/lib/b", &[b'b'; 300_000])
-            .owner(1_000, 1_000)
-            .pax("mtime", b"1500000000.987654321"),
-        hard_link("usr/lib/c", "usr/lib/b").owner(1_000, 1_000),
-        file("ping", b"p")
-            .mode(0o755)
-            .pax("SCHILY.xattr.security.capability", capability),
-        item(b'3', "null").device(1, 3).mode(0o666),
-        item(b'4', "loop").device(7, 300).mode(0o660).owner(0, 6),
-        item(b'6', "fifo").mode(0o622),
-        file("etc/passwd", b"root"),
-        dir("opq"),
-        file("opq/x", b"x"),
-    ])
-}
-
-/// Images by name: what they show, and their layers.
-fn corpus() -> Vec<(&'static str, Vec<Vec<u8>>)> {
-    let above = |items: Vec<Item>| vec![base(), raw(items)];
-    let bottom = |items: Vec<Item>| vec![raw(items)];
-    let long = format!("{}/{}", "l".repeat(120), "o".repeat(180));
-    let mut global = item(b'g', "tmp/GlobalHead.1");
-    global.data = records(&[(b"mtime".to_vec(), b"5".to_vec())]);
-    let mut map = b"2\n4096\n3\n50000\n2\n".to_vec();
-    map.resize(512, 0);
-    map.extend_from_slice(b"abcde");
-    let sparse = file("s", &map)
-        .pax("GNU.sparse.major", b"1")
-        .pax("GNU.sparse.minor", b"0")
-        .pax("GNU.sparse.realsize", b"100000")
-        .pax("GNU.sparse.name", b"sparse");
-    let white = |name: &str| item(b'0', name).owner(2, 3);
-    vec![
-        ("base", vec![base()]),
-        (
-            "whiteouts",
-            above(vec![
-                white("usr/.wh.lib"),
-                white(".wh.ping"),
-                white("new/.wh.x"),
-                white(".wh..wh.plnk"),
-            ]),
-        ),
-        (
-            "opaque",
-            above(vec![
-                dir("opq"),
-                white("opq/.wh..wh..opq"),
-                file("opq/y", b"y"),
-                white("etc/.wh..wh..opq"),
-            ]),
-        ),
-        (
-            "opaque-root",
-            above(vec![white(".wh..wh..opq"), file("only", b"x")]),
-        ),
-        (
-            "implied",
-            above(vec![
-                file("usr/lib/deep/er/f", b"1"),
-                file("usr/share/f", b"2"),
-                file("none/at/all", b"3"),
-            ]),
-        ),
-        (
-            "implied-listed",
-            above(vec![
-                file("usr/lib/f", b"1"),
-                dir("usr/lib").mode(0o711).mtime(9),
-            ]),
-        ),
-        (
-            "through-link",
-            above(vec![file("lib/f", b"1"), file("absolute/f", b"2")]),
-        ),
-        ("over-file", above(vec![file("ping/f", b"1")])),
-        ("over-file-deep", above(vec![file("ping/a/f", b"1")])),
-        (
-            "two-implied",
-            vec![
-                base(),
-                raw([file("usr/lib/x/f", b"")]),
-                raw([file("usr/lib/x/g", b""), white("usr/.wh.share")]),
-                raw([file("usr/share/z", b"")]),
-            ],
-        ),
-        ("link-to-lower", above(vec![hard_link("h", "usr/lib/a")])),
-        (
-            "replaced",
-            above(vec![
-                file("a/b", b""),
-                file("a", b"f"),
-                file("c", b""),
-                dir("c").mtime(7),
-                file("d", b"1"),
-                hard_link("e", "d"),
-                file("d", b"2"),
-                dir("g/h"),
-                dir("g").mode(0o700),
-            ]),
-        ),
-        (
-            "dir-becomes-link",
-            above(vec![
-                dir("a").mtime(5),
-                symlink("a", "usr"),
-                file("a/f", b""),
-            ]),
-        ),
-        (
-            "dir-becomes-file",
-            above(vec![dir("a").mtime(5), file("a", b"f").mtime(9)]),
-        ),
-        (
-            "link-header-counts",
-            above(vec![
-                file("a", b"1").mode(0o4_755),
-                hard_link("b", "a").mode(0o640).owner(7, 8).mtime(77),
-                symlink("l", "a"),
-                hard_link("m", "l").owner(4, 4),
-            ]),
-        ),
-        (
-            "bottom-whiteout",
-            bottom(vec![
-                file("a", b"1"),
-                file("t/x", b"1"),
-                white(".wh.a"),
-                white(".wh.t"),
-                white("n/.wh.x"),
-                white(".wh..wh.plnk"),
-            ]),
-        ),
-        (
-            "bottom-whiteout-listed",
-            bottom(vec![dir("a"), white(".wh.a")]),
-        ),
-        (
-            "bottom-opaque",
-            bottom(vec![
-                dir("d"),
-                file("d/f", b""),
-                file("d/i/f", b""),
-                white("d/.wh..wh..opq"),
-                file("d/j/f", b""),
-            ]),
-        ),
-        (
-            "bottom-opaque-root",
-            bottom(vec![
-                file("d/f", b""),
-                file("f", b""),
-                white(".wh..wh..opq"),
-            ]),
-        ),
-        (
-            "whiteout-then-file",
-            above(vec![
-                white(".wh.ping"),
-                file("ping", b"new"),
-                white(".wh.usr"),
-                dir("usr"),
-            ]),
-        ),
-        (
-            "file-then-whiteout",
-            above(vec![file("ping", b"new"), white(".wh.ping")]),
-        ),
-        ("whiteout-of-nothing", above(vec![white(".wh.")])),
-        ("whiteout-of-dot", above(vec![white("usr/.wh..")])),
-        (
-            "dots",
-            above(vec![
-                file("../../x", b"1"),
-                file("/abs", b"2"),
-                file("a/../../y", b"3"),
-                file("..", b""),
-                file("./usr/./z", b""),
-            ]),
-        ),
-        (
-            "links-out",
-            bottom(vec![
-                symlink("o", "../../../../etc"),
-                symlink("p", "/etc"),
-                file("o/f", b"1"),
-                file("p/g", b"2"),
-                symlink("q", "missing/../o"),
-                file("q/h", b"3"),
-            ]),
-        ),
-        (
-            "loop",
-            bottom(vec![symlink("a", "b"), symlink("b", "a"), file("a/x", b"")]),
-        ),
-        ("below-file", bottom(vec![file("a", b""), file("a/b", b"")])),
-        ("hard-link-missing", bottom(vec![hard_link("a", "b")])),
-        ("hard-link-dir", bottom(vec![dir("d"), hard_link("a", "d")])),
-        (
-            "hard-link-out",
-            bottom(vec![hard_link("a", "../../../../../../etc/hostname")]),
-        ),
-        (
-            "hard-link-itself",
-            bottom(vec![file("a", b""), hard_link("a", "a")]),
-        ),
-        (
-            "hard-link-caps",
-            bottom(vec![
-                file("a", b"").pax(
-                    "SCHILY.xattr.security.capability",
-                    b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
-                ),
-                hard_link("b", "a"),
-            ]),
-        ),
-        (
-            "long",
-            bottom(vec![
-                file(&long, b"1"),
-                symlink("s", &long),
-                hard_link("h", &long),
-                file("x", b"").pax("path", "ünïcode name".as_bytes()),
-            ]),
-        ),
-        ("too-long", bottom(vec![file(&"n".repeat(256), b"")])),
-        (
-            "global",
-            bottom(vec![file("victim", b""), global, file("a", b"")]),
-        ),
-        ("sparse", bottom(vec![sparse])),
-        ("old-sparse", bottom(vec![item(b'S', "s")])),
-        ("contiguous", bottom(vec![item(b'7', "s")])),
-        (
-            "times",
-            bottom(vec![
-                file("a", b"").pax("mtime", b"-1.5"),
-                file("b", b"").pax("mtime", b"99999999999"),
-                file("c", b"").pax("atime", b"1800000000.25"),
-                file("d", b"").pax("atime", b"5"),
-                symlink("e", "x").pax("mtime", b"7.000000001"),
-            ]),
-        ),
-        ("bad-time", bottom(vec![file("a", b"").pax("mtime", b"x")])),
-        (
-            "xattrs",
-            bottom(vec![
-                file("a", b"")
-                    .pax("SCHILY.xattr.user.x", b"1\0\n")
-                    .pax("SCHILY.xattr.trusted.y", b"2")
-                    .pax("SCHILY.xattr.user.e", b""),
-                symlink("l", "a").pax("SCHILY.xattr.user.x", b"1"),
-                item(b'6', "p").pax("SCHILY.xattr.user.x", b"1"),
-            ]),
-        ),
-        (
-            "acl",
-            bottom(vec![
-                file("a", b"")
-                    .mode(0o640)
-                    .pax("SCHILY.xattr.system.posix_acl_access", ACL),
-                dir("d")
-                    .mode(0o750)
-                    .pax("SCHILY.xattr.system.posix_acl_default", ACL),
-                file("d/f", b"").mode(0o600),
-                dir("d/e").mode(0o711),
-            ]),
-        ),
-        (
-            "implied-acl",
-            vec![
-                raw([dir("d")
-                    .mode(0o750)
-                    .pax("SCHILY.xattr.system.posix_acl_access", ACL)]),
-                raw([file("d/f", b"").mode(0o600)]),
-                raw([file("d/f", b"").mode(0o600), dir("d").mode(0o711)]),
-            ],
-        ),
-        (
-            "setgid",
-            bottom(vec![
-                file("l/early", b""),
-                dir("l").mode(0o2_775).owner(0, 50),
-                file("l/f", b""),
-                dir("l/d"),
-                file("l/i/f", b""),
-                symlink("l/s", "f"),
-                item(b'6', "l/p"),
-                white("l/.wh.f"),
-            ]),
-        ),
-        (
-            "implied-setgid",
-            vec![base(), raw([file("usr/lib/x/y/f", b"")])],
-        ),
-        (
-            "ids",
-            bottom(vec![
-                file("a", b"").owner(3_000_000, 70_000),
-                file("b", b"").pax("uid", b"4000000000"),
-                file("c", b"").mode(0o7_777),
-            ]),
-        ),
-        ("empty", bottom(vec![])),
-    ]
-}
-
-/// user::rw-, user:5:r--, group::r--, mask::r--, other::--- (linux/posix_acl_xattr.h).
-const ACL: &[u8] = b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff\x02\0\x04\0\x05\0\0\0\x04\0\x04\0\xff\xff\xff\xff\x10\0\x04\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
 
 #[test]
 fn odd_layers_are_unpacked_or_refused_as_containerd_does_it() {
@@ -756,4 +431,15 @@ fn trees_of_this_machine_are_unpacked_as_containerd_does_it() {
     .collect();
     assert!(layers.len() >= 2, "this machine has none of the trees");
     assert!(compare(&containerd, "machine", &layers));
+}
+
+#[test]
+fn entries_that_meet_at_random_are_unpacked_as_containerd_does_it() {
+    let containerd = Containerd::start();
+    // A containerd takes 0.1 s for each; 3 000 others were compared when this was written.
+    let same: Vec<bool> = (0..std::env::var("N").map_or(60, |n| n.parse().unwrap()))
+        .map(|seed| compare(&containerd, &format!("random-{seed}"), &random(seed, 2)))
+        .collect();
+    // A third or so is refused: more would compare little.
+    assert!(same.iter().filter(|same| **same).count() > 20, "{same:?}");
 }

@@ -89,9 +89,10 @@ impl Apply {
         let dirs = std::mem::take(&mut self.dirs);
         dirs.each(|name, times| date(&mut self.tree, name, times))?;
         self.entries.drain()?;
-        let rest = match self.is_bottom {
-            true => Unsettled::default(),
-            false => self.tree.rest,
+        let rest = if self.is_bottom {
+            Unsettled::default()
+        } else {
+            self.tree.rest
         };
         Ok(Applied {
             inodes: self.inodes + self.tree.implied,

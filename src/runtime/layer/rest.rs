@@ -1,6 +1,7 @@
 //! What of a layer only the layers below it can tell.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -12,13 +13,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Unsettled {
-    dirs: BTreeMap<Name, Implied>,
+    dirs: BTreeMap<Name, Due>,
 }
 
 /// How much is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Implied {
+pub(super) enum Due {
     /// Mode, owner, times and extended attributes.
     Implied,
     /// The same but for the times: a listed directory became a link to it.
@@ -43,7 +44,7 @@ impl Unsettled {
 
     /// A directory was made because something lies in it.
     pub(super) fn imply(&mut self, path: &[u8]) {
-        self.dirs.insert(Name(path.to_vec()), Implied::Implied);
+        self.dirs.insert(Name(path.to_vec()), Due::Implied);
     }
 
     /// An entry for a directory that was there.
@@ -51,17 +52,17 @@ impl Unsettled {
         if self.is_empty() {
             return;
         }
-        if let Some(implied) = self.dirs.get_mut(&Name(path.to_vec())) {
-            *implied = Implied::Listed;
+        if let Some(due) = self.dirs.get_mut(&Name(path.to_vec())) {
+            *due = Due::Listed;
         }
     }
 
     /// A path that is about to get the times of an entry.
     pub(super) fn date(&mut self, path: &[u8]) {
-        if let Some(implied) = self.dirs.get_mut(&Name(path.to_vec()))
-            && *implied == Implied::Implied
+        if let Some(due) = self.dirs.get_mut(&Name(path.to_vec()))
+            && *due == Due::Implied
         {
-            *implied = Implied::Dated;
+            *due = Due::Dated;
         }
     }
 
@@ -79,15 +80,15 @@ impl Unsettled {
     /// Implied and never listed directories below `path`, parents first.
     pub(super) fn implied_below(&self, path: &[u8]) -> Vec<Vec<u8>> {
         let mut below = self.below(path);
-        below.retain(|path| self.dirs.get(&Name(path.clone())) == Some(&Implied::Implied));
+        below.retain(|path| self.dirs.get(&Name(path.clone())) == Some(&Due::Implied));
         below
     }
 
     /// Every directory, parents before what lies in them.
-    pub(super) fn dirs(&self) -> impl Iterator<Item = (&[u8], Implied)> {
+    pub(super) fn dirs(&self) -> impl Iterator<Item = (&[u8], Due)> {
         self.dirs
             .iter()
-            .map(|(name, implied)| (name.0.as_slice(), *implied))
+            .map(|(name, due)| (name.0.as_slice(), *due))
     }
 
     fn below(&self, path: &[u8]) -> Vec<Vec<u8>> {
@@ -108,7 +109,7 @@ impl Serialize for Name {
             if byte.is_ascii_graphic() && *byte != b'%' {
                 text.push(char::from(*byte));
             } else {
-                text.push_str(&format!("%{byte:02X}"));
+                let _ = write!(text, "%{byte:02X}");
             }
         }
         serializer.serialize_str(&text)

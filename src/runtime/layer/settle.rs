@@ -14,7 +14,7 @@ use crate::runtime::layer::dirs::Times;
 use crate::runtime::layer::error::LayerError;
 use crate::runtime::layer::header::Moment;
 use crate::runtime::layer::path::{resolve, shown, split};
-use crate::runtime::layer::rest::{Implied, Unsettled};
+use crate::runtime::layer::rest::{Due, Unsettled};
 use crate::runtime::layer::tree::{IMPLIED_MODE, is_dir, open_below, open_folder};
 
 /// Linux gives no list and no value of extended attributes that is longer.
@@ -51,20 +51,20 @@ pub fn settle(tree: &Path, lowers: &[PathBuf], rest: &Unsettled) -> Result<Settl
         return Ok(settled);
     }
     let lowers: Vec<OwnedFd> = lowers.iter().map(|l| open(l)).collect::<Result<_, _>>()?;
-    for (path, implied) in rest.dirs() {
+    for (path, due) in rest.dirs() {
         let found = find(&lowers, path)?;
         let failed = |errno| LayerError::call(path, "copy the attributes of", errno);
         let (parent, base) = split(path);
         let folder = open_below(root.as_fd(), parent).map_err(failed)?;
         match found {
             Some(lower) => {
-                copy(&lower, &folder, base, implied).map_err(|errno| match errno {
+                copy(&lower, &folder, base, due).map_err(|errno| match errno {
                     Errno::OPNOTSUPP => not_here(path, "its parent hands an access list down"),
                     errno => failed(errno),
                 })?;
                 settled.dirs += 1;
             }
-            None if implied != Implied::Listed => inherit(&folder, base).map_err(failed)?,
+            None if due != Due::Listed => inherit(&folder, base).map_err(failed)?,
             None => {}
         }
     }
@@ -103,21 +103,21 @@ fn find(lowers: &[OwnedFd], path: &[u8]) -> Result<Option<OwnedFd>, LayerError> 
     Ok(None)
 }
 
-fn copy(from: &OwnedFd, folder: &OwnedFd, base: &[u8], implied: Implied) -> Result<(), Errno> {
+fn copy(from: &OwnedFd, folder: &OwnedFd, base: &[u8], due: Due) -> Result<(), Errno> {
     let lower = fstat(from)?;
     let mut mode = lower.st_mode & 0o7777;
-    if implied != Implied::Listed {
+    if due != Due::Listed {
         chown(folder, base, (lower.st_uid, lower.st_gid))?;
         chmodat(folder, base, Mode::from_raw_mode(mode), AtFlags::empty())?;
     } else {
         mode = statat(folder, base, AtFlags::SYMLINK_NOFOLLOW)?.st_mode & 0o7777;
     }
     let has_list = copy_xattrs(from, folder, base)?;
-    if has_list && implied == Implied::Listed {
+    if has_list && due == Due::Listed {
         // The entry's mode came after the list.
         chmodat(folder, base, Mode::from_raw_mode(mode), AtFlags::empty())?;
     }
-    if implied == Implied::Implied {
+    if due == Due::Implied {
         touch(folder, base, times(&lower))?;
     }
     Ok(())

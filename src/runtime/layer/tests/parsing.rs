@@ -16,8 +16,11 @@ use crate::runtime::layer::pax::Pax;
 use crate::runtime::layer::raw::{Piece, Pool, Reader};
 use crate::runtime::layer::tree::open_folder;
 
-/// Names and contents of a stream that comes in pieces of this size.
-fn entries(raw: &[u8], piece: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, LayerError> {
+/// Names and contents.
+type Contents = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// The entries of a stream that comes in pieces of this size.
+fn entries(raw: &[u8], piece: usize) -> Result<Contents, LayerError> {
     let (into, queue) = channel();
     let mut pool = Pool::new();
     for part in raw.chunks(piece) {

@@ -4,12 +4,16 @@ use super::archive::{dir, file};
 use super::*;
 
 fn small() -> Archive {
-    Archive::of([dir("a"), file("a/b", b"hello"), file("c", &[7; 300_000])])
+    Archive::of([
+        dir("a"),
+        file("a/b", b"hello"),
+        file("c", &vec![7; 300_000]),
+    ])
 }
 
 fn assert_small(yard: &Yard) {
     assert_eq!(yard.read("a/b"), b"hello");
-    assert_eq!(yard.read("c"), [7; 300_000]);
+    assert_eq!(yard.read("c"), vec![7; 300_000]);
 }
 
 #[test]
@@ -108,18 +112,11 @@ fn one_flipped_bit_anywhere_is_told_as_wrong_bytes() {
 #[test]
 fn a_blob_that_is_too_short_or_too_long_is_told_by_its_size() {
     let blob = small().gzip();
-    for (sent, found) in [(&blob[..blob.len() - 3], blob.len() - 3)] {
-        let yard = Yard::new();
-        let error = yard.unpack("tree", sent, wanted(&blob, false)).unwrap_err();
-        let expected = blob.len() as u64;
-        assert_eq!(
-            error,
-            LayerError::WrongSize {
-                expected,
-                found: found as u64
-            }
-        );
-    }
+    let yard = Yard::new();
+    let sent = &blob[..blob.len() - 3];
+    let error = yard.unpack("tree", sent, wanted(&blob, false)).unwrap_err();
+    let (expected, found) = (blob.len() as u64, sent.len() as u64);
+    assert_eq!(error, LayerError::WrongSize { expected, found });
     let longer = [blob.as_slice(), b"x"].concat();
     let yard = Yard::new();
     let error = yard
@@ -207,7 +204,7 @@ fn a_tree_that_exists_is_left_alone() {
 #[tokio::test]
 async fn after_an_abandon_no_thread_touches_the_tree() {
     let yard = Yard::new();
-    let blob = Archive::of([file("a", &[1; 9_000_000])]).ended();
+    let blob = Archive::of([file("a", &vec![1; 9_000_000])]).ended();
     let mut unpacking = Unpacking::begin(&yard.path("tree"), wanted(&blob, false)).unwrap();
     for chunk in blob[..5_000_000].chunks(100_000) {
         unpacking
