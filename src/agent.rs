@@ -25,6 +25,7 @@ use crate::port::{BlobSource, Clock, ContainerRuntime, RuntimeError, Tags};
 use crate::telemetry::admin::Gate;
 use crate::telemetry::metric::Metrics;
 
+mod guest;
 mod measure;
 mod pace;
 mod pull;

@@ -97,6 +97,12 @@ pub trait ContainerRuntime: Send + Sync + 'static {
         async { Ok(Vec::new()) }.boxed()
     }
 
+    /// Bytes that may be added to its disk before the kubelet begins to remove images; `None` where
+    /// that is nobody's business.
+    fn room(&self) -> BoxFuture<'_, Result<Option<ByteSize>, RuntimeError>> {
+        async { Ok(None) }.boxed()
+    }
+
     /// What others do to the runtime, as it happens; silent where the runtime cannot tell.
     fn changes(&self) -> BoxStream<'static, RuntimeChange> {
         stream::pending().boxed()
@@ -131,6 +137,8 @@ pub enum Show {
 pub enum RuntimeChange {
     /// A blob is there now.
     Present(Digest),
+    /// Somebody took an image away that was recorded here, by its manifest.
+    Gone(Digest),
     /// The kubelet began (`active`) or ended to fetch this blob itself.
     Foreground {
         /// blob

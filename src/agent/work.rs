@@ -2,6 +2,7 @@
 
 mod outcome;
 mod recheck;
+mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::agent::report::Reporter;
 use crate::agent::show::Shower;
 use crate::agent::status::{Facts, Journal};
 use crate::agent::work::recheck::Rechecks;
+use crate::agent::work::room::Look;
 use crate::agent::{AgentError, Options, Seen};
 use crate::api::NodePrefetchStatus;
 use crate::domain::image::{Digest, ImageManifest, ImageRef};
@@ -62,6 +64,9 @@ pub(super) struct Work {
     /// A look at what is on the node is under way: the next one waits for it, or would be older.
     taking_stock: bool,
     stock_due: bool,
+    /// When the machine is looked at next; not while a look is under way.
+    look_at: Timestamp,
+    looking: bool,
     journal: Journal,
     reporter: Arc<dyn Reporter>,
     reporting: bool,
@@ -95,6 +100,7 @@ enum Done {
     /// Whether the record is wrong by now, and taken back.
     Rechecked(ImageRef, Digest, bool),
     Withdrawn(Digest, Result<(), RuntimeError>),
+    Look(Look),
     Inventory(Result<Vec<Digest>, RuntimeError>),
     Report(Box<NodePrefetchStatus>, Result<(), String>),
 }
@@ -137,6 +143,8 @@ impl Work {
             releases: BTreeSet::new(),
             taking_stock: false,
             stock_due: false,
+            look_at: Timestamp::ZERO,
+            looking: false,
             journal: Journal::new(options.report_pause),
             reporter,
             reporting: false,
@@ -199,7 +207,8 @@ impl Work {
         self.release(&progress);
         let report_at = self.report(&progress, now);
         let recheck_at = self.recheck(now);
-        let wakes = [self.engine.wake_at(), report_at, recheck_at];
+        let look_at = self.look(&progress, now);
+        let wakes = [self.engine.wake_at(), report_at, recheck_at, look_at];
         wakes.into_iter().flatten().min().unwrap_or(Timestamp::MAX)
     }
 
@@ -247,6 +256,11 @@ impl Work {
             // Our own commit, of which the result is on its way.
             RuntimeChange::Present(digest) if self.transfers.contains_key(&digest) => {}
             RuntimeChange::Present(digest) => self.tell(Input::BlobPresent(digest)),
+            RuntimeChange::Gone(digest) => {
+                // The kubelet makes room, or an operator: what they took is not brought again unasked.
+                tracing::info!(node = self.node, %digest, "somebody removed an image of ours");
+                self.tell(Input::Unrecorded(digest));
+            }
             RuntimeChange::Foreground { digest, active } => {
                 self.tell(Input::Foreground { digest, active });
             }

@@ -107,6 +107,10 @@ pub enum Input {
     Recorded(Digest),
     /// Its record was taken back, as it would be wrong now: not made again until the plan changes.
     Unrecorded(Digest),
+    /// Bytes that may be added to the disk, unpacked, before the kubelet removes images.
+    Room(ByteSize),
+    /// The machine is short of memory or of its disk's time: what no pod waits for has to wait.
+    Pressed(bool),
     /// The kubelet began (`true`) or ended (`false`) fetching this blob itself.
     Foreground {
         /// blob
@@ -176,6 +180,8 @@ pub struct NodeEngine {
     /// Records by manifest digest and name: one image may be planned under two names.
     recorded: BTreeSet<(Digest, ImageRef)>,
     foreground: BTreeSet<Digest>,
+    pressed: bool,
+    room: ByteSize,
     manifests_asked: BTreeSet<Digest>,
     records_asked: BTreeSet<(Digest, ImageRef)>,
     transfers: BTreeMap<Digest, Transfer>,
@@ -221,6 +227,8 @@ impl NodeEngine {
             brought: BTreeMap::new(),
             recorded: BTreeSet::new(),
             foreground: BTreeSet::new(),
+            pressed: false,
+            room: ByteSize(u64::MAX),
             manifests_asked: BTreeSet::new(),
             records_asked: BTreeSet::new(),
             transfers: BTreeMap::new(),
@@ -284,6 +292,8 @@ impl NodeEngine {
                 self.recorded.retain(|(recorded, _)| *recorded != digest);
                 self.troubles.failed(&digest, true, now);
             }
+            Input::Room(bytes) => self.room = bytes,
+            Input::Pressed(pressed) => self.pressed = pressed,
             Input::Foreground { digest, active } => {
                 if active {
                     self.foreground.insert(digest);
@@ -300,6 +310,7 @@ impl NodeEngine {
         self.ask_manifests(now, &mut effects);
         let demand = self.demand();
         self.cancel_unwanted(&demand, &mut effects);
+        self.yield_to_kubelet(&demand, &mut effects);
         self.give_way(&demand, now, &mut effects);
         self.start_transfers(&demand, now, &mut effects);
         self.ask_records(now, &mut effects);
@@ -483,6 +494,7 @@ impl NodeEngine {
                 brought: &self.brought,
                 troubles: &self.troubles,
                 disk: self.limits.disk,
+                room: self.room,
             },
         )
     }
@@ -511,7 +523,7 @@ impl NodeEngine {
             if self.is_full_with(&class, blob.priority) {
                 break;
             }
-            if !urgent && !self.foreground.is_empty() {
+            if !urgent && self.is_guest() {
                 break;
             }
             let idle = !self.transfers.contains_key(&blob.digest)

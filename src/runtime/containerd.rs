@@ -20,6 +20,7 @@ mod place;
 mod record;
 mod snapshot;
 mod stage;
+mod watch;
 mod writer;
 
 pub use client::Client;

@@ -1,16 +1,22 @@
 //! An agent's delivery into the real daemon: pods start from it, and nothing wrong ever gets in.
 
+use std::time::Duration;
+
 use forelay::api::ImagePhase;
+use forelay::domain::time::Timestamp;
 use forelay::plan::policy::Pattern;
 use forelay::port::ContainerRuntime;
+use forelay::runtime::containerd::Collect;
 use serde_json::json;
 
+use crate::daemon::{Containerd, Options};
 use crate::image::{Form, Image, Layer, file, folder};
 use crate::node::{NAME, Node, named};
 use crate::pod::Cri;
 use crate::program::{busybox, busybox_binary};
 use crate::registry::{Upstream, sha256};
 use crate::relay::{Fault, Relay};
+use crate::small::Small;
 
 /// Three layers in three forms: the upper ones replace and remove what lies below.
 fn layered() -> Image {
@@ -155,13 +161,114 @@ async fn a_released_image_leaves_nothing_behind() {
     assert_eq!(client.leases().await.unwrap(), []);
     assert!(client.images(&[]).await.unwrap().is_empty());
     // Anything collected at once collects the rest.
-    let lease = client
-        .lease_begin("collect", forelay::domain::time::Timestamp::MAX)
-        .await;
-    let collect = forelay::runtime::containerd::Collect::Now;
-    client.lease_end(&lease.unwrap().id, collect).await.unwrap();
+    let lease = client.lease_begin("collect", Timestamp::MAX).await;
+    let lease = lease.unwrap().id;
+    client.lease_end(&lease, Collect::Now).await.unwrap();
     assert!(client.snapshots(&[]).await.unwrap().is_empty());
     assert!(client.blobs(&[]).await.unwrap().is_empty());
     let left = std::fs::read_dir(node.staging().join("layers")).unwrap();
     assert_eq!(left.count(), 0);
+}
+
+#[tokio::test]
+async fn a_layer_that_is_cut_on_the_way_goes_on_where_it_was() {
+    let image = layered();
+    // Config first, then the layer with the busybox.
+    let cut = vec![Fault::None, Fault::Cut(400_000)];
+    let (_origin, relay, node) = around(&image, cut).await;
+    let status = node.deliver(&[("team/web:1", &image)]).await;
+    assert_eq!(status.present, 1, "{status:?}");
+    let ranges: Vec<String> = relay
+        .seen()
+        .into_iter()
+        .filter_map(|seen| seen.range)
+        .collect();
+    let resumed = |range: &String| range != "bytes=0-";
+    assert!(
+        ranges.iter().any(resumed),
+        "nothing was resumed: {ranges:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_pull_of_the_same_image_at_the_same_moment_spoils_neither() {
+    let image = layered();
+    for _ in 0..4 {
+        let (_origin, relay, node) = around(&image, Vec::new()).await;
+        node.daemon.mirror(NAME, &relay.address.to_string());
+        let mut cri = Cri::new(node.daemon.channel().await);
+        let images = [("team/web:1", &image)];
+        let name = named("team/web:1");
+        let (status, pulled) = tokio::join!(node.deliver(&images), cri.pull(&name));
+        assert_eq!(status.present, 1, "{status:?}");
+        assert_eq!(pulled.unwrap(), sha256(&image.config).to_string());
+        let client = node.daemon.client().await;
+        let mut names: Vec<String> = client
+            .snapshots(&[])
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|info| info.name)
+            .collect();
+        names.sort();
+        let mut chains = image.chain_ids();
+        chains.sort();
+        assert_eq!(names, chains);
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_that_stalls_ends_when_the_kubelet_has_pulled_the_image() {
+    let image = layered();
+    // Every layer stalls for the agent; the kubelet goes to the registry itself.
+    let stalls = [Fault::Stall(10), Fault::Stall(10), Fault::Stall(10)];
+    let faults = std::iter::once(Fault::None).chain(stalls).collect();
+    let (origin, _relay, node) = around(&image, faults).await;
+    node.daemon.mirror(NAME, &origin.address.to_string());
+    let mut cri = Cri::new(node.daemon.channel().await);
+    let name = named("team/web:1");
+    let pull = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        cri.pull(&name).await
+    };
+    let images = [("team/web:1", &image)];
+    let (status, pulled) = tokio::join!(node.deliver(&images), pull);
+    pulled.unwrap();
+    assert_eq!(status.present, 1, "{status:?}");
+}
+
+/// What a daemon on a disk of this size has after a delivery for which there was no room.
+async fn assert_refused(image: &Image, size: &str) {
+    let (_origin, _relay, node) = around(image, Vec::new()).await;
+    let small = Small::mount(size);
+    let node = Node {
+        daemon: Containerd::start_in(&small.path, &Options::default()).await,
+        ..node
+    };
+    let status = node.deliver(&[("team/web:1", image)]).await;
+    assert_eq!(status.present, 0, "{status:?}");
+    let client = node.daemon.client().await;
+    assert!(client.images(&[]).await.unwrap().is_empty());
+    assert!(client.snapshots(&[]).await.unwrap().is_empty());
+    let left = std::fs::read_dir(node.staging().join("layers")).unwrap();
+    assert_eq!(left.count(), 0);
+    // It still does what it is asked.
+    let lease = client.lease_begin("healthy", Timestamp::MAX).await.unwrap();
+    client.lease_end(&lease.id, Collect::Now).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_disk_without_room_gets_nothing() {
+    // 1.3 MB travel, so that 5.2 MB are looked for.
+    assert_refused(&layered(), "5m").await;
+}
+
+#[tokio::test]
+async fn a_disk_that_fills_in_the_middle_of_a_layer_is_left_as_it_was() {
+    // Zeros travel as nothing: the room for them is not asked for before.
+    let layer = Layer::new(Form::Gzip, |tar| {
+        file(tar, "zeros", 0o644, &vec![0; 40 << 20])
+    });
+    let image = Image::new(vec![layer], &json!({"Cmd": ["/a"]}));
+    assert_refused(&image, "24m").await;
 }

@@ -20,4 +20,5 @@ mod place;
 mod pod;
 mod program;
 mod recipe;
+mod small;
 mod tree;

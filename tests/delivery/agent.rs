@@ -254,6 +254,34 @@ async fn an_image_that_does_not_exist_is_reported_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_tag_that_moves_after_delivery_takes_its_record_with_it() {
+    let (origin, cluster) = (Upstream::start(), Cluster::start().await);
+    let folder = tempfile::tempdir().unwrap();
+    let layout = folder.path();
+    let web = image("web:1");
+    let pushed = origin.push(&web, &[(1, 1000)]).await;
+    cluster.publish(own(), vec![entry(&web, &pushed, Priority::Predicted)]);
+    let url = format!("http://{}", origin.address);
+    let mut options = options(layout, &[], Some(url));
+    options.recheck = Duration::from_millis(50);
+    let agent = start(&cluster.url, options);
+    until("it is listed", async || listed(layout).len() == 1).await;
+    // The plan still names what the tag meant.
+    origin.push(&web, &[(2, 1000)]).await;
+    until("it is listed no more", async || listed(layout).is_empty()).await;
+    until("its status says why", async || {
+        let status = cluster.node_prefetch().await.status.unwrap_or_default();
+        let message = status
+            .images
+            .first()
+            .and_then(|image| image.message.clone());
+        message.is_some_and(|message| message.contains("something else"))
+    })
+    .await;
+    agent.stop().await;
+}
+
+#[tokio::test]
 async fn what_an_earlier_run_laid_down_and_no_plan_names_any_more_is_dropped() {
     let (origin, cluster) = (Upstream::start(), Cluster::start().await);
     let folder = tempfile::tempdir().unwrap();

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 pub struct Upstream {
     pub child: Child,
     pub address: SocketAddr,
+    #[allow(dead_code, reason = "tests/containerd starts a registry again on it")]
     pub folder: TempDir,
 }
 

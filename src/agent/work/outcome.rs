@@ -6,6 +6,7 @@ use crate::domain::image::{Digest, ImageManifest, ImageRef};
 use crate::domain::quantity::ByteSize;
 use crate::domain::signal::{Fact, PrefetchFinished, Signal, TransferFinished};
 use crate::engine::node::Input;
+use crate::port::RuntimeError;
 
 impl Work {
     /// Takes one task's result.
@@ -43,6 +44,7 @@ impl Work {
             Done::Withdrawn(digest, Err(error)) => {
                 tracing::warn!(node = self.node, %digest, %error, "cannot withdraw an image");
             }
+            Done::Look(look) => self.looked(look),
             Done::Inventory(found) => {
                 self.taking_stock = false;
                 match found {
@@ -115,6 +117,10 @@ impl Work {
                 self.measures.failed.of(error.reason()).inc();
                 tracing::warn!(node = self.node, %digest, %error, "layer did not come");
                 self.explain(&digest, &error);
+                if matches!(error, PullError::Runtime(RuntimeError::Full(_))) {
+                    // Until the next look says otherwise.
+                    self.tell(Input::Room(ByteSize(0)));
+                }
                 let lasting = error.is_lasting();
                 self.tell(Input::Failed { digest, lasting });
             }

@@ -13,6 +13,26 @@ use crate::engine::node::{Effect, NodeEngine};
 use crate::engine::trouble::Verdict;
 
 impl NodeEngine {
+    /// Whether somebody else has the machine: a pod's own pull, or want of memory or disk time.
+    pub(super) fn is_guest(&self) -> bool {
+        self.pressed || !self.foreground.is_empty()
+    }
+
+    /// While a pod's own pull runs nothing runs beside it that no pod waits for, and the kubelet's copy
+    /// of a blob is the only one: "speculative bytes yield to a pod's own pull, always" (design, section 6).
+    pub(super) fn yield_to_kubelet(&mut self, demand: &Demand, effects: &mut Vec<Effect>) {
+        if !self.is_guest() {
+            return;
+        }
+        for blob in &demand.wanted {
+            let stops =
+                blob.priority != Priority::Pending || self.foreground.contains(&blob.digest);
+            if stops && self.transfers.remove(&blob.digest).is_some() {
+                effects.push(Effect::Cancel(blob.digest.clone()));
+            }
+        }
+    }
+
     /// Transfers stop for blobs of a stronger class that fill the link without them: what has come of
     /// them stays for later.
     pub(super) fn give_way(&mut self, demand: &Demand, now: Timestamp, effects: &mut Vec<Effect>) {
@@ -25,7 +45,7 @@ impl NodeEngine {
             return;
         };
         // Beside a pod's own pull only what a pod waits for begins: nobody gives way to what may not.
-        if strongest != Priority::Pending && !self.foreground.is_empty() {
+        if strongest != Priority::Pending && self.is_guest() {
             return;
         }
         let strong = demand.wanted.iter().filter(can);

@@ -166,6 +166,17 @@ impl Images {
         links.into_iter().find(|link| link.layer == *layer)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_manifest.is_empty()
+    }
+
+    /// Layers on top of the snapshot of this name.
+    pub(super) fn standing(&self, chain: &str) -> BTreeSet<Digest> {
+        let links = self.all().flat_map(|image| &image.links);
+        let links = links.filter(|link| link.chain.as_str() == chain);
+        links.map(|link| link.layer.clone()).collect()
+    }
+
     /// Images that have this layer.
     pub(super) fn with(&self, layer: &Digest) -> Vec<Arc<Image>> {
         let has = |image: &&Arc<Image>| image.links.iter().any(|link| link.layer == *layer);

@@ -1,24 +1,29 @@
 //! The node's containerd as a runtime: layers arrive unpacked, images appear whole.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use rustix::fs::statvfs;
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, spawn_blocking};
 
 use crate::domain::image::{Digest, ImageManifest};
 use crate::domain::manifest::MANIFEST_MAX;
 use crate::domain::quantity::ByteSize;
-use crate::port::{BlobStore, BlobWriter, Clock, ContainerRuntime, RuntimeError, Whole};
+use crate::port::{
+    BlobStore, BlobWriter, Clock, ContainerRuntime, RuntimeChange, RuntimeError, Whole,
+};
 use crate::runtime::containerd::chain::{Image, Images, Link};
 use crate::runtime::containerd::client::Client;
 use crate::runtime::containerd::error::ContainerdError;
 use crate::runtime::containerd::place::{KEY, Places, renewal};
 use crate::runtime::containerd::record;
 use crate::runtime::containerd::stage::Stage;
+use crate::runtime::containerd::watch;
 use crate::runtime::containerd::writer::{Claim, LayerWriter, There};
 use crate::runtime::layer::{Limits, Unpacking, Wanted};
 
@@ -27,6 +32,9 @@ const UNPACKED_AT_ONCE: usize = 4;
 
 /// Paused layers that are kept with their threads: one that gave way goes on where it was.
 const PARKED_MAX: usize = 2;
+
+/// Part of a file system that stays free.
+const KEPT_FREE: f64 = 0.17;
 
 /// Where containerd is, and where layers wait.
 pub struct Options {
@@ -62,6 +70,8 @@ pub(super) struct Shared {
     pub(super) images: Mutex<Images>,
     /// One change of snapshots and records at a time.
     pub(super) places: tokio::sync::Mutex<Places>,
+    /// Names that have a record of ours, and the manifests that they were made for.
+    names: Mutex<BTreeMap<String, Digest>>,
     parked: Mutex<VecDeque<(Digest, Unpacking)>>,
     writing: Arc<Mutex<BTreeSet<Digest>>>,
     turns: Arc<Semaphore>,
@@ -107,6 +117,7 @@ impl Containerd {
             staging: options.staging,
             images: Mutex::default(),
             places: tokio::sync::Mutex::default(),
+            names: Mutex::default(),
             parked: Mutex::default(),
             writing: Arc::default(),
             turns: Arc::new(Semaphore::new(cores.clamp(2, UNPACKED_AT_ONCE))),
@@ -169,6 +180,15 @@ impl ContainerRuntime for Containerd {
         Box::pin(record::release(&self.shared, digest))
     }
 
+    fn room(&self) -> BoxFuture<'_, Result<Option<ByteSize>, RuntimeError>> {
+        let staging = self.shared.staging.clone();
+        Box::pin(blocking(move || room(&staging).map(Some)))
+    }
+
+    fn changes(&self) -> BoxStream<'static, RuntimeChange> {
+        watch::changes(self.shared.clone())
+    }
+
     fn recorded(&self) -> BoxFuture<'_, Result<Vec<Digest>, RuntimeError>> {
         let known: Vec<Digest> = {
             let images = self.shared.images();
@@ -191,6 +211,18 @@ async fn renew(shared: Arc<Shared>) {
 impl Shared {
     pub(super) fn images(&self) -> MutexGuard<'_, Images> {
         self.images.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn note_record(&self, name: &str, manifest: &Digest) {
+        let names = self.names.lock();
+        let mut names = names.unwrap_or_else(PoisonError::into_inner);
+        names.insert(name.to_owned(), manifest.clone());
+    }
+
+    /// The manifest that this name was recorded for, if it still counts as recorded.
+    pub(super) fn forget_record(&self, name: &str) -> Option<Digest> {
+        let names = self.names.lock();
+        names.unwrap_or_else(PoisonError::into_inner).remove(name)
     }
 
     /// Takes up what earlier runs left, then clears away what does not count any more.
@@ -341,6 +373,24 @@ impl Shared {
             }
         });
     }
+}
+
+/// Bytes that the file system of `path` may be given.
+///
+/// The kubelet removes images at 85 % (`imageGCHighThresholdPercent`) and evicts pods below 15 % of free
+/// bytes or 5 % of free inodes (Kubernetes documentation, "Node-pressure Eviction"): we stay 2 % and twice
+/// the inodes away from that.
+fn room(path: &Path) -> Result<ByteSize, RuntimeError> {
+    let failed = |e| RuntimeError::Io(format!("cannot look at {}: {e}", path.display()));
+    let space = statvfs(path).map_err(failed)?;
+    if space.f_files > 0 && space.f_favail < space.f_files / 10 {
+        return Ok(ByteSize(0));
+    }
+    let all = space.f_blocks * space.f_frsize;
+    let kept = (all as f64 * KEPT_FREE) as u64;
+    Ok(ByteSize(
+        (space.f_bavail * space.f_frsize).saturating_sub(kept),
+    ))
 }
 
 /// In the words of the port.

@@ -106,7 +106,10 @@ async fn create(
         .create_image(name, target.clone(), labels.clone())
         .await
     {
-        Ok(()) => return Ok(()),
+        Ok(()) => {
+            shared.note_record(name, manifest);
+            return Ok(());
+        }
         Err(ContainerdError::Exists(_)) => {}
         Err(error) => return Err(failed(error)),
     }
@@ -114,6 +117,9 @@ async fn create(
         return Ok(());
     };
     let is_ours = there.labels.contains_key(OURS);
+    if is_ours {
+        shared.note_record(name, manifest);
+    }
     if is_ours && points_at(&there) != Some(target.digest.as_str()) {
         let moved = shared
             .client
@@ -179,6 +185,8 @@ async fn remove(shared: &Shared, image: &Image, records: Vec<Record>) -> Result<
         .filter_map(|record| Some(record.target.as_ref()?.digest.clone()))
         .collect();
     for record in records {
+        // Taken back by us: nobody else's doing.
+        shared.forget_record(&record.name);
         let deleted = shared
             .client
             .delete_image(&record.name, record.target, Collect::Later);

@@ -1,0 +1,136 @@
+//! What others do to the daemon: layers that came by a pull, pulls under way, images taken away.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use tokio::sync::mpsc;
+
+use crate::domain::image::Digest;
+use crate::port::RuntimeChange;
+use crate::runtime::containerd::delivery::Shared;
+use crate::runtime::containerd::error::ContainerdError;
+use crate::runtime::containerd::event::Event;
+
+/// Changes that may wait: a burst of commits of one pull is a hundred at most.
+const QUEUE: usize = 256;
+
+/// How often writes under way are looked for, while there is anything that could be in their way: no
+/// daemon before 2.1 tells of them. A look costs both sides some 0.2 ms.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Before a daemon that went away is asked for events again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Follows the daemon for as long as the stream is kept.
+pub(super) fn changes(shared: Arc<Shared>) -> BoxStream<'static, RuntimeChange> {
+    let (tell, told) = mpsc::channel(QUEUE);
+    let watching = tokio::spawn(async move {
+        tokio::join!(follow(&shared, &tell), pulls(&shared, &tell));
+    });
+    let guard = AbortOnDrop(watching.abort_handle());
+    stream::unfold((told, guard), |(mut told, guard)| async move {
+        Some((told.recv().await?, (told, guard)))
+    })
+    .boxed()
+}
+
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Follows events, over the daemon's restarts, until nobody listens.
+async fn follow(shared: &Arc<Shared>, tell: &mpsc::Sender<RuntimeChange>) {
+    while !tell.is_closed() {
+        if let Err(error) = events(shared, tell).await {
+            tracing::debug!(%error, "containerd tells nothing for the moment");
+        }
+        let next = shared.clock.now() + PAUSE;
+        shared.clock.sleep_until(next).await;
+    }
+}
+
+async fn events(
+    shared: &Arc<Shared>,
+    tell: &mpsc::Sender<RuntimeChange>,
+) -> Result<(), ContainerdError> {
+    let mut events = shared.client.events().await?;
+    while let Some(event) = events.next().await {
+        let changes: Vec<RuntimeChange> = match event? {
+            Event::SnapshotCommitted { name, .. } => {
+                let layers = shared.images().standing(&name);
+                layers.into_iter().map(RuntimeChange::Present).collect()
+            }
+            Event::ImageDeleted(name) => {
+                let ours = shared.forget_record(&name);
+                ours.into_iter().map(RuntimeChange::Gone).collect()
+            }
+            _ => Vec::new(),
+        };
+        for change in changes {
+            if tell.send(change).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Tells which blobs others are fetching.
+async fn pulls(shared: &Arc<Shared>, tell: &mpsc::Sender<RuntimeChange>) {
+    let mut before: BTreeSet<Digest> = BTreeSet::new();
+    loop {
+        let next = shared.clock.now() + LOOK;
+        shared.clock.sleep_until(next).await;
+        // With nothing planned nothing can be in a pull's way.
+        let now = if shared.images().is_empty() && before.is_empty() {
+            continue;
+        } else {
+            match shared.client.ingests().await {
+                Ok(ingests) => ingests.iter().filter_map(|i| foreign(&i.r#ref)).collect(),
+                Err(_) => BTreeSet::new(),
+            }
+        };
+        let changed = |digest: &Digest, active| RuntimeChange::Foreground {
+            digest: digest.clone(),
+            active,
+        };
+        let begun = now.difference(&before).map(|digest| changed(digest, true));
+        let ended = before.difference(&now).map(|digest| changed(digest, false));
+        for change in begun.chain(ended).collect::<Vec<_>>() {
+            if tell.send(change).await.is_err() {
+                return;
+            }
+        }
+        before = now;
+    }
+}
+
+/// The blob of a write that is not ours: `layer-sha256:<hex>`, as containerd's clients name them.
+fn foreign(reference: &str) -> Option<Digest> {
+    if reference.starts_with("forelay-") {
+        return None;
+    }
+    let at = reference.find("sha256:")?;
+    reference[at..].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_of_others_are_told_from_our_own() {
+        let digest = Digest::from_sha256(&[7; 32]);
+        assert_eq!(foreign(&format!("layer-{digest}")), Some(digest.clone()));
+        assert_eq!(foreign(&format!("forelay-{digest}")), None);
+        assert_eq!(foreign("upload-1"), None);
+        assert_eq!(foreign("layer-sha256:77"), None);
+    }
+}
