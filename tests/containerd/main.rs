@@ -9,7 +9,6 @@ mod daemon;
 mod debian;
 mod image;
 mod keep;
-mod origin;
 mod place;
 mod pod;
 mod program;
