@@ -1,7 +1,7 @@
 //! containerd over its own socket: leases, content, snapshots, image records, events.
 //!
-//! Calls and labels are those of containerd v1.6.20 to v2.3.4, whose services we read and both ends of which
-//! the tests' recipe was run against. What a lease holds survives a garbage collection, and so does
+//! Calls and labels are those of containerd v1.6.20 to v2.3.4, whose services we read; the tests run against
+//! what is installed, and were run against both of these. What a lease holds survives a collection, and so does
 //! what an image record leads to by labels; everything else goes with the next one.
 
 mod chain;

@@ -1,4 +1,4 @@
-//! A containerd of one's own: root, state and socket in a temporary folder, ended with all it started.
+//! A containerd of one's own, in a temporary folder, ended with all that it started.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};

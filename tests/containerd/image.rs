@@ -1,4 +1,4 @@
-//! Images written in the test: layers from a tar, config, manifest, index, and their way to a registry.
+//! Images written in the test: layers from tars, config, manifest, index; and pushing them.
 
 use std::io::Write;
 

@@ -15,7 +15,6 @@ mod image;
 mod keep;
 mod kill;
 mod node;
-mod origin;
 mod place;
 mod pod;
 mod program;

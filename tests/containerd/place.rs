@@ -1,4 +1,4 @@
-//! The recipe by hand: an image put into containerd without a pull, with plain `tar` as the unpacker.
+//! The recipe by hand: an image put into containerd without a pull, unpacked by plain `tar`.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -86,7 +86,7 @@ async fn an_image_that_was_placed_starts_with_the_registry_stopped() {
     assert_eq!(cri.ended(&container).await, 0);
     cri.remove(pod.0).await;
     cri.remove(pod.1).await;
-    origin.restart();
+    origin.run();
     assert_eq!(cri.pull(&name).await.unwrap(), seen.id);
 }
 

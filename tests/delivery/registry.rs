@@ -1,7 +1,7 @@
 //! Debian's `docker-registry` as a real origin, and what can be put into it.
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -13,27 +13,36 @@ use tempfile::TempDir;
 
 /// The registry process; killed when dropped.
 pub struct Upstream {
-    pub child: Child,
+    child: Option<Child>,
     pub address: SocketAddr,
-    #[allow(dead_code, reason = "tests/containerd starts a registry again on it")]
-    pub folder: TempDir,
+    folder: TempDir,
 }
 
 impl Upstream {
+    /// Starts an empty one, on a port that is free.
     pub fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (child, address) = serve(folder.path(), "127.0.0.1:0");
-        Self {
-            child,
-            address,
-            folder,
-        }
+        let mut new = Self {
+            child: None,
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            folder: tempfile::tempdir().unwrap(),
+        };
+        new.run();
+        new
+    }
+
+    /// Starts it with what it had, on the port that it had.
+    pub fn run(&mut self) {
+        let (child, address) = serve(self.folder.path(), self.address);
+        self.child = Some(child);
+        self.address = address;
     }
 
     /// Ends it at once, as a machine that goes away.
     pub fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 
     fn url(&self, path: &str) -> String {
@@ -73,7 +82,7 @@ impl Drop for Upstream {
 }
 
 /// The registry over what `folder` holds, and where it listens.
-pub fn serve(folder: &Path, address: &str) -> (Child, SocketAddr) {
+fn serve(folder: &Path, address: SocketAddr) -> (Child, SocketAddr) {
     let config = folder.join("config.yml");
     let root = folder.join("data");
     std::fs::write(

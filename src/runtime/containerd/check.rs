@@ -20,14 +20,13 @@ const VERIFIER_TYPE: &str = "io.containerd.image-verifier.v1";
 const VERIFIERS: &str = "/opt/containerd/image-verifier/bin";
 
 /// Names under which lazy snapshotters are registered by their own documentation, and what they are.
-const LAZY: [(&str, &str); 7] = [
+const LAZY: [(&str, &str); 6] = [
     ("soci", "SOCI (AWS)"),
     ("stargz", "stargz (eStargz)"),
     ("nydus", "Nydus"),
     ("overlaybd", "overlaybd (AKS artifact streaming)"),
     ("gcfs", "Riptide (GKE image streaming)"),
     ("cvmfs-snapshotter", "CernVM-FS"),
-    ("erofs", "EROFS"),
 ];
 
 /// A node's runtime, as its sockets tell it.
@@ -41,7 +40,7 @@ pub struct Found {
     pub root: Option<PathBuf>,
     /// What we see of that folder; `None` when it is not mounted here at the same path.
     pub space: Option<Space>,
-    /// Snapshotters that fetch files when they are read, started ones only; we leave their images alone.
+    /// Snapshotters that fetch files when they are read, registered and started ones only; we leave their images alone.
     pub lazy: Vec<Lazy>,
     /// Where `hosts.toml` files are read from; `None` when none is configured, or the daemon does not tell:
     /// 2.x keeps this to itself.

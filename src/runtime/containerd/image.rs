@@ -65,8 +65,12 @@ impl Client {
         target: Option<Descriptor>,
         labels: Labels,
     ) -> Result<(), ContainerdError> {
+        // The mask alone decides, but a request without a target ends containerd 2.x: a nil pointer in
+        // `oci.DescriptorFromProto`, and no handler that recovers (seen with 2.3.4).
+        let has_target = target.is_some();
+        let target = Some(target.unwrap_or_default());
         let mut paths: Vec<String> = labels.keys().map(|key| format!("labels.{key}")).collect();
-        if target.is_some() {
+        if has_target {
             paths.push("target".to_owned());
         }
         // An empty mask replaces everything.
