@@ -36,4 +36,5 @@ build-needs:
 
 # Programs that tests start: COMMAND:PACKAGE. tests/tidy.rs compares the list with the tests.
 test-needs:
-	@.ci/needs docker-registry:docker-registry skopeo:skopeo prometheus:prometheus promtool:prometheus kill:procps
+	@.ci/needs docker-registry:docker-registry skopeo:skopeo prometheus:prometheus promtool:prometheus kill:procps \
+		containerd:containerd ctr:containerd tar:tar

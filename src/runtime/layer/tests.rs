@@ -9,6 +9,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use rustix::process::geteuid;
 use tempfile::TempDir;
 
 use super::*;
@@ -29,7 +30,7 @@ struct Yard(TempDir);
 impl Yard {
     fn new() -> Self {
         assert!(
-            rustix_is_root(),
+            geteuid().is_root(),
             "run this test as root: it makes devices and files of other owners"
         );
         Self(tempfile::tempdir().unwrap())
@@ -68,10 +69,6 @@ impl Yard {
     fn read(&self, path: &str) -> Vec<u8> {
         fs::read(self.path("tree").join(path)).unwrap()
     }
-}
-
-fn rustix_is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0)
 }
 
 fn sha256(bytes: &[u8]) -> Digest {

@@ -1,5 +1,9 @@
 //! Layers that want out, or want everything.
 
+use std::ffi::CString;
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
 use super::archive::{dir, file, hard_link, item, octal, sum, symlink};
 use super::*;
 
@@ -223,6 +227,16 @@ fn thousands_of_extended_headers_are_refused() {
 }
 
 #[test]
+fn few_entries_cannot_imply_any_number_of_directories() {
+    // 1 991 directories, whose names have 4 MB together.
+    let deep = (0..4).map(|at| file(&format!("{at}/{}f", "d/".repeat(1_990)), b""));
+    let yard = Yard::new();
+    let error = yard.above(&Archive::of(deep)).unwrap_err();
+    assert!(matches!(error, LayerError::TooMuch { .. }), "{error}");
+    remove_tree(&yard.path("tree")).unwrap();
+}
+
+#[test]
 fn a_bomb_is_refused_by_its_ratio() {
     let yard = Yard::new();
     let raw = Archive::of([file("zeros", &vec![0; 80 << 20])]).ended();
@@ -273,24 +287,21 @@ struct Disk(PathBuf);
 impl Disk {
     fn new(at: &Path, bytes: u64) -> Self {
         fs::create_dir(at).unwrap();
-        let size = format!("size={bytes}");
-        let done = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-            .arg(at)
-            .status();
-        assert!(
-            done.unwrap().success(),
-            "this test mounts a tmpfs: run it as root"
-        );
+        let size = CString::new(format!("size={bytes}")).unwrap();
+        mount(
+            "tmpfs",
+            at,
+            "tmpfs",
+            MountFlags::empty(),
+            Some(size.as_c_str()),
+        )
+        .expect("this test mounts a tmpfs: run it as root");
         Self(at.to_owned())
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("umount")
-            .arg("-l")
-            .arg(&self.0)
-            .status();
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
     }
 }
