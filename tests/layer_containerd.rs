@@ -24,7 +24,6 @@ use serde_json::json;
 use tempfile::TempDir;
 
 #[path = "../src/runtime/layer/tests/archive.rs"]
-#[allow(dead_code, reason = "it serves the unit tests too")]
 mod archive;
 #[path = "layer/corpus.rs"]
 mod corpus;

@@ -98,6 +98,12 @@ fn unpack(tree: &Path, blob: &[u8], wanted: Wanted, chunk: usize) -> Result<Unpa
     })
 }
 
+impl Archive {
+    fn gzip(&self) -> Vec<u8> {
+        gzip(&self.ended())
+    }
+}
+
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).unwrap();

@@ -186,7 +186,8 @@ fn claims_are_checked_before_they_are_believed() {
         entries: 3,
         ..Limits::default()
     };
-    let huge = file("a", b"x").size(1 << 40);
+    let mut huge = file("a", b"x");
+    huge.size = Some(1 << 40);
     let mut sparse = file("a", b"0\n")
         .pax("GNU.sparse.major", b"1")
         .pax("GNU.sparse.minor", b"0")
