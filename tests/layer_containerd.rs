@@ -24,7 +24,6 @@ use serde_json::json;
 use tempfile::TempDir;
 
 #[path = "../src/runtime/layer/tests/archive.rs"]
-#[allow(dead_code, reason = "it serves the unit tests too")]
 mod archive;
 #[path = "layer/corpus.rs"]
 mod corpus;
@@ -274,8 +273,10 @@ fn tree(root: &Path, began: i64) -> BTreeMap<Vec<u8>, String> {
         }
     }
     all.sort();
-    for path in all {
-        let stat = fs::symlink_metadata(&path).unwrap();
+    // Before anything is read: that changes the access time of a file under all its names.
+    let stat = |path: PathBuf| (fs::symlink_metadata(&path).unwrap(), path);
+    let all: Vec<(Metadata, PathBuf)> = all.into_iter().map(stat).collect();
+    for (stat, path) in all {
         let name = path
             .strip_prefix(root)
             .unwrap()
@@ -436,10 +437,11 @@ fn trees_of_this_machine_are_unpacked_as_containerd_does_it() {
 #[test]
 fn entries_that_meet_at_random_are_unpacked_as_containerd_does_it() {
     let containerd = Containerd::start();
-    // A containerd takes 0.1 s for each; 3 000 others were compared when this was written.
-    let same: Vec<bool> = (0..std::env::var("N").map_or(60, |n| n.parse().unwrap()))
+    // Each takes containerd 0.15 s; the first 500 were compared when this was written.
+    let same: Vec<bool> = (0..40)
         .map(|seed| compare(&containerd, &format!("random-{seed}"), &random(seed, 2)))
         .collect();
-    // A third or so is refused: more would compare little.
-    assert!(same.iter().filter(|same| **same).count() > 20, "{same:?}");
+    // Of these 22 are taken by both; a generator whose layers are all refused would compare nothing.
+    let taken = same.iter().filter(|same| **same).count();
+    assert!(taken >= 20, "{same:?}");
 }

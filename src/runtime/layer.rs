@@ -8,6 +8,7 @@
 //! directory of its overlayfs snapshotter: see `layer/apply.rs`. What only the lower layers can tell is
 //! done by [`settle`], just before the tree is renamed into its place.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::thread;
 
@@ -89,7 +90,7 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Unpacking {
     queue: Option<mpsc::Sender<Gift>>,
-    gathered: Vec<Bytes>,
+    gathered: VecDeque<Bytes>,
     gathered_len: usize,
     offset: u64,
     size: Option<ByteSize>,
@@ -177,7 +178,7 @@ impl Unpacking {
             .map_err(|e| LayerError::Io(format!("cannot start a thread: {e}")))?;
         Ok(Self {
             queue: Some(queue),
-            gathered: Vec::new(),
+            gathered: VecDeque::new(),
             gathered_len: 0,
             offset: 0,
             size,
@@ -191,7 +192,7 @@ impl Unpacking {
         self.offset
     }
 
-    /// Appends. Waits while the threads are behind.
+    /// Appends. Waits while the threads are behind. The chunk is taken even where the wait is given up.
     ///
     /// # Errors
     /// What made the threads stop; [`LayerError::WrongSize`] when there are more bytes than the blob has.
@@ -209,14 +210,15 @@ impl Unpacking {
             });
         }
         self.offset = found;
+        // All of it at once: a caller that drops the future in the middle of a wait loses nothing.
         let mut rest = chunk;
         while !rest.is_empty() {
             let slice = rest.split_to(rest.len().min(SLICE_MAX));
             self.gathered_len += slice.len();
-            self.gathered.push(slice);
-            if self.gathered_len >= GATHER {
-                self.flush().await?;
-            }
+            self.gathered.push_back(slice);
+        }
+        while self.gathered_len >= GATHER {
+            self.flush().await?;
         }
         Ok(())
     }
@@ -226,8 +228,11 @@ impl Unpacking {
     /// # Errors
     /// Any [`LayerError`]: nothing of the tree may be used then.
     pub async fn finish(mut self) -> Result<Unpacked, LayerError> {
+        while !self.gathered.is_empty() {
+            self.flush().await?;
+        }
+        // With nothing left it tells the end.
         self.flush().await?;
-        self.send(Gift::End).await?;
         self.queue = None;
         self.outcome().await
     }
@@ -238,22 +243,29 @@ impl Unpacking {
         let _ = self.outcome().await;
     }
 
+    /// Hands on as much as one gift takes.
     async fn flush(&mut self) -> Result<(), LayerError> {
-        let chunks = std::mem::take(&mut self.gathered);
-        self.gathered_len = 0;
-        if chunks.is_empty() {
-            return Ok(());
-        }
-        self.send(Gift::Data(chunks)).await
-    }
-
-    async fn send(&mut self, gift: Gift) -> Result<(), LayerError> {
-        if let Some(queue) = &self.queue
-            && queue.send(gift).await.is_ok()
+        let Some(queue) = &self.queue else {
+            return Err(LayerError::Abandoned);
+        };
+        let Ok(room) = queue.reserve().await else {
+            return Err(self.outcome().await.err().unwrap_or(LayerError::Abandoned));
+        };
+        let mut gift = Vec::new();
+        let mut length = 0;
+        while length < GATHER
+            && let Some(chunk) = self.gathered.pop_front()
         {
-            return Ok(());
+            length += chunk.len();
+            gift.push(chunk);
         }
-        Err(self.outcome().await.err().unwrap_or(LayerError::Abandoned))
+        self.gathered_len -= length;
+        room.send(if gift.is_empty() {
+            Gift::End
+        } else {
+            Gift::Data(gift)
+        });
+        Ok(())
     }
 
     /// What the threads say when they have ended.

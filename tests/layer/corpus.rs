@@ -374,25 +374,27 @@ const ACL: &[u8] = b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff\x02\0\x04\0\x05\0\0\
 
 /// Layers of entries picked at random from few names, so that they meet each other.
 pub(super) fn random(seed: u64, count: usize) -> Vec<Vec<u8>> {
-    const NAMES: [&str; 16] = [
+    const NAMES: [&str; 18] = [
         "a",
         "b",
         "a/b",
         "a/b/c",
         "b/c",
+        "a/d",
         "l",
         "l/x",
+        "l/y/z",
         "m/a",
-        ".wh.a",
-        "a/.wh.b",
+        "m/n/o",
+        "../b/./e",
+        ".wh.c",
+        "a/.wh.x",
         "b/.wh.c",
-        ".wh..wh..opq",
-        "a/.wh..wh..opq",
         "l/.wh.x",
-        "../b/./c",
-        "m",
+        "a/.wh..wh..opq",
+        "m/.wh..wh..opq",
     ];
-    const TARGETS: [&str; 8] = ["a", "b", "/a/b", "../b", "missing", "a/b/c", "l", "b/../a"];
+    const TARGETS: [&str; 6] = ["a", "/b", "a/b", "../m", "missing", "b/../a"];
     let mut state = seed;
     let mut pick = move |of: usize| {
         // Knuth's constants for a linear congruential generator (MMIX).
@@ -403,17 +405,20 @@ pub(super) fn random(seed: u64, count: usize) -> Vec<Vec<u8>> {
     };
     let mut entry = || {
         let name = NAMES[pick(NAMES.len())];
-        let target = TARGETS[pick(TARGETS.len())];
         let modes = [0o644, 0o755, 0o2_755, 0o4_711, 0o1_777, 0];
-        let item = match pick(12) {
-            0..4 => file(name, b"data"),
-            4..8 => dir(name),
-            8 | 9 => symlink(name, target),
-            10 => hard_link(name, target),
-            _ => item(b'6', name),
+        // Mostly what fits the name: where all is odd, containerd refuses all.
+        let item = match (name, pick(20)) {
+            ("l", 0..18) => symlink(name, TARGETS[pick(TARGETS.len())]),
+            ("a" | "b" | "a/b", 0..17) => dir(name),
+            (_, 0..4) => dir(name),
+            (_, 4) => symlink(name, TARGETS[pick(TARGETS.len())]),
+            (_, 5) => hard_link(name, "a/b/c"),
+            (_, 6) => item(b'6', name),
+            (_, 7) => file(name, b"data").pax("SCHILY.xattr.user.x", b"v"),
+            _ => file(name, b"data"),
         };
         let item = item.mode(modes[pick(modes.len())]).mtime(pick(100) as u64);
         item.owner(pick(2) as u64, pick(3) as u64)
     };
-    (0..count).map(|_| raw((0..6).map(|_| entry()))).collect()
+    (0..count).map(|_| raw((0..5).map(|_| entry()))).collect()
 }

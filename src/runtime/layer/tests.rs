@@ -9,6 +9,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use rustix::process::geteuid;
 use tempfile::TempDir;
 
 use super::*;
@@ -29,7 +30,7 @@ struct Yard(TempDir);
 impl Yard {
     fn new() -> Self {
         assert!(
-            rustix_is_root(),
+            geteuid().is_root(),
             "run this test as root: it makes devices and files of other owners"
         );
         Self(tempfile::tempdir().unwrap())
@@ -70,10 +71,6 @@ impl Yard {
     }
 }
 
-fn rustix_is_root() -> bool {
-    fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0)
-}
-
 fn sha256(bytes: &[u8]) -> Digest {
     Digest::from_sha256(digest(&SHA256, bytes).as_ref())
 }
@@ -99,6 +96,12 @@ fn unpack(tree: &Path, blob: &[u8], wanted: Wanted, chunk: usize) -> Result<Unpa
         assert_eq!(unpacking.offset(), blob.len() as u64);
         unpacking.finish().await
     })
+}
+
+impl Archive {
+    fn gzip(&self) -> Vec<u8> {
+        gzip(&self.ended())
+    }
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {

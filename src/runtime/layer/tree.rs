@@ -18,6 +18,9 @@ use crate::runtime::layer::rest::Unsettled;
 /// Open folders that are kept: an archive goes up and down a few levels at a time.
 const FOLDERS_KEPT: usize = 8;
 
+/// Bytes of the names of implied directories: one entry can imply 2 000 of them. Images have some hundred.
+const IMPLIED_MAX: u64 = 8 << 20;
+
 /// Mode of a directory that nobody listed.
 pub(super) const IMPLIED_MODE: RawMode = 0o755;
 
@@ -41,6 +44,7 @@ pub(super) struct Tree {
     pub(super) rest: Unsettled,
     /// Directories that were made because something lies in them.
     pub(super) implied: u64,
+    implied_bytes: u64,
 }
 
 /// An open folder.
@@ -88,6 +92,7 @@ impl Tree {
             folders: Vec::new(),
             rest: Unsettled::default(),
             implied: 0,
+            implied_bytes: 0,
         })
     }
 
@@ -214,6 +219,13 @@ impl Tree {
                 chmodat(&parent, base, mode, AtFlags::empty()).map_err(call)?;
             }
             self.implied += 1;
+            self.implied_bytes += end as u64;
+            if self.implied_bytes > IMPLIED_MAX {
+                return Err(LayerError::TooMuch {
+                    what: "bytes of names of directories that are not listed",
+                    limit: IMPLIED_MAX,
+                });
+            }
             self.rest.imply(&path[..end]);
         }
         Ok(())

@@ -1,7 +1,5 @@
 //! A small tar writer that can write what no honest one does.
 
-use super::gzip;
-
 /// An archive being written.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Archive {
@@ -71,11 +69,6 @@ impl Item {
 
     pub(super) fn mtime(mut self, secs: u64) -> Self {
         self.mtime = secs;
-        self
-    }
-
-    pub(super) fn size(mut self, size: u64) -> Self {
-        self.size = Some(size);
         self
     }
 
@@ -183,10 +176,6 @@ impl Archive {
         let mut raw = self.raw.clone();
         raw.resize(raw.len() + 1_024, 0);
         raw
-    }
-
-    pub(super) fn gzip(&self) -> Vec<u8> {
-        gzip(&self.ended())
     }
 }
 

@@ -1,5 +1,9 @@
 //! Layers that want out, or want everything.
 
+use std::ffi::CString;
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
 use super::archive::{dir, file, hard_link, item, octal, sum, symlink};
 use super::*;
 
@@ -182,7 +186,8 @@ fn claims_are_checked_before_they_are_believed() {
         entries: 3,
         ..Limits::default()
     };
-    let huge = file("a", b"x").size(1 << 40);
+    let mut huge = file("a", b"x");
+    huge.size = Some(1 << 40);
     let mut sparse = file("a", b"0\n")
         .pax("GNU.sparse.major", b"1")
         .pax("GNU.sparse.minor", b"0")
@@ -220,6 +225,16 @@ fn thousands_of_extended_headers_are_refused() {
     little.limits.pax = ByteSize(1 << 20);
     let error = yard.unpack("tree", &blob, little).unwrap_err();
     assert!(matches!(error, LayerError::TooMuch { .. }), "{error}");
+}
+
+#[test]
+fn few_entries_cannot_imply_any_number_of_directories() {
+    // 1 991 directories, whose names have 4 MB together.
+    let deep = (0..4).map(|at| file(&format!("{at}/{}f", "d/".repeat(1_990)), b""));
+    let yard = Yard::new();
+    let error = yard.above(&Archive::of(deep)).unwrap_err();
+    assert!(matches!(error, LayerError::TooMuch { .. }), "{error}");
+    remove_tree(&yard.path("tree")).unwrap();
 }
 
 #[test]
@@ -273,24 +288,21 @@ struct Disk(PathBuf);
 impl Disk {
     fn new(at: &Path, bytes: u64) -> Self {
         fs::create_dir(at).unwrap();
-        let size = format!("size={bytes}");
-        let done = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-            .arg(at)
-            .status();
-        assert!(
-            done.unwrap().success(),
-            "this test mounts a tmpfs: run it as root"
-        );
+        let size = CString::new(format!("size={bytes}")).unwrap();
+        mount(
+            "tmpfs",
+            at,
+            "tmpfs",
+            MountFlags::empty(),
+            Some(size.as_c_str()),
+        )
+        .expect("this test mounts a tmpfs: run it as root");
         Self(at.to_owned())
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("umount")
-            .arg("-l")
-            .arg(&self.0)
-            .status();
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
     }
 }

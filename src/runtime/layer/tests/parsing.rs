@@ -69,7 +69,7 @@ fn any_item() -> impl Strategy<Value = Item> {
         |(kind, name, data, pax, size)| {
             let mut item = item(kind, &name).data(data.as_bytes());
             if size < 200 {
-                item = item.size(size);
+                item.size = Some(size);
             }
             for (key, value) in pax {
                 item = item.pax(key, value.as_bytes());

@@ -216,3 +216,26 @@ async fn after_an_abandon_no_thread_touches_the_tree() {
     remove_tree(&yard.path("tree")).unwrap();
     assert!(!yard.path("tree").exists());
 }
+
+#[tokio::test]
+async fn a_wait_that_is_given_up_loses_no_bytes() {
+    let yard = Yard::new();
+    let raw = Archive::of([file("a", &vec![1; 9_000_000])]).ended();
+    let mut unpacking = Unpacking::begin(&yard.path("tree"), wanted(&raw, false)).unwrap();
+    let mut waits = 0;
+    for chunk in raw.chunks(700_000) {
+        let chunk = Bytes::copy_from_slice(chunk);
+        // Polled once: where the queue is full it is dropped in the middle of its wait.
+        match futures::poll!(std::pin::pin!(unpacking.write(chunk))) {
+            std::task::Poll::Ready(done) => done.unwrap(),
+            std::task::Poll::Pending => waits += 1,
+        }
+    }
+    assert!(
+        waits > 0,
+        "the queue was never full: this test showed nothing"
+    );
+    assert_eq!(unpacking.offset(), raw.len() as u64);
+    unpacking.finish().await.unwrap();
+    assert_eq!(yard.read("a"), vec![1; 9_000_000]);
+}
