@@ -7,6 +7,7 @@ mod progress;
 #[cfg(test)]
 mod tests;
 mod way;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::engine::node::demand::{Demand, Stock, Wanted, demand, distinct};
 use crate::engine::node::lanes::Lanes;
 use crate::engine::node::merge::merged;
 pub use crate::engine::node::progress::{EntryProgress, Phase};
+pub use crate::engine::node::words::{Effect, Input};
 use crate::engine::trouble::{BackOff, Troubles, Verdict};
 
 /// Limits of one agent.
@@ -58,105 +60,6 @@ impl Default for Limits {
             linger: Duration::from_hours(1),
         }
     }
-}
-
-/// Something that happened to the node.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// When the Node object was made. Until this is known the node is taken for a new one: its agent
-    /// was there first.
-    Born(Timestamp),
-    /// The pool's plan: followed by a new node until it has its own.
-    PoolPlan(Option<Plan>),
-    /// The node's own plan.
-    NodePlan(Option<Plan>),
-    /// An image that an earlier run of the agent recorded, with its layers: it lingers from now on,
-    /// unless a plan names it.
-    Kept(ImageManifest),
-    /// Blobs that are there, whoever brought them; replaces what was known.
-    Inventory(Vec<Digest>),
-    /// A blob is there, whoever brought it.
-    BlobPresent(Digest),
-    /// Of the layers of a manifest just told, those that are not there, whatever was known of them: a
-    /// layer that another image has may be of no use to this one.
-    Lacking {
-        /// whose layers
-        manifest: Digest,
-        /// those that have to be brought
-        layers: Vec<Digest>,
-    },
-    /// A manifest that was asked for. It lists layers only: the config blob belongs to fetching
-    /// the manifest, and the driver has both before it says so.
-    Manifest(ImageManifest),
-    /// A manifest or blob could not be had, or (by the manifest's digest) an image's record could
-    /// not be made; `lasting` when trying again is no use.
-    Failed {
-        /// manifest or blob
-        digest: Digest,
-        /// back off only, or give up
-        lasting: bool,
-    },
-    /// A blob arrived and is verified; `moved` bytes travelled.
-    Fetched {
-        /// blob
-        digest: Digest,
-        /// bytes that travelled in all attempts
-        moved: ByteSize,
-    },
-    /// The image's record is made: pods can use it.
-    Recorded(Digest),
-    /// Its record was taken back, as it would be wrong now: not made again until the plan changes.
-    Unrecorded(Digest),
-    /// Bytes that may be added to the disk, unpacked, before the kubelet removes images.
-    Room(ByteSize),
-    /// The machine is short of memory or of its disk's time: what no pod waits for has to wait.
-    Pressed(bool),
-    /// The kubelet began (`true`) or ended (`false`) fetching this blob itself.
-    Foreground {
-        /// blob
-        digest: Digest,
-        /// began or ended
-        active: bool,
-    },
-}
-
-/// What the driver is asked to do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Get the manifest with this digest, and the config blob that it names.
-    FetchManifest {
-        /// what the plan names
-        image: ImageRef,
-        /// manifest digest
-        digest: Digest,
-    },
-    /// Stream this blob; resume where a partial one ends.
-    FetchBlob {
-        /// an image that needs it: tells the repository
-        image: ImageRef,
-        /// blob
-        digest: Digest,
-        /// bytes
-        size: ByteSize,
-        /// class of the strongest entry that needs it
-        priority: Priority,
-    },
-    /// Stop this transfer; the partial blob stays for a resume. The driver answers nothing more
-    /// for it (a blob that was complete already may be told as [`Input::BlobPresent`]).
-    Cancel(Digest),
-    /// All blobs are there: make the image's record.
-    Record {
-        /// name
-        image: ImageRef,
-        /// manifest digest
-        digest: Digest,
-    },
-    /// No entry names this manifest any more (expired, withdrawn): take its record away, unless a
-    /// container uses it. Its layers linger: pods that want it now must ask the registry first.
-    Withdraw(Digest),
-    /// No entry has named this manifest for long: release what only it needed and no container uses.
-    /// What is left is told with [`Input::Inventory`].
-    Release(Digest),
 }
 
 /// The plan of one node, and how far it is.

@@ -9,7 +9,6 @@ use forelay::port::ContainerRuntime;
 use forelay::runtime::containerd::Collect;
 use serde_json::json;
 
-use crate::daemon::{Containerd, Options};
 use crate::image::{Form, Image, Layer, file, folder};
 use crate::node::{NAME, Node, named};
 use crate::pod::Cri;
@@ -172,8 +171,9 @@ async fn a_released_image_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn a_layer_that_is_cut_on_the_way_goes_on_where_it_was() {
-    let image = layered();
-    // Config first, then the layer with the busybox.
+    let layer = Layer::new(Form::Gzip, |tar| file(tar, "b", 0o755, &busybox_binary()));
+    let image = Image::new(vec![layer], &json!({"Cmd": ["/b"]}));
+    // The config comes first.
     let cut = vec![Fault::None, Fault::Cut(400_000)];
     let (_origin, relay, node) = around(&image, cut).await;
     let status = node.deliver(&[("team/web:1", &image)]).await;
@@ -186,7 +186,8 @@ async fn a_layer_that_is_cut_on_the_way_goes_on_where_it_was() {
     let resumed = |range: &String| range != "bytes=0-";
     assert!(
         ranges.iter().any(resumed),
-        "nothing was resumed: {ranges:?}"
+        "nothing was resumed: {:?}",
+        relay.seen()
     );
 }
 
@@ -239,12 +240,10 @@ async fn a_delivery_that_stalls_ends_when_the_kubelet_has_pulled_the_image() {
 
 /// What a daemon on a disk of this size has after a delivery for which there was no room.
 async fn assert_refused(image: &Image, size: &str) {
-    let (_origin, _relay, node) = around(image, Vec::new()).await;
-    let small = Small::mount(size);
-    let node = Node {
-        daemon: Containerd::start_in(&small.path, &Options::default()).await,
-        ..node
-    };
+    let origin = Upstream::start();
+    image.push(&origin, "team/web", "1").await;
+    let url = format!("http://{}", origin.address);
+    let node = Node::start_on(Small::mount(size), url).await;
     let status = node.deliver(&[("team/web:1", image)]).await;
     assert_eq!(status.present, 0, "{status:?}");
     let client = node.daemon.client().await;
@@ -267,7 +266,7 @@ async fn a_disk_without_room_gets_nothing() {
 async fn a_disk_that_fills_in_the_middle_of_a_layer_is_left_as_it_was() {
     // Zeros travel as nothing: the room for them is not asked for before.
     let layer = Layer::new(Form::Gzip, |tar| {
-        file(tar, "zeros", 0o644, &vec![0; 40 << 20])
+        file(tar, "zeros", 0o644, &vec![0; 40 << 20]);
     });
     let image = Image::new(vec![layer], &json!({"Cmd": ["/a"]}));
     assert_refused(&image, "24m").await;

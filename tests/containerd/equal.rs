@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use forelay::domain::time::Timestamp;
+use forelay::runtime::containerd::label::Labels;
 use forelay::runtime::containerd::{Client, Collect};
 use serde_json::json;
 use tar::EntryType;
@@ -21,7 +22,7 @@ pub async fn trees(client: &Client, image: &Image) -> Vec<PathBuf> {
     let mut trees: Vec<PathBuf> = Vec::new();
     for (i, chain) in image.chain_ids().iter().enumerate() {
         let key = format!("look-{i}");
-        let mounts = client.prepare(&lease, &key, Some(chain), Default::default());
+        let mounts = client.prepare(&lease, &key, Some(chain), Labels::default());
         let mounts = mounts.await.unwrap().overlay().unwrap();
         client.remove_snapshot(&key).await.unwrap();
         trees.push(mounts.lowers[0].clone());

@@ -1,4 +1,9 @@
-//! kill -9 at any instant, of the agent and of the daemon: the next start leaves nothing and goes on.
+//! kill -9 of agent or daemon at any instant: the next start clears up and goes on.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test that waits asks the clock itself"
+)]
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -1,5 +1,10 @@
 //! A node: a real daemon, and agents that carry out one plan on it.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test that waits asks the clock itself"
+)]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -20,19 +25,22 @@ use forelay::telemetry::clock::SystemClock;
 use forelay::telemetry::metric::Metrics;
 use tokio_util::sync::CancellationToken;
 
-use crate::daemon::Containerd;
+use crate::daemon::{Containerd, Options};
 use crate::image::Image;
 use crate::registry::sha256;
+use crate::small::Small;
 
 /// The registry in every image's name; where it is, agents are told.
 pub const NAME: &str = "forelay.test";
 
 /// Deliveries of a few megabytes take well under a second.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A daemon and a registry.
 pub struct Node {
     pub daemon: Containerd,
+    /// Its disk: how full this machine's is must not matter. Unmounted after the daemon's end.
+    _disk: Small,
     /// Base URL of the registry.
     pub origin: String,
     /// Images that are never recorded.
@@ -50,8 +58,13 @@ pub struct Site {
 
 impl Node {
     pub async fn start(origin: String) -> Self {
+        Self::start_on(Small::mount("1g"), origin).await
+    }
+
+    pub async fn start_on(disk: Small, origin: String) -> Self {
         Self {
-            daemon: Containerd::start().await,
+            daemon: Containerd::start_in(&disk.path, &Options::default()).await,
+            _disk: disk,
             origin,
             unrecorded: Vec::new(),
         }

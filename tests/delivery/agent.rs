@@ -1,6 +1,7 @@
 //! The agent between an API server, a real registry and a layout on disk.
 
 use std::process::Command;
+use std::time::Duration;
 
 use forelay::api::{ImagePhase, NodePrefetch, Phase};
 use forelay::domain::image::ImageRef;
