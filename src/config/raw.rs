@@ -214,6 +214,7 @@ pub struct RawAgent {
     pub containerd: PathBuf,
     /// Where layers are unpacked before containerd takes them: on the mount that holds its
     /// snapshots. Absent: beside them.
+    #[schemars(example = &"/var/lib/containerd/forelay")]
     pub staging: Option<PathBuf>,
     /// Whether what was unpacked is written to disk before an image is recorded: a power cut then
     /// leaves no empty files. containerd itself does not, by default.
@@ -226,6 +227,7 @@ pub struct RawAgent {
     pub recheck: Span,
     /// Credentials for registries: a Docker `config.json`. What only they can read is held ready, not
     /// recorded.
+    #[schemars(example = &"/etc/forelay/config.json")]
     pub credentials: Option<PathBuf>,
     /// The OCI image layout that images are put into.
     pub layout: PathBuf,
