@@ -25,7 +25,7 @@ use crate::port::{BlobSource, Clock, ContainerRuntime, RuntimeError, Tags};
 use crate::telemetry::admin::Gate;
 use crate::telemetry::metric::Metrics;
 
-mod guest;
+pub mod guest;
 mod measure;
 mod pace;
 mod pull;
@@ -58,6 +58,9 @@ pub struct Options {
     pub unrecorded: Vec<Pattern>,
     /// So often a recorded tag is asked again while no plan has let go of it.
     pub recheck: Duration,
+    /// Whether the machine has no time for what no pod waits for: [`guest::is_pressed`], unless
+    /// several nodes are played on one.
+    pub pressed: fn() -> bool,
     /// Concurrency, disk, back-off.
     pub limits: Limits,
     /// Most bytes per second for layers that no pod waits for.

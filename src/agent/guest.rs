@@ -10,7 +10,7 @@ const MEMORY: f64 = 10.0;
 const IO: f64 = 40.0;
 
 /// Whether what no pod waits for should wait. A kernel that does not measure says no.
-pub(super) fn is_pressed() -> bool {
+pub fn is_pressed() -> bool {
     let read = |what: &str| std::fs::read_to_string(Path::new("/proc/pressure").join(what));
     let memory = read("memory").ok().and_then(|text| average(&text, "some"));
     let io = read("io").ok().and_then(|text| average(&text, "full"));

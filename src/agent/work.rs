@@ -67,6 +67,7 @@ pub(super) struct Work {
     /// When the machine is looked at next; not while a look is under way.
     look_at: Timestamp,
     looking: bool,
+    pressed: fn() -> bool,
     journal: Journal,
     reporter: Arc<dyn Reporter>,
     reporting: bool,
@@ -145,6 +146,7 @@ impl Work {
             stock_due: false,
             look_at: Timestamp::ZERO,
             looking: false,
+            pressed: options.pressed,
             journal: Journal::new(options.report_pause),
             reporter,
             reporting: false,

@@ -139,6 +139,7 @@ async fn options(config: config::Agent, clock: Arc<dyn Clock>) -> anyhow::Result
         tags: Arc::new(anybody),
         unrecorded: config.unrecorded,
         recheck: config.recheck,
+        pressed: agent::guest::is_pressed,
         limits: Limits {
             concurrency: config.concurrency,
             disk: config.disk_budget,

@@ -1,5 +1,7 @@
 //! Whom to ask for an image, in which order.
 
+use std::net::IpAddr;
+
 use oci_client::Reference;
 use reqwest::Url;
 
@@ -88,11 +90,19 @@ pub(super) fn plain_hosts(options: &Options) -> Vec<String> {
 }
 
 fn default_base(options: &Options, registry: &str) -> String {
-    let plain = options.plain_http.iter().any(|host| host == registry);
+    let plain = is_loopback(registry) || options.plain_http.iter().any(|host| host == registry);
     let scheme = if plain { "http" } else { "https" };
     // `docker.io` is a name; the library knows the host that serves it.
     let named = Reference::with_tag(registry.to_owned(), "x".to_owned(), "x".to_owned());
     format!("{scheme}://{}", named.resolve_registry())
+}
+
+/// A registry on this machine is spoken to without TLS, as containerd and Docker do (containerd,
+/// docs/hosts.md: "localhost" and 127.0.0.1 default to HTTP).
+fn is_loopback(registry: &str) -> bool {
+    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 fn trimmed(base: &str) -> String {
@@ -129,6 +139,20 @@ mod tests {
         );
         let rest = order(&options, &image, &["http://cache:5000".into()]);
         assert_eq!(rest, found[1..]);
+    }
+
+    #[test]
+    fn a_registry_on_this_machine_needs_no_tls() {
+        for (registry, scheme) in [
+            ("localhost:5000", "http"),
+            ("127.0.0.1:5000", "http"),
+            ("[::1]:5000", "http"),
+            ("127.0.0.1.example.com", "https"),
+            ("quay.io", "https"),
+        ] {
+            let base = default_base(&Options::default(), registry);
+            assert!(base.starts_with(&format!("{scheme}://")), "{base}");
+        }
     }
 
     #[test]

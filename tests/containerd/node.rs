@@ -168,6 +168,7 @@ impl Site {
             tags: source,
             unrecorded: self.unrecorded.clone(),
             recheck: Duration::ZERO,
+            pressed: || false,
             limits: Limits {
                 back_off: Duration::from_millis(20),
                 back_off_max: Duration::from_millis(100),

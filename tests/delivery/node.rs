@@ -151,6 +151,7 @@ pub fn options(layout: &Path, mirrors: &[String], origin: Option<String>) -> Opt
         tags: source,
         unrecorded: Vec::new(),
         recheck: Duration::ZERO,
+        pressed: || false,
         limits: Limits {
             concurrency: 4,
             disk: ByteSize(1 << 30),

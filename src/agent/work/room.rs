@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 
-use crate::agent::guest;
 use crate::agent::work::{Done, Work};
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
@@ -36,10 +35,10 @@ impl Work {
             return Some(self.look_at);
         }
         self.looking = true;
-        let runtime = self.runtime.clone();
+        let (runtime, pressed) = (self.runtime.clone(), self.pressed);
         self.spawn(async move {
             // Files of /proc: microseconds, but of a thread that may wait.
-            let pressed = spawn_blocking(guest::is_pressed).await.unwrap_or(false);
+            let pressed = spawn_blocking(pressed).await.unwrap_or(false);
             let room = runtime.room().await;
             Done::Look(Look { room, pressed })
         });

@@ -162,6 +162,8 @@ impl Ahead {
                 recheck: Duration::ZERO,
                 signals: Some(told),
                 pool_labels: Vec::new(),
+                // Its nodes share this machine: its stalls are not theirs.
+                pressed: || false,
                 limits: NodeLimits {
                     disk: node.room,
                     ..NodeLimits::default()
