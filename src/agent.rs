@@ -52,8 +52,8 @@ pub struct Options {
     pub runtime: Arc<dyn ContainerRuntime>,
     /// Where they come from.
     pub source: Arc<dyn BlobSource>,
-    /// Who says what tags mean now.
-    pub tags: Arc<dyn Tags>,
+    /// Who says what tags mean now, to anybody; where nobody does, nothing is recorded.
+    pub tags: Option<Arc<dyn Tags>>,
     /// Images that are never recorded, only held ready.
     pub unrecorded: Vec<Pattern>,
     /// So often a recorded tag is asked again while no plan has let go of it.

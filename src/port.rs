@@ -84,7 +84,8 @@ pub trait ContainerRuntime: Send + Sync + 'static {
     /// shows it in the other way.
     fn record<'a>(&'a self, whole: &'a Whole) -> BoxFuture<'a, Result<(), RuntimeError>>;
 
-    /// Takes away what `record` made for this manifest, where no container uses it; its blobs stay.
+    /// Takes away what `record` made for this manifest; its blobs stay. [`RuntimeError::InUse`] where a
+    /// container runs from it: nothing is taken away then.
     fn withdraw<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>>;
 
     /// Gives up what `record` made for this manifest and the blobs that only it needs;
@@ -306,6 +307,9 @@ pub enum RuntimeError {
         /// bytes that came (at least)
         found: u64,
     },
+    /// A container runs from this image: it cannot be taken away.
+    #[error("{0} is used by a container")]
+    InUse(Digest),
     /// The disk is full: less has to be wanted.
     #[error("{0}")]
     Full(String),

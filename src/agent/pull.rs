@@ -201,7 +201,11 @@ impl Puller {
         let mut wrong = None;
         let mut tries = 1;
         loop {
-            let mut writer = self.runtime.open(&order.digest, Some(order.size)).await?;
+            // Layers wait for their turn there.
+            let mut writer = tokio::select! {
+                opened = self.runtime.open(&order.digest, Some(order.size)) => opened?,
+                () = stop.cancelled() => return Err(PullError::Stopped),
+            };
             let before = writer.offset();
             let mut attempt = Attempt {
                 order,

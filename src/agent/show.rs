@@ -10,7 +10,7 @@ use crate::port::{BlobSource, FetchError, RawManifest, ResolveError, Show, Tags,
 /// Asks registries just before images are recorded.
 #[derive(Clone)]
 pub(super) struct Shower {
-    pub(super) tags: Arc<dyn Tags>,
+    pub(super) tags: Option<Arc<dyn Tags>>,
     pub(super) source: Arc<dyn BlobSource>,
     /// Images that never get a record.
     pub(super) unrecorded: Arc<[Pattern]>,
@@ -57,7 +57,10 @@ impl Shower {
         if self.unrecorded.iter().any(|p| p.matches(image.as_str())) {
             return (whole(Show::Warm, None), Ok(()));
         }
-        match self.meaning(image, digest).await {
+        let Some(tags) = &self.tags else {
+            return (whole(Show::Warm, None), Ok(()));
+        };
+        match self.meaning(&**tags, image, digest).await {
             Ok(Some(index)) => (whole(Show::Record, index), Ok(())),
             Ok(None) => (whole(Show::Warm, None), Ok(())),
             Err(doubt) => (whole(Show::Warm, None), Err(doubt)),
@@ -68,6 +71,7 @@ impl Shower {
     /// for everybody.
     async fn meaning(
         &self,
+        tags: &dyn Tags,
         image: &ImageRef,
         digest: &Digest,
     ) -> Result<Option<Option<RawManifest>>, ShowError> {
@@ -75,7 +79,7 @@ impl Shower {
             image: image.clone(),
             reason,
         };
-        let now = match self.tags.meaning(image).await {
+        let now = match tags.meaning(image).await {
             Ok(now) => now,
             // A repository that hides itself from the unknown answers either way.
             Err(ResolveError::Denied { .. } | ResolveError::NotFound { .. }) => return Ok(None),
@@ -200,7 +204,7 @@ mod tests {
             manifests: by_digest.collect(),
         });
         let shower = Shower {
-            tags: registry.clone(),
+            tags: Some(registry.clone()),
             source: registry,
             unrecorded: [Pattern::new(never)].into(),
         };

@@ -98,10 +98,12 @@ enum Done {
     ),
     Blob(Digest, u64, Moved, Result<(), PullError>),
     Record(ImageRef, Digest, Result<Show, PullError>),
-    /// Whether the record is wrong by now, and taken back.
+    /// Whether the record was wrong by now, and is taken back.
     Rechecked(ImageRef, Digest, bool),
     Withdrawn(Digest, Result<(), RuntimeError>),
     Look(Look),
+    /// Layers of a manifest that have to come again.
+    Lacking(Digest, Result<Vec<Digest>, RuntimeError>),
     Inventory(Result<Vec<Digest>, RuntimeError>),
     Report(Box<NodePrefetchStatus>, Result<(), String>),
 }

@@ -46,8 +46,8 @@ pub struct Args {
 
 /// A node that is left alone.
 #[derive(Debug, thiserror::Error)]
-#[error("images here are unpacked into {0}, which fetches files when they are read: left alone")]
-struct Lazy(&'static str);
+#[error("this node is left alone: {0}")]
+struct LeftAlone(String);
 
 /// Works until told to end.
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
@@ -73,7 +73,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let mut metrics = Metrics::new("agent");
     let listen = config.listen;
     let options = match options(config, clock).await {
-        Err(error) if error.is::<Lazy>() => {
+        Err(error) if error.is::<LeftAlone>() => {
             // A pod that ended would only be started again.
             tracing::warn!("{error}");
             return serve::until_told(&common, listen, (metrics, gates), |stop| async move {
@@ -117,17 +117,15 @@ fn named(layers: Layers) -> Layers {
 /// Everything but the gate.
 async fn options(config: config::Agent, clock: Arc<dyn Clock>) -> anyhow::Result<agent::Options> {
     let source = Registry::new(registry_options(&config)?)?;
-    // Who may read an image, and what its tag means, is the origin's to say, to anybody.
+    // Who may read an image, and what its tag means, is the origin's to say, to anybody: a cache may have
+    // credentials of its own, and answers from memory.
     let anybody = Registry::new(registry::Options {
-        mirrors: if config.origin_fallback {
-            Vec::new()
-        } else {
-            config.caches.clone()
-        },
+        mirrors: Vec::new(),
         keychain: Keychain::default(),
         rounds: 1,
         ..registry_options(&config)?
     })?;
+    let tags = config.origin_fallback.then(|| Arc::new(anybody) as _);
     let runtime = runtime(&config, &clock).await?;
     Ok(agent::Options {
         node: config.node_name,
@@ -136,7 +134,7 @@ async fn options(config: config::Agent, clock: Arc<dyn Clock>) -> anyhow::Result
         clock,
         runtime,
         source: Arc::new(source),
-        tags: Arc::new(anybody),
+        tags,
         unrecorded: config.unrecorded,
         recheck: config.recheck,
         pressed: agent::guest::is_pressed,
@@ -187,8 +185,8 @@ async fn runtime(
         return Ok(Arc::new(OciLayout::open(&config.layout, Arc::new(store))?));
     }
     let found = look(&config.containerd).await?;
-    if let Some(lazy) = found.lazy.iter().find(|lazy| lazy.in_use) {
-        anyhow::bail!(Lazy(lazy.name));
+    if let Some(obstacle) = found.obstacle() {
+        anyhow::bail!(LeftAlone(obstacle));
     }
     if found.verifies {
         tracing::info!("image verifiers are configured: images are held ready, not recorded");

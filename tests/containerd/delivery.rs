@@ -271,3 +271,55 @@ async fn a_disk_that_fills_in_the_middle_of_a_layer_is_left_as_it_was() {
     let image = Image::new(vec![layer], &json!({"Cmd": ["/a"]}));
     assert_refused(&image, "24m").await;
 }
+
+#[tokio::test]
+async fn a_record_of_an_earlier_run_goes_when_its_tag_has_moved_meanwhile() {
+    let image = layered();
+    let (origin, _relay, node) = around(&image, Vec::new()).await;
+    node.deliver(&[("team/web:1", &image)]).await;
+    let mut cri = Cri::new(node.daemon.channel().await);
+    assert!(cri.image(&named("team/web:1")).await.is_some());
+    busybox(Form::Gzip, "newer")
+        .push(&origin, "team/web", "1")
+        .await;
+    node.deliver(&[("team/web:1", &image)]).await;
+    let client = node.daemon.client().await;
+    assert!(client.images(&[]).await.unwrap().is_empty());
+    // What was brought is held for the plan to come.
+    assert_eq!(client.snapshots(&[]).await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn images_that_share_a_layer_in_different_places_both_come() {
+    let layer = |name: &str| Layer::new(Form::Gzip, |tar| file(tar, name, 0o644, name.as_bytes()));
+    let process = json!({"Cmd": ["/a"]});
+    let one = Image::new(vec![layer("a"), layer("shared")], &process);
+    let other = Image::new(vec![layer("b"), layer("shared"), layer("c")], &process);
+    let turned = Image::new(vec![layer("shared"), layer("d")], &process);
+    let origin = Upstream::start();
+    let images = [("one:1", &one), ("other:1", &other), ("turned:1", &turned)];
+    for (name, image) in images {
+        let (repository, tag) = name.split_once(':').unwrap();
+        image.push(&origin, repository, tag).await;
+    }
+    let node = Node::start(format!("http://{}", origin.address)).await;
+    let status = node.deliver(&images).await;
+    assert_eq!(status.present, 3, "{status:?}");
+}
+
+#[tokio::test]
+async fn a_snapshot_that_somebody_removed_comes_again_before_the_record() {
+    let image = layered();
+    let (_origin, _relay, mut node) = around(&image, Vec::new()).await;
+    let runtime = std::sync::Arc::new(node.runtime().await);
+    node.unrecorded = vec![Pattern::new("*")];
+    let images = [("team/web:1", &image)];
+    node.deliver_by(runtime.clone(), &images).await;
+    let client = node.daemon.client().await;
+    let top = image.chain_ids().pop().unwrap();
+    assert!(client.remove_snapshot(&top).await.unwrap());
+    node.unrecorded.clear();
+    let status = node.deliver_by(runtime, &images).await;
+    assert_eq!(status.present, 1, "{status:?}");
+    assert!(client.snapshot(&top).await.unwrap().is_some());
+}

@@ -165,7 +165,7 @@ impl Site {
             clock: Arc::new(SystemClock),
             runtime,
             source: source.clone(),
-            tags: source,
+            tags: Some(source),
             unrecorded: self.unrecorded.clone(),
             recheck: Duration::ZERO,
             pressed: || false,

@@ -148,7 +148,7 @@ pub fn options(layout: &Path, mirrors: &[String], origin: Option<String>) -> Opt
         clock: Arc::new(SystemClock),
         runtime: Arc::new(runtime),
         source: source.clone(),
-        tags: source,
+        tags: Some(source),
         unrecorded: Vec::new(),
         recheck: Duration::ZERO,
         pressed: || false,

@@ -33,14 +33,23 @@ impl Work {
                 self.tell(Input::Recorded(digest));
             }
             Done::Record(image, digest, Err(error)) => {
-                let missing = matches!(error, PullError::Runtime(_));
-                self.failed(&image, digest, &error);
-                if missing {
+                let lacks = matches!(error, PullError::Runtime(RuntimeError::Incomplete { .. }));
+                let failed = matches!(error, PullError::Runtime(_));
+                self.failed(&image, digest.clone(), &error);
+                if lacks {
+                    self.ask_lacking(digest);
+                } else if failed {
                     self.take_stock();
                 }
             }
-            Done::Rechecked(image, digest, wrong) => self.rechecked(image, digest, wrong),
-            Done::Withdrawn(_, Ok(())) => {}
+            Done::Rechecked(image, digest, gone) => self.rechecked(image, digest, gone),
+            Done::Lacking(manifest, Ok(layers)) => {
+                self.tell(Input::Lacking { manifest, layers });
+            }
+            Done::Lacking(digest, Err(error)) => {
+                tracing::warn!(%digest, %error, "cannot tell which layers are missing");
+            }
+            Done::Withdrawn(_, Ok(()) | Err(RuntimeError::InUse(_))) => {}
             Done::Withdrawn(digest, Err(error)) => {
                 tracing::warn!(node = self.node, %digest, %error, "cannot withdraw an image");
             }
@@ -125,6 +134,15 @@ impl Work {
                 self.tell(Input::Failed { digest, lasting });
             }
         }
+    }
+
+    /// A layer that stands in another image may be of no use to this one: asks which have to come.
+    fn ask_lacking(&mut self, digest: Digest) {
+        let Some(manifest) = self.manifests.get(&digest).cloned() else {
+            return;
+        };
+        let runtime = self.runtime.clone();
+        self.spawn(async move { Done::Lacking(digest, runtime.lacking(&manifest).await) });
     }
 
     /// A layer's failure is every image's that needs it.

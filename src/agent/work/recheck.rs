@@ -72,20 +72,26 @@ impl Work {
                     Ok(()) => whole.show == Show::Warm,
                     Err(error) => error.is_lasting(),
                 };
-                if wrong && let Err(error) = runtime.withdraw(&digest).await {
-                    tracing::warn!(%image, %digest, %error, "cannot withdraw a record");
-                }
-                Done::Rechecked(image, digest, wrong)
+                // One that a container uses, or that cannot be taken back now, is asked about again.
+                let gone = wrong
+                    && match runtime.withdraw(&digest).await {
+                        Ok(()) => true,
+                        Err(error) => {
+                            tracing::warn!(%image, %digest, %error, "a wrong record stays for now");
+                            false
+                        }
+                    };
+                Done::Rechecked(image, digest, gone)
             });
         }
         at
     }
 
-    pub(super) fn rechecked(&mut self, image: ImageRef, digest: Digest, wrong: bool) {
+    pub(super) fn rechecked(&mut self, image: ImageRef, digest: Digest, gone: bool) {
         self.rechecks.asking = false;
         let now = self.clock.now();
         let record = (digest.clone(), image.clone());
-        if wrong {
+        if gone {
             self.rechecks.due.remove(&record);
             let why = "its registry says something else by now: the record is taken back";
             tracing::info!(node = self.node, %image, %digest, "{why}");

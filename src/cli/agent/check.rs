@@ -70,27 +70,10 @@ fn report(socket: &Path, found: &Found) -> Report {
 
 /// What an agent does here at most, and what keeps it from more.
 fn verdict(found: &Found) -> (&'static str, Vec<String>) {
+    if let Some(obstacle) = found.obstacle() {
+        return ("nothing", vec![obstacle]);
+    }
     let mut because = Vec::new();
-    if let Some(lazy) = found.lazy.iter().find(|lazy| lazy.in_use) {
-        because.push(format!(
-            "images are unpacked into {}, which fetches files when they are read: left alone",
-            lazy.name
-        ));
-        return ("nothing", because);
-    }
-    if found.snapshotter.as_deref() != Some("overlayfs") {
-        let named = found.snapshotter.as_deref().unwrap_or("unknown");
-        because.push(format!(
-            "the snapshotter is {named}: containerd has to unpack every layer itself, which is no faster"
-        ));
-    }
-    if found.space.is_none() {
-        because.push(
-            "the folder of its snapshots cannot be seen from here: mount it at the same path"
-                .into(),
-        );
-        return ("nothing", because);
-    }
     if found.verifies {
         because.push(
             "image verifiers judge images before they are used: no record is made past them".into(),
@@ -223,7 +206,7 @@ mod tests {
                     snapshotter: Some("native".into()),
                     ..found()
                 },
-                "record",
+                "nothing",
                 "native",
             ),
         ] {

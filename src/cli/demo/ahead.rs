@@ -157,7 +157,7 @@ impl Ahead {
                 clock: around.clock.clone(),
                 runtime: Arc::new(AgentSide(node.machine.clone())),
                 source: node.source.clone(),
-                tags: node.source.clone(),
+                tags: Some(node.source.clone()),
                 unrecorded: Vec::new(),
                 recheck: Duration::ZERO,
                 signals: Some(told),

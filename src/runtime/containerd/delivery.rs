@@ -235,15 +235,18 @@ impl Shared {
         }
         let images: Vec<Arc<Image>> = self.images().all().cloned().collect();
         let mut places = self.places.lock().await;
-        for image in images {
-            places.advance(self, &image).await?;
-        }
         for snapshot in self.client.snapshots(&[]).await.map_err(failed)? {
             if snapshot.name.starts_with(KEY) {
                 self.client
                     .remove_snapshot(&snapshot.name)
                     .await
                     .map_err(failed)?;
+            }
+        }
+        for image in images {
+            // One that cannot be placed is its own trouble, and is told again when it is wanted.
+            if let Err(error) = places.advance(self, &image).await {
+                tracing::warn!(manifest = %image.manifest, %error, "an earlier image cannot be placed");
             }
         }
         let swept = places.sweep(self).await?;

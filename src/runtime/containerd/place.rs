@@ -41,7 +41,7 @@ struct Held {
     placed: usize,
 }
 
-/// Keys of one process are told apart by their number, those of two by its ID.
+/// Keys of one process are told apart by their number; those of an earlier one are removed at the start.
 static KEYS: AtomicU64 = AtomicU64::new(0);
 
 /// What became of one layer.
@@ -80,6 +80,29 @@ impl Places {
             }
         }
         Ok(placed)
+    }
+
+    /// As `advance`, and looks again at what was counted before: a daemon whose state was emptied, or that
+    /// was away for longer than a lease, has lost it.
+    pub(super) async fn standing(
+        &mut self,
+        shared: &Arc<Shared>,
+        image: &Image,
+    ) -> Result<usize, RuntimeError> {
+        let placed = self.advance(shared, image).await?;
+        let Some(top) = placed.checked_sub(1).map(|i| &image.links[i].chain) else {
+            return Ok(placed);
+        };
+        let lease = self.lease(&image.manifest).expect("advance holds it");
+        match shared.client.hold_snapshot(&lease, top.as_str()).await {
+            Ok(true) => Ok(placed),
+            // The lease is gone, too, or its snapshot: what it held is counted anew.
+            Ok(false) | Err(ContainerdError::NotFound(_)) => {
+                self.held.remove(&image.manifest);
+                self.advance(shared, image).await
+            }
+            Err(error) => Err(failed(error)),
+        }
     }
 
     /// The lease that holds what is made for an image.
@@ -279,17 +302,21 @@ impl Place<'_> {
         let moved = blocking(move || {
             match settle(&tree, &directory.lowers, &rest) {
                 Ok(_) => {}
-                Err(error @ LayerError::NotHere { .. }) => return Ok(Err(error)),
-                Err(error) => return Err(RuntimeError::Io(error.to_string())),
+                // Half of it may be settled for these layers below: it serves no others.
+                Err(error) => return Ok(Err(error)),
             }
             rename(&tree, &directory.upper).map(Ok)
         });
         match moved.await? {
             Ok(()) => Ok(Placed::Yes),
-            Err(why) => {
+            Err(why @ LayerError::NotHere { .. }) => {
                 tracing::info!(%layer, %why, "containerd unpacks it itself");
                 stage.leave(layer)?;
                 Ok(Placed::No)
+            }
+            Err(error) => {
+                stage.drop_layer(layer)?;
+                Err(RuntimeError::Io(format!("{layer}: {error}")))
             }
         }
     }

@@ -29,7 +29,7 @@ const ACTIVE: i32 = 2;
 pub(super) async fn show(shared: &Arc<Shared>, whole: &Whole) -> Result<(), RuntimeError> {
     let image = shared.learn(&whole.digest).await?;
     let mut places = shared.places.lock().await;
-    let placed = places.advance(shared, &image).await?;
+    let placed = places.standing(shared, &image).await?;
     if let Some(missing) = image.links.get(placed) {
         return Err(RuntimeError::Incomplete {
             image: whole.image.clone(),
@@ -39,6 +39,11 @@ pub(super) async fn show(shared: &Arc<Shared>, whole: &Whole) -> Result<(), Runt
     let lease = places.lease(&image.manifest).expect("advance holds it");
     let target = write_documents(shared, &lease, &image, whole).await?;
     if whole.show == Show::Warm || !shared.records {
+        // An earlier run's record may say more than is allowed by now.
+        let records = ours(shared, &image.manifest).await?;
+        if !records.is_empty() && !is_used(shared, &image).await? {
+            remove(shared, &image, records).await?;
+        }
         return Ok(());
     }
     if shared.sync {
@@ -136,16 +141,18 @@ async fn create(
     Ok(())
 }
 
-/// Takes back the records made for a manifest, and holds what they led to instead. A record that a
-/// container uses stays.
+/// Takes back the records made for a manifest, and holds what they led to instead.
 pub(super) async fn withdraw(shared: &Arc<Shared>, manifest: &Digest) -> Result<(), RuntimeError> {
     let Some(image) = shared.images().get(manifest) else {
         return Ok(());
     };
     let mut places = shared.places.lock().await;
     let records = ours(shared, manifest).await?;
-    if records.is_empty() || is_used(shared, &image).await? {
+    if records.is_empty() {
         return Ok(());
+    }
+    if is_used(shared, &image).await? {
+        return Err(RuntimeError::InUse(manifest.clone()));
     }
     places.advance(shared, &image).await?;
     remove(shared, &image, records).await

@@ -163,9 +163,14 @@ impl Stage {
 
     /// Out of sight at once; a large tree takes a second to remove.
     fn discard(&self, folder: &Path) -> Result<(), RuntimeError> {
-        let number = self.trashed.fetch_add(1, Ordering::Relaxed);
-        let pid = std::process::id();
-        let to = self.root.join("trash").join(format!("{pid}-{number}"));
+        // In a container every agent is process 1, and an earlier one may have left its trash.
+        let to = loop {
+            let number = self.trashed.fetch_add(1, Ordering::Relaxed);
+            let to = self.root.join("trash").join(number.to_string());
+            if !to.exists() {
+                break to;
+            }
+        };
         fs::rename(folder, &to).map_err(|e| failed("move away", folder, &e))?;
         empty(to);
         Ok(())

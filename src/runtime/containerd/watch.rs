@@ -1,6 +1,6 @@
 //! What others do to the daemon: layers that came by a pull, pulls under way, images taken away.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use futures::stream::{self, BoxStream};
 use tokio::sync::mpsc;
 
 use crate::domain::image::Digest;
+use crate::domain::time::Timestamp;
 use crate::port::RuntimeChange;
 use crate::runtime::containerd::delivery::Shared;
 use crate::runtime::containerd::error::ContainerdError;
@@ -20,6 +21,9 @@ const QUEUE: usize = 256;
 /// How often writes under way are looked for, while there is anything that could be in their way: no
 /// daemon before 2.1 tells of them. A look costs both sides some 0.2 ms.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// A write that stood still for so long is nobody's: a registry that stalls longer gives way to us.
+const STILL: Duration = Duration::from_secs(10);
 
 /// Before a daemon that went away is asked for events again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -85,6 +89,7 @@ async fn events(
 /// Tells which blobs others are fetching.
 async fn pulls(shared: &Arc<Shared>, tell: &mpsc::Sender<RuntimeChange>) {
     let mut before: BTreeSet<Digest> = BTreeSet::new();
+    let mut writes = Writes::default();
     loop {
         let next = shared.clock.now() + LOOK;
         shared.clock.sleep_until(next).await;
@@ -93,7 +98,10 @@ async fn pulls(shared: &Arc<Shared>, tell: &mpsc::Sender<RuntimeChange>) {
             continue;
         } else {
             match shared.client.ingests().await {
-                Ok(ingests) => ingests.iter().filter_map(|i| foreign(&i.r#ref)).collect(),
+                Ok(ingests) => writes.moving(
+                    ingests.into_iter().map(|i| (i.r#ref, i.offset)),
+                    shared.clock.now(),
+                ),
                 Err(_) => BTreeSet::new(),
             }
         };
@@ -112,6 +120,31 @@ async fn pulls(shared: &Arc<Shared>, tell: &mpsc::Sender<RuntimeChange>) {
     }
 }
 
+/// Writes of others by their names: how far they are, and since when.
+#[derive(Debug, Default)]
+struct Writes(BTreeMap<String, (i64, Timestamp)>);
+
+impl Writes {
+    /// The blobs that somebody is writing: a daemon keeps the writes of killed clients, which stand still.
+    fn moving(
+        &mut self,
+        told: impl Iterator<Item = (String, i64)>,
+        now: Timestamp,
+    ) -> BTreeSet<Digest> {
+        let told = told.filter(|(name, _)| foreign(name).is_some());
+        let seen = |(name, offset): (String, i64)| {
+            let since = match self.0.get(&name) {
+                Some((before, since)) if *before == offset => *since,
+                _ => now,
+            };
+            (name, (offset, since))
+        };
+        self.0 = told.map(seen).collect();
+        let moving = self.0.iter().filter(|(_, (_, since))| *since + STILL > now);
+        moving.filter_map(|(name, _)| foreign(name)).collect()
+    }
+}
+
 /// The blob of a write that is not ours: `layer-sha256:<hex>`, as containerd's clients name them.
 fn foreign(reference: &str) -> Option<Digest> {
     if reference.starts_with("forelay-") {
@@ -124,6 +157,20 @@ fn foreign(reference: &str) -> Option<Digest> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_write_that_stands_still_is_nobodys() {
+        let digest = Digest::from_sha256(&[7; 32]);
+        let mut writes = Writes::default();
+        let mut at = |offset, seconds| {
+            let told = [(format!("layer-{digest}"), offset)].into_iter();
+            let now = Timestamp::ZERO + Duration::from_secs(seconds);
+            !writes.moving(told, now).is_empty()
+        };
+        assert!(at(5, 0) && at(5, 9));
+        assert!(!at(5, 10));
+        assert!(at(6, 11), "it goes on");
+    }
 
     #[test]
     fn writes_of_others_are_told_from_our_own() {
