@@ -18,34 +18,34 @@ use crate::process::{thread_cpu_s, wait};
 /// Read, inflated and hashed at once: what stays in a core's second cache.
 const PIECE: usize = 256 << 10;
 
-/// CPU seconds.
+/// CPU seconds of each step.
 #[derive(Clone, Copy, Debug)]
 pub struct Floor {
-    pub inflate_s: f64,
-    pub raw_hash_s: f64,
-    pub blob_hash_s: f64,
-    pub untar_s: f64,
+    pub inflate: f64,
+    pub raw_hash: f64,
+    pub blob_hash: f64,
+    pub untar: f64,
 }
 
 /// Measures one image in one form.
 pub fn measure(root: &Path, image: &Image, form: Form) -> anyhow::Result<Floor> {
     let (blobs, tars) = (image.files(root, form), image.files(root, Form::Plain));
     let mut floor = Floor {
-        inflate_s: 0.0,
-        raw_hash_s: 0.0,
-        blob_hash_s: 0.0,
-        untar_s: 0.0,
+        inflate: 0.0,
+        raw_hash: 0.0,
+        blob_hash: 0.0,
+        untar: 0.0,
     };
     for (blob, tar) in blobs.iter().zip(&tars) {
-        floor.blob_hash_s += hash(blob)?;
+        floor.blob_hash += hash(blob)?;
         if form != Form::Plain {
-            floor.inflate_s += inflate(blob, form)?;
-            floor.raw_hash_s += hash(tar)?;
+            floor.inflate += inflate(blob, form)?;
+            floor.raw_hash += hash(tar)?;
         }
     }
     let disk = Disk::fresh()?;
     for (at, tar) in tars.iter().enumerate() {
-        floor.untar_s += untar(tar, &disk.path().join(at.to_string()))?;
+        floor.untar += untar(tar, &disk.path().join(at.to_string()))?;
     }
     Ok(floor)
 }
@@ -54,7 +54,7 @@ pub fn measure(root: &Path, image: &Image, form: Form) -> anyhow::Result<Floor> 
 
 impl Floor {
     pub fn cpu_s(&self) -> f64 {
-        self.inflate_s + self.raw_hash_s + self.blob_hash_s + self.untar_s
+        self.inflate + self.raw_hash + self.blob_hash + self.untar
     }
 }
 

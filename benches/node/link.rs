@@ -48,7 +48,7 @@ impl Net {
     }
 
     /// Where the registry is, from within.
-    pub fn address(&self, port: u16) -> String {
+    pub fn address(port: u16) -> String {
         format!("{HERE}:{port}")
     }
 }

@@ -16,6 +16,7 @@ mod disk;
 mod floor;
 mod guest;
 mod images;
+mod kinds;
 mod limits;
 mod link;
 mod memory;
@@ -35,46 +36,26 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use guest::Guest;
-use images::image;
+use images::{Image, image};
+use kinds::{Form, Link};
 use limits::limits;
 use rows::Row;
 use site::Registry;
 use words::Words;
 
-/// How layers travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Form {
-    Gzip,
-    Zstd,
-    Plain,
-}
-
-/// What is between registry and node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Link {
-    /// Loopback.
-    #[serde(rename = "none")]
-    None,
-    #[serde(rename = "1gbit")]
-    Gigabit,
-    #[serde(rename = "100mbit")]
-    Slow,
-}
-
 /// What is written to `target/bench/node.json`; parts that were not asked for are null.
 #[derive(Debug, Serialize)]
-pub struct Found {
+struct Found {
     machine: String,
     peer: Peer,
-    pub rows: Vec<Row>,
-    pub guest: Option<Guest>,
-    pub cri_visible_ms: Option<f64>,
-    pub rss_unpack_mib: Option<f64>,
-    pub rss_idle_mib: Option<f64>,
+    rows: Vec<Row>,
+    guest: Option<Guest>,
+    cri_visible_ms: Option<f64>,
+    rss_unpack_mib: Option<f64>,
+    rss_idle_mib: Option<f64>,
     binary_mib: Option<f64>,
     /// How the numbers are to be read.
     notes: Vec<String>,
@@ -136,29 +117,8 @@ async fn measure(words: &Words) -> anyhow::Result<Found> {
     let registry = Registry::over(&root);
     let images = words.images.iter().map(|name| image(&root, name));
     let images: Vec<_> = images.collect::<Result<_, _>>()?;
-    found.notes.extend(images.iter().map(images::Image::row));
-    let around = (root.as_path(), &registry);
-    for link in [Link::None, Link::Gigabit, Link::Slow] {
-        if !words.want(link.word()) {
-            continue;
-        }
-        for image in &images {
-            // A large image takes a minute and more over the slow link, and shows nothing else.
-            let (forms, runs): (&[Form], usize) = match link {
-                Link::None => (&Form::ALL, words.runs),
-                Link::Gigabit => (&[Form::Gzip], words.runs),
-                Link::Slow if ["py", "quick"].contains(&image.name.as_str()) => {
-                    (&[Form::Gzip], words.runs.min(2))
-                }
-                Link::Slow => continue,
-            };
-            let rows = rows::measure(around, image, link, (forms, runs)).await?;
-            for row in &rows {
-                say(&row.row());
-            }
-            found.rows.extend(rows);
-        }
-    }
+    found.notes.extend(images.iter().map(Image::row));
+    found.rows = rows(words, (&root, &registry), &images).await?;
     let (first, last) = (&images[0], &images[images.len() - 1]);
     if words.want("seen") {
         found.cri_visible_ms = Some(seen::measure(&registry, first, words.runs).await?);
@@ -196,53 +156,35 @@ async fn measure(words: &Words) -> anyhow::Result<Found> {
     Ok(found)
 }
 
-// === impl Form ===
-
-impl Form {
-    pub const ALL: [Self; 3] = [Self::Gzip, Self::Zstd, Self::Plain];
-
-    /// In tags and tables.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Gzip => "gzip",
-            Self::Zstd => "zstd",
-            Self::Plain => "plain",
+/// All rows that were asked for.
+async fn rows(
+    words: &Words,
+    around: (&Path, &Registry),
+    images: &[Image],
+) -> anyhow::Result<Vec<Row>> {
+    let mut all = Vec::new();
+    for link in [Link::None, Link::Gigabit, Link::Slow] {
+        if !words.want(link.word()) {
+            continue;
+        }
+        for image in images {
+            // A large image takes a minute and more over the slow link, and shows nothing else.
+            let (forms, runs): (&[Form], usize) = match link {
+                Link::None => (&Form::ALL, words.runs),
+                Link::Gigabit => (&[Form::Gzip], words.runs),
+                Link::Slow if ["py", "quick"].contains(&image.name.as_str()) => {
+                    (&[Form::Gzip], words.runs.min(2))
+                }
+                Link::Slow => continue,
+            };
+            let rows = rows::measure(around, image, link, (forms, runs)).await?;
+            for row in &rows {
+                say(&row.row());
+            }
+            all.extend(rows);
         }
     }
-
-    pub fn media_type(self) -> &'static str {
-        match self {
-            Self::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
-            Self::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
-            Self::Plain => "application/vnd.oci.image.layer.v1.tar",
-        }
-    }
-}
-
-// === impl Link ===
-
-impl Link {
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Gigabit => "1gbit",
-            Self::Slow => "100mbit",
-        }
-    }
-
-    /// In the words of `tc`.
-    pub fn rate(self) -> Option<&'static str> {
-        (self != Self::None).then(|| self.word())
-    }
-
-    /// Payload bytes a second that TCP gets through it: 117.5 MB/s were measured at 1 Gbit/s.
-    pub fn bytes_s(self) -> Option<f64> {
-        match self {
-            Self::None => None,
-            Self::Gigabit => Some(117.5e6),
-            Self::Slow => Some(11.75e6),
-        }
-    }
+    Ok(all)
 }
 
 /// Cores that may be used.

@@ -67,7 +67,7 @@ impl Site {
     pub async fn fresh(registry: &Registry, net: Option<&Net>) -> anyhow::Result<Self> {
         let address = match net {
             None => format!("127.0.0.1:{}", registry.port),
-            Some(net) => net.address(registry.port),
+            Some(_) => Net::address(registry.port),
         };
         let network = net.map(|net| PathBuf::from(net.path()));
         let disk = Disk::fresh()?;
