@@ -142,7 +142,8 @@ async fn measure(words: &Words) -> anyhow::Result<Found> {
             .notes
             .push(format!("the program, stripped: {size:.1} MiB"));
     }
-    if words.want("guest") {
+    // A guess of the image itself would help its pull.
+    if words.want("guest") && first.name != last.name {
         let guest = guest::measure(&registry, (first, last), words.pairs).await?;
         found.notes.push(format!(
             "guest: {} of {}, beside a guess of {}: median {:+.1} %",
