@@ -4,7 +4,7 @@ CARGO ?= cargo
 TARGET = $${CARGO_TARGET_DIR:-target}
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint generate bench-replay bench-demo build-needs test-needs
+.PHONY: help demo test lint generate bench-replay bench-demo bench-node build-needs test-needs
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -28,6 +28,11 @@ bench-replay: build-needs ## Print the numbers of replay, forecasts and engine (
 
 bench-demo: build-needs ## Print how near the demo comes to its replay on this machine, JSON in target/bench/demo.json
 	$(CARGO) bench --locked --bench demo -- $(SCENARIO)
+
+bench-node: build-needs ## Print deliveries into a containerd beside its own pulls, as root (PART='quick runs=1 ..'), JSON in target/bench/node.json
+	@.ci/needs containerd:containerd docker-registry:docker-registry gzip:gzip tar:tar strip:binutils \
+		mkfs.ext4:e2fsprogs mount:mount nsenter:util-linux ip:iproute2 tc:iproute2
+	$(CARGO) bench --locked --bench node -- $(PART)
 
 # A C compiler and make for librdkafka, aws-lc and zstd; zlib's headers for librdkafka.
 build-needs:

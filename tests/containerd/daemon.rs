@@ -28,12 +28,15 @@ pub struct Options {
     pub sandbox: String,
     /// Whether layers' blobs go once they are unpacked.
     pub discard_unpacked_layers: bool,
+    /// A network namespace to be in, as a file.
+    pub network: Option<PathBuf>,
 }
 
 /// The daemon; when dropped it is killed with its containers, and what it mounted is unmounted.
 pub struct Containerd {
     folder: TempDir,
     child: Child,
+    network: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -41,6 +44,7 @@ impl Default for Options {
         Self {
             sandbox: "forelay.test/pause:1".to_owned(),
             discard_unpacked_layers: false,
+            network: None,
         }
     }
 }
@@ -65,8 +69,13 @@ impl Containerd {
             config(folder.path(), options),
         )
         .unwrap();
-        let child = spawn(folder.path());
-        let started = Self { folder, child };
+        let network = options.network.clone();
+        let child = spawn(folder.path(), network.as_deref());
+        let started = Self {
+            folder,
+            child,
+            network,
+        };
         started.ready().await;
         started
     }
@@ -114,8 +123,13 @@ impl Containerd {
     /// Starts it again on what it left.
     pub async fn restart(&mut self) {
         self.kill9();
-        self.child = spawn(self.folder.path());
+        self.child = spawn(self.folder.path(), self.network.as_deref());
         self.ready().await;
+    }
+
+    /// Of the daemon itself.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// What it said so far.
@@ -159,13 +173,26 @@ impl Drop for Containerd {
     }
 }
 
-fn spawn(folder: &Path) -> Child {
+fn spawn(folder: &Path, network: Option<&Path>) -> Child {
     let log = File::options()
         .create(true)
         .append(true)
         .open(folder.join("log"))
         .unwrap();
-    Command::new("containerd")
+    let mut command = match network {
+        None => Command::new("containerd"),
+        // It becomes the daemon: there is no process between.
+        Some(network) => {
+            let mut command = Command::new("nsenter");
+            let into = format!("--net={}", network.display());
+            command.arg(into).arg("containerd");
+            command
+        }
+    };
+    for proxy in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
+        command.env_remove(proxy);
+    }
+    command
         .arg("--config")
         .arg(folder.join("config.toml"))
         // Layers are inflated by Go itself, whichever helpers this machine has.
@@ -182,6 +209,7 @@ fn config(folder: &Path, options: &Options) -> String {
     let Options {
         sandbox,
         discard_unpacked_layers,
+        network: _,
     } = options;
     format!(
         r#"version = 2
