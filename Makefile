@@ -31,7 +31,7 @@ bench-demo: build-needs ## Print how near the demo comes to its replay on this m
 
 bench-node: build-needs ## Print deliveries into a containerd beside its own pulls, as root (PART='quick runs=1 ..'), JSON in target/bench/node.json
 	@.ci/needs containerd:containerd docker-registry:docker-registry gzip:gzip tar:tar strip:binutils \
-		mkfs.ext4:e2fsprogs mount:mount nsenter:util-linux ip:iproute2 tc:iproute2
+		mkfs.ext4:e2fsprogs mount:mount nsenter:util-linux nsenter:util-linux tc:iproute2
 	$(CARGO) bench --locked --bench node -- $(PART)
 
 # A C compiler and make for librdkafka, aws-lc and zstd; zlib's headers for librdkafka.
@@ -42,4 +42,4 @@ build-needs:
 # Programs that tests start: COMMAND:PACKAGE. tests/tidy.rs compares the list with the tests.
 test-needs:
 	@.ci/needs docker-registry:docker-registry skopeo:skopeo prometheus:prometheus promtool:prometheus kill:procps \
-		containerd:containerd ctr:containerd busybox:busybox-static tar:tar apt-get:apt dpkg-deb:dpkg
+		containerd:containerd ctr:containerd busybox:busybox-static tar:tar apt-get:apt dpkg-deb:dpkg nsenter:util-linux

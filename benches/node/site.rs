@@ -48,7 +48,7 @@ pub struct Cost {
 
 impl Registry {
     pub fn over(root: &Path) -> Self {
-        let (child, address) = registry::serve(root, "0.0.0.0:0");
+        let (child, address) = registry::serve(root, ([0; 4], 0).into());
         Self {
             child,
             port: address.port(),

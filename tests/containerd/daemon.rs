@@ -147,7 +147,11 @@ impl Containerd {
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-        panic!("containerd does not start:\n{}", self.log());
+        panic!(
+            "containerd, process {}, does not start:\n{}",
+            self.pid(),
+            self.log()
+        );
     }
 }
 

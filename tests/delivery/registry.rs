@@ -82,7 +82,7 @@ impl Drop for Upstream {
 }
 
 /// The registry over what `folder` holds, and where it listens.
-fn serve(folder: &Path, address: SocketAddr) -> (Child, SocketAddr) {
+pub fn serve(folder: &Path, address: SocketAddr) -> (Child, SocketAddr) {
     let config = folder.join("config.yml");
     let root = folder.join("data");
     std::fs::write(
