@@ -231,13 +231,16 @@ impl Stage<'_> {
         )
     }
 
-    fn agent(&self, cache: SocketAddr) -> Process {
+    /// Layers come through the cache; what a tag means is asked at the origin.
+    fn agent(&self, cache: SocketAddr, origins: &BTreeMap<String, String>) -> Process {
+        let origin = &origins["docker.io"];
         let layout = self.at("layout");
         self.start(
             "agent",
             &format!(
                 "[agent]\nnode_name = 'node-1'\nlisten = '127.0.0.1:0'\nlayout = '{layout}'\n\
-                 origin_fallback = false\ncaches = ['http://{cache}']\n"
+                 runtime = 'layout'\ncaches = ['http://{cache}']\n\
+                 [agent.origins]\n'docker.io' = '{origin}'\n"
             ),
         )
     }
@@ -249,9 +252,10 @@ async fn an_image_reaches_a_new_node_through_all_three_and_they_end_when_told() 
     let folder = temporary.path();
     let cluster = cluster(folder).await;
     let stage = Stage { folder };
-    let cache = stage.cache(&origin().await);
+    let origin = origin().await;
+    let cache = stage.cache(&origin);
     let address = cache.address("cache").await;
-    let (controller, agent) = (stage.controller(address), stage.agent(address));
+    let (controller, agent) = (stage.controller(address), stage.agent(address, &origin));
     cluster.put(node("node-1")).unwrap();
     let listed = || {
         let index = fs::read_to_string(folder.join("layout/index.json")).ok()?;

@@ -234,7 +234,8 @@ pub struct RawAgent {
     /// Caches to ask, in order, before the origin.
     #[schemars(example = ["http://forelay-cache.forelay:5000"])]
     pub caches: List,
-    /// Whether to go to an image's own registry when no cache answers.
+    /// Whether to go to an image's own registry when no cache answers, and to ask it what a tag means
+    /// before an image is recorded. Without, images are held ready, not recorded.
     pub origin_fallback: bool,
     /// Where a registry is reached when that is not `https://` and its name.
     #[schemars(example = BTreeMap::from([("docker.io", "https://registry-1.docker.io")]))]
