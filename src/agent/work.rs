@@ -312,13 +312,7 @@ impl Work {
                     Done::Record(image, digest, shown)
                 });
             }
-            Effect::Withdraw(digest) => {
-                let runtime = self.runtime.clone();
-                self.spawn(async move {
-                    let withdrawn = runtime.withdraw(&digest).await;
-                    Done::Withdrawn(digest, withdrawn)
-                });
-            }
+            Effect::Withdraw(digest) => self.withdraw(digest),
             Effect::Release(digest) => {
                 self.releases.insert(digest);
             }
@@ -351,6 +345,14 @@ impl Work {
         });
         let transfer = Transfer { number, stop, task };
         self.transfers.insert(digest, transfer);
+    }
+
+    fn withdraw(&self, digest: Digest) {
+        let runtime = self.runtime.clone();
+        self.spawn(async move {
+            let withdrawn = runtime.withdraw(&digest).await;
+            Done::Withdrawn(digest, withdrawn)
+        });
     }
 
     fn spawn(&self, work: impl Future<Output = Done> + Send + 'static) {

@@ -3,6 +3,7 @@
 mod access;
 mod agent;
 mod agent_kill;
+mod agent_late;
 mod cache;
 mod cache_faults;
 mod catalogue;

@@ -26,6 +26,8 @@ impl Work {
             Done::Blob(digest, number, moved, result) => {
                 self.blob_done(digest, number, &moved, result);
             }
+            // The plan let go of it while its registry was asked: nobody would ask about it again.
+            Done::Record(_, digest, Ok(_)) if !self.is_planned(&digest) => self.withdraw(digest),
             Done::Record(image, digest, Ok(show)) => {
                 let now = self.clock.now();
                 self.rechecks.note(&image, &digest, show, now);
@@ -134,6 +136,11 @@ impl Work {
                 self.tell(Input::Failed { digest, lasting });
             }
         }
+    }
+
+    fn is_planned(&self, digest: &Digest) -> bool {
+        let mut live = self.engine.progress().into_iter();
+        live.any(|entry| entry.digest == *digest)
     }
 
     /// A layer that stands in another image may be of no use to this one: asks which have to come.
