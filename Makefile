@@ -2,9 +2,10 @@
 
 CARGO ?= cargo
 TARGET = $${CARGO_TARGET_DIR:-target}
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint generate bench-replay bench-demo bench-node build-needs test-needs
+.PHONY: help demo test lint generate agent bench-replay bench-demo bench-node build-needs test-needs
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -29,10 +30,16 @@ bench-replay: build-needs ## Print the numbers of replay, forecasts and engine (
 bench-demo: build-needs ## Print how near the demo comes to its replay on this machine, JSON in target/bench/demo.json
 	$(CARGO) bench --locked --bench demo -- $(SCENARIO)
 
-bench-node: build-needs ## Print deliveries into a containerd beside its own pulls, as root (PART='quick runs=1 ..'), JSON in target/bench/node.json
+agent: build-needs ## Build the agent alone: small, stripped, static
+	RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" \
+		$(CARGO) build --locked --profile agent --bin forelay-agent --target $(HOST)
+	@ls -l $(TARGET)/$(HOST)/agent/forelay-agent
+
+bench-node: build-needs agent ## Print deliveries into a containerd beside its own pulls, as root (PART='quick runs=1 ..'), JSON in target/bench/node.json
 	@.ci/needs containerd:containerd docker-registry:docker-registry gzip:gzip tar:tar strip:binutils \
 		mkfs.ext4:e2fsprogs mount:mount nsenter:util-linux nsenter:util-linux tc:iproute2
-	$(CARGO) bench --locked --bench node -- $(PART)
+	FORELAY_BENCH_AGENT=$(abspath $(or $(CARGO_TARGET_DIR),target))/$(HOST)/agent/forelay-agent \
+		$(CARGO) bench --locked --bench node -- $(PART)
 
 # A C compiler and make for librdkafka, aws-lc and zstd; zlib's headers for librdkafka.
 build-needs:

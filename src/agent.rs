@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::measure::Measures;
+use crate::agent::nice::Niceness;
 use crate::agent::report::{ApiReporter, OnceReporter};
 use crate::agent::work::Work;
 use crate::api::NodePrefetchStatus;
@@ -27,6 +28,7 @@ use crate::telemetry::metric::Metrics;
 
 pub mod guest;
 mod measure;
+pub mod nice;
 mod pace;
 mod pull;
 mod report;
@@ -61,6 +63,8 @@ pub struct Options {
     /// Whether the machine has no time for what no pod waits for: [`guest::is_pressed`], unless
     /// several nodes are played on one.
     pub pressed: fn() -> bool,
+    /// Whose priority goes down while no pod waits for what is brought.
+    pub nice: Niceness,
     /// Concurrency, disk, back-off.
     pub limits: Limits,
     /// Most bytes per second for layers that no pod waits for.

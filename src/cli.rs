@@ -1,6 +1,8 @@
 //! L6: the command line, one file per subcommand.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -43,6 +45,18 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Brings this node the layers that its plan names: `forelay agent` as a program of its own.
+#[derive(Debug, Parser)]
+#[command(name = "forelay-agent", version, max_term_width = 100)]
+pub struct AgentCli {
+    /// Flags that every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// The agent's.
+    #[command(flatten)]
+    pub args: agent::Args,
 }
 
 /// Flags that every command takes.
@@ -98,6 +112,35 @@ pub struct Context {
     pub layers: Layers,
     /// Whether there is a terminal, a cluster, a wish for no colour.
     pub surroundings: Surroundings,
+}
+
+/// Runs what a program was asked for, in a runtime of its own; tells its error, if any, on standard error.
+pub fn enter<F>(program: &str, work: impl FnOnce() -> F) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<Exit>>,
+{
+    // The one TLS provider: without it the first TLS connection of rustls' default builder panics.
+    // It can only be refused when there is one already, and nothing has run before this line.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(work()));
+    let exit = outcome.unwrap_or_else(|error| {
+        let exit = Exit::of(&error);
+        if exit != Exit::Ok {
+            let _ = writeln!(io::stderr(), "{program}: {error:#}");
+        }
+        exit
+    });
+    exit.into()
+}
+
+/// Runs the agent's own command line.
+pub async fn run_agent(cli: AgentCli) -> anyhow::Result<Exit> {
+    let context = Context::new(&cli.global, std::env::vars_os());
+    agent::run(cli.args, &context).await
 }
 
 /// Runs a parsed command line.

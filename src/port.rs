@@ -140,9 +140,9 @@ pub enum RuntimeChange {
     Present(Digest),
     /// Somebody took an image away that was recorded here, by its manifest.
     Gone(Digest),
-    /// The kubelet began (`active`) or ended to fetch this blob itself.
+    /// The kubelet began (`active`) or ended to fetch or unpack something itself.
     Foreground {
-        /// blob
+        /// the blob that it fetches, or the chain of layers whose topmost it unpacks
         digest: Digest,
         /// began or ended
         active: bool,

@@ -97,6 +97,17 @@ impl Registry {
         Ok(Self { options, requests })
     }
 
+    /// A client with other endpoints and credentials that shares this one's connections, time limits and
+    /// proxy: root certificates are read once.
+    ///
+    /// # Errors
+    /// [`RegistryError::Setup`] for URLs that are none.
+    pub fn beside(&self, options: Options) -> Result<Self, RegistryError> {
+        endpoint::check(&options)?;
+        let requests = self.requests.beside(&options);
+        Ok(Self { options, requests })
+    }
+
     /// The exact bytes of a manifest by tag or digest, verified where a digest is known.
     ///
     /// # Errors

@@ -140,7 +140,7 @@ async fn measure(words: &Words) -> anyhow::Result<Found> {
         let size = found.binary_mib.unwrap_or_default();
         found
             .notes
-            .push(format!("the program, stripped: {size:.1} MiB"));
+            .push(format!("forelay-agent, stripped: {size:.1} MiB"));
     }
     // A guess of the image itself would help its pull.
     if words.want("guest") && first.name != last.name {

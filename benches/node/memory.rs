@@ -14,7 +14,7 @@ use crate::Form;
 use crate::disk::run;
 use crate::images::Image;
 use crate::process::memory_mib;
-use crate::site::{Cost, Registry, Site};
+use crate::site::{Cost, Registry, Site, program};
 
 /// Half of what the manifests give (`deploy/kustomize/base/agent.yaml`).
 pub const LIMIT_MIB: u64 = 256;
@@ -57,7 +57,7 @@ pub async fn limited(registry: &Registry, image: &Image) -> anyhow::Result<Cost>
     site.deliver_in(image, Form::Gzip, &words).await
 }
 
-/// Resident memory of `forelay agent` 5 s after its start, MiB, with an API server that takes its
+/// Resident memory of the agent 5 s after its start, MiB, with an API server that takes its
 /// connection and says nothing: without a plan there is nothing to do.
 pub async fn idle(registry: &Registry) -> anyhow::Result<f64> {
     let site = Site::fresh(registry, None).await?;
@@ -71,8 +71,7 @@ pub async fn idle(registry: &Registry) -> anyhow::Result<f64> {
          users:\n- name: c\n  user: {{}}\ncontexts:\n- name: c\n  context: {{cluster: c, user: c}}\n"
     )?;
     let log = fs::File::create(site.disk().join("idle.log"))?;
-    let mut child = Command::new(env!("CARGO_BIN_EXE_forelay"))
-        .arg("agent")
+    let mut child = Command::new(program())
         .arg("--containerd")
         .arg(site.daemon.socket())
         .env("FORELAY_KUBERNETES__KUBECONFIG", &kubeconfig)
@@ -83,20 +82,20 @@ pub async fn idle(registry: &Registry) -> anyhow::Result<f64> {
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()
-        .context("forelay agent")?;
+        .context("forelay-agent")?;
     thread::sleep(Duration::from_secs(5));
     let resident = memory_mib(child.id(), "VmRSS");
     let _ = child.kill();
     child.wait()?;
     let said = || fs::read_to_string(site.disk().join("idle.log")).unwrap_or_default();
-    resident.with_context(|| format!("forelay agent ended: {}", said()))
+    resident.with_context(|| format!("forelay-agent ended: {}", said()))
 }
 
 /// Size of the program without symbols, MiB.
 pub fn binary() -> anyhow::Result<f64> {
     let folder = tempfile::tempdir()?;
     let stripped = folder.path().join("forelay");
-    let whole = Path::new(env!("CARGO_BIN_EXE_forelay"));
-    run(&["strip", "-o"], &[&stripped, whole])?;
+    let whole = program();
+    run(&["strip", "-o"], &[&stripped, Path::new(&whole)])?;
     Ok(fs::metadata(&stripped)?.len() as f64 / f64::from(1 << 20))
 }

@@ -122,7 +122,7 @@ impl Site {
         let cpu_s = spent.cpu_s + cpu_s(self.daemon.pid())? - before;
         ensure!(
             spent.status.success(),
-            "forelay: {}: {}",
+            "forelay-agent: {}: {}",
             spent.status,
             self.said()
         );
@@ -143,13 +143,13 @@ impl Site {
         if let Some(network) = &self.network {
             command.extend(["nsenter".into(), format!("--net={}", network.display())]);
         }
-        command.push(env!("CARGO_BIN_EXE_forelay").to_owned());
+        command.push(program());
         let (program, rest) = command.split_first().context("a program")?;
         let said = fs::File::create(self.disk.path().join("agent.log"))?;
         let origin = format!("{HOST}=http://{}", self.address);
         Command::new(program)
             .args(rest)
-            .args(["agent", "--once", "--output", "json", "--plan"])
+            .args(["--once", "--output", "json", "--plan"])
             .arg(&file)
             .arg("--containerd")
             .arg(self.daemon.socket())
@@ -159,7 +159,7 @@ impl Site {
             .stdout(said.try_clone()?)
             .stderr(said)
             .spawn()
-            .context("forelay")
+            .context("forelay-agent")
     }
 
     /// What the agent said.
@@ -171,6 +171,12 @@ impl Site {
     pub fn disk(&self) -> PathBuf {
         self.disk.path()
     }
+}
+
+/// The agent's program: what `make agent` built where it is named, cargo's otherwise.
+pub fn program() -> String {
+    let named = std::env::var("FORELAY_BENCH_AGENT");
+    named.unwrap_or_else(|_| env!("CARGO_BIN_EXE_forelay-agent").to_owned())
 }
 
 /// Waits on a thread of its own: daemon and events go on.

@@ -1,5 +1,6 @@
 //! The loop: tells the engine what happened, starts what it asks for, says how far it is.
 
+mod largest;
 mod outcome;
 mod recheck;
 mod room;
@@ -14,11 +15,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::agent::measure::Measures;
+use crate::agent::nice::Niceness;
 use crate::agent::pace::Pace;
 use crate::agent::pull::{Moved, Order, PullError, Puller};
 use crate::agent::report::Reporter;
 use crate::agent::show::Shower;
 use crate::agent::status::{Facts, Journal};
+use crate::agent::work::largest::largest_first;
 use crate::agent::work::recheck::Rechecks;
 use crate::agent::work::room::Look;
 use crate::agent::{AgentError, Options, Seen};
@@ -68,6 +71,7 @@ pub(super) struct Work {
     look_at: Timestamp,
     looking: bool,
     pressed: fn() -> bool,
+    nice: Niceness,
     journal: Journal,
     reporter: Arc<dyn Reporter>,
     reporting: bool,
@@ -80,6 +84,7 @@ pub(super) struct Work {
 
 struct Transfer {
     number: u64,
+    priority: Priority,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -149,6 +154,7 @@ impl Work {
             look_at: Timestamp::ZERO,
             looking: false,
             pressed: options.pressed,
+            nice: options.nice,
             journal: Journal::new(options.report_pause),
             reporter,
             reporting: false,
@@ -203,9 +209,14 @@ impl Work {
     /// Does what the engine asks for; answers when to look again even if nothing happens.
     fn step(&mut self) -> Timestamp {
         let now = self.clock.now();
-        for effect in self.engine.step(now) {
+        let mut effects = self.engine.step(now);
+        largest_first(&mut effects);
+        for effect in effects {
             self.carry_out(effect, now);
         }
+        let mut transfers = self.transfers.values();
+        let awaited = transfers.any(|transfer| transfer.priority == Priority::Pending);
+        self.nice.yields(!awaited);
         let progress = self.engine.progress();
         self.measure(&progress);
         self.release(&progress);
@@ -323,7 +334,7 @@ impl Work {
         self.transfers_started += 1;
         let number = self.transfers_started;
         let stop = self.stop.child_token();
-        let digest = order.digest.clone();
+        let (digest, priority) = (order.digest.clone(), order.priority);
         let account = Account {
             since: now,
             bytes: 0,
@@ -343,7 +354,12 @@ impl Work {
             // The loop has ended: nobody wants to know.
             let _ = done.send(told).await;
         });
-        let transfer = Transfer { number, stop, task };
+        let transfer = Transfer {
+            number,
+            priority,
+            stop,
+            task,
+        };
         self.transfers.insert(digest, transfer);
     }
 

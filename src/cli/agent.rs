@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use crate::agent::nice::Niceness;
 use crate::agent::{self, Agent};
 use crate::cli::render::{Output, OutputArgs};
 use crate::cli::{Context, Exit, kubernetes, serve};
@@ -72,7 +73,8 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let gates = Gates::default();
     let mut metrics = Metrics::new("agent");
     let listen = config.listen;
-    let options = match options(config, clock).await {
+    let source = Registry::new(registry_options(&config)?)?;
+    let options = match options(config, source, clock).await {
         Err(error) if error.is::<LeftAlone>() => {
             // A pod that ended would only be started again.
             tracing::warn!("{error}");
@@ -102,8 +104,9 @@ async fn by_hand(plan: PathBuf, json: bool, mut context: Context) -> anyhow::Res
     let (_, config) = config::agent(&context.layers)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let node = config.node_name.clone();
-    let resolver = Registry::new(registry_options(&config)?)?;
-    let options = options(config, clock.clone()).await?;
+    let source = Registry::new(registry_options(&config)?)?;
+    let resolver = source.beside(registry_options(&config)?)?;
+    let options = options(config, source, clock.clone()).await?;
     let agent = Agent::new(options, &mut Metrics::new("agent"));
     let around = (clock, &resolver as _);
     Box::pin(once::run(&plan, &node, agent, around, (json, &context))).await
@@ -115,11 +118,14 @@ fn named(layers: Layers) -> Layers {
 }
 
 /// Everything but the gate.
-async fn options(config: config::Agent, clock: Arc<dyn Clock>) -> anyhow::Result<agent::Options> {
-    let source = Registry::new(registry_options(&config)?)?;
+async fn options(
+    config: config::Agent,
+    source: Registry,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<agent::Options> {
     // Who may read an image, and what its tag means, is the origin's to say, to anybody: a cache may have
     // credentials of its own, and answers from memory.
-    let anybody = Registry::new(registry::Options {
+    let anybody = source.beside(registry::Options {
         mirrors: Vec::new(),
         keychain: Keychain::default(),
         rounds: 1,
@@ -138,6 +144,7 @@ async fn options(config: config::Agent, clock: Arc<dyn Clock>) -> anyhow::Result
         unrecorded: config.unrecorded,
         recheck: config.recheck,
         pressed: agent::guest::is_pressed,
+        nice: Niceness::of_process(),
         limits: Limits {
             concurrency: config.concurrency,
             disk: config.disk_budget,

@@ -150,7 +150,8 @@ impl ImageParts {
         let layers = self.layers.iter().map(|part| Layer {
             digest: part.digest.clone(),
             size: part.size,
-            unpacked: None,
+            // What is not compressed lies on the disk as it travels, but for padding.
+            unpacked: part.media_type.ends_with(".tar").then_some(part.size),
         });
         ImageManifest {
             digest,
@@ -247,6 +248,25 @@ mod tests {
         assert_eq!(image.config.size, ByteSize(7));
         assert_eq!(image.layers[0].digest.as_str(), digest(2));
         assert_eq!(Manifest::media_type(text.as_bytes()), DOCKER_IMAGE);
+    }
+
+    #[test]
+    fn only_layers_that_are_not_compressed_tell_their_size_on_disk() {
+        let layer = |n, form: &str| {
+            let media_type = format!("application/vnd.oci.image.layer.v1.{form}");
+            json!({"mediaType": media_type, "size": 9, "digest": digest(n)})
+        };
+        let text = json!({"schemaVersion": 2, "mediaType": OCI_IMAGE,
+            "config": {"mediaType": "application/vnd.oci.image.config.v1+json",
+                "size": 7, "digest": digest(1)},
+            "layers": [layer(2, "tar"), layer(3, "tar+zstd")]})
+        .to_string();
+        let Manifest::Image(image) = Manifest::parse(text.as_bytes()).unwrap() else {
+            panic!("read as an index");
+        };
+        let manifest = image.to_manifest(digest(4).parse().unwrap(), Platform::linux("amd64"));
+        let unpacked: Vec<_> = manifest.layers.iter().map(|layer| layer.unpacked).collect();
+        assert_eq!(unpacked, [Some(ByteSize(9)), None]);
     }
 
     #[test]

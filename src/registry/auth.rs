@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -61,7 +62,10 @@ struct DockerAuth {
 
 /// Asks for tokens and remembers them until they are refused.
 pub(super) struct Authority {
-    client: Client,
+    plain_hosts: Vec<String>,
+    /// To connect, and of silence.
+    timeouts: (Duration, Duration),
+    client: OnceLock<Client>,
     keychain: Keychain,
     known: Mutex<HashMap<(String, String), HeaderValue>>,
 }
@@ -120,19 +124,31 @@ impl DockerAuth {
 // === impl Authority ===
 
 impl Authority {
-    pub(super) fn new(options: &Options) -> Result<Self, RegistryError> {
-        let config = ClientConfig {
-            protocol: ClientProtocol::HttpsExcept(plain_hosts(options)),
-            connect_timeout: Some(options.connect_timeout),
-            read_timeout: Some(options.idle_timeout),
-            ..ClientConfig::default()
-        };
-        let client = Client::try_from(config).map_err(|e| RegistryError::Setup(e.to_string()))?;
-        Ok(Self {
-            client,
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            plain_hosts: plain_hosts(options),
+            timeouts: (options.connect_timeout, options.idle_timeout),
+            client: OnceLock::new(),
             keychain: options.keychain.clone(),
             known: Mutex::default(),
-        })
+        }
+    }
+
+    /// Made when the first registry asks who we are: it reads all root certificates, twice, which is 20 of
+    /// the 90 ms that an agent takes to start.
+    fn client(&self) -> Result<&Client, RegistryError> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let (connect, idle) = self.timeouts;
+        let client = Client::try_from(ClientConfig {
+            protocol: ClientProtocol::HttpsExcept(self.plain_hosts.clone()),
+            connect_timeout: Some(connect),
+            read_timeout: Some(idle),
+            ..ClientConfig::default()
+        });
+        let client = client.map_err(|e| RegistryError::Setup(e.to_string()))?;
+        Ok(self.client.get_or_init(|| client))
     }
 
     /// The header that worked last.
@@ -150,7 +166,9 @@ impl Authority {
         let auth = self.keychain.find(&endpoint.host);
         let host = endpoint.host.clone();
         let reference = Reference::with_tag(host, repository.to_owned(), "latest".to_owned());
-        let asked = self.client.auth(&reference, &auth, RegistryOperation::Pull);
+        let asked = self
+            .client()?
+            .auth(&reference, &auth, RegistryOperation::Pull);
         let token = asked.await.map_err(|e| refusal(endpoint, &e))?;
         let text = match (token, auth) {
             (Some(token), _) | (None, RegistryAuth::Bearer(token)) => format!("Bearer {token}"),

@@ -49,8 +49,16 @@ impl Requests {
         let client = builder.build();
         Ok(Self {
             client: client.map_err(|e| RegistryError::Setup(chain(&e)))?,
-            authority: Authority::new(options)?,
+            authority: Authority::new(options),
         })
+    }
+
+    /// The same connections for somebody with other credentials.
+    pub(super) fn beside(&self, options: &Options) -> Self {
+        Self {
+            client: self.client.clone(),
+            authority: Authority::new(options),
+        }
     }
 
     /// The answer to a request, whatever status within 2xx or 416 it has.

@@ -17,6 +17,7 @@ pub mod label;
 pub mod lease;
 pub mod mounts;
 mod place;
+mod pulls;
 mod record;
 mod snapshot;
 mod stage;

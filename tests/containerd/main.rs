@@ -11,6 +11,7 @@ mod daemon;
 mod debian;
 mod delivery;
 mod equal;
+mod guest;
 mod image;
 mod keep;
 mod kill;

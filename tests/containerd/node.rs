@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use forelay::agent::nice::Niceness;
 use forelay::agent::{self, Agent};
 use forelay::api::NodePrefetchStatus;
 use forelay::domain::image::{ImageRef, Platform};
@@ -169,6 +170,7 @@ impl Site {
             unrecorded: self.unrecorded.clone(),
             recheck: Duration::ZERO,
             pressed: || false,
+            nice: Niceness::none(),
             limits: Limits {
                 back_off: Duration::from_millis(20),
                 back_off_max: Duration::from_millis(100),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use forelay::agent::nice::Niceness;
 use forelay::agent::{self, Options};
 use forelay::api::{self, NodePrefetch, NodePrefetchSpec, PoolPrefetchSpec};
 use forelay::domain::image::{Digest, ImageRef};
@@ -152,6 +153,7 @@ pub fn options(layout: &Path, mirrors: &[String], origin: Option<String>) -> Opt
         unrecorded: Vec::new(),
         recheck: Duration::ZERO,
         pressed: || false,
+        nice: Niceness::none(),
         limits: Limits {
             concurrency: 4,
             disk: ByteSize(1 << 30),

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent;
+use crate::agent::nice::Niceness;
 use crate::api::{
     self, NodePrefetch, PolicyMode, PoolPrefetch, PrefetchPolicy, PrefetchPolicySpec,
 };
@@ -164,6 +165,7 @@ impl Ahead {
                 pool_labels: Vec::new(),
                 // Its nodes share this machine: its stalls are not theirs.
                 pressed: || false,
+                nice: Niceness::none(),
                 limits: NodeLimits {
                     disk: node.room,
                     ..NodeLimits::default()

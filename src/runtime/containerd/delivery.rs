@@ -72,9 +72,12 @@ pub(super) struct Shared {
     pub(super) places: tokio::sync::Mutex<Places>,
     /// Names that have a record of ours, and the manifests that they were made for.
     names: Mutex<BTreeMap<String, Digest>>,
-    parked: Mutex<VecDeque<(Digest, Unpacking)>>,
+    /// Paused layers, each with the claim that keeps everybody else away from its tree.
+    parked: Mutex<VecDeque<(Claim, Unpacking)>>,
     writing: Arc<Mutex<BTreeSet<Digest>>>,
     turns: Arc<Semaphore>,
+    /// How many there are.
+    all_turns: usize,
 }
 
 /// Where to stage: as configured, or beside the snapshots.
@@ -107,6 +110,7 @@ impl Containerd {
         let staging = options.staging.clone();
         let stage = blocking(move || Stage::open(&staging)).await?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let all_turns = cores.clamp(2, UNPACKED_AT_ONCE);
         let shared = Arc::new(Shared {
             client,
             store,
@@ -120,7 +124,8 @@ impl Containerd {
             names: Mutex::default(),
             parked: Mutex::default(),
             writing: Arc::default(),
-            turns: Arc::new(Semaphore::new(cores.clamp(2, UNPACKED_AT_ONCE))),
+            turns: Arc::new(Semaphore::new(all_turns)),
+            all_turns,
         });
         shared.recover().await?;
         let renewing = tokio::spawn(renew(shared.clone())).abort_handle();
@@ -309,21 +314,28 @@ impl Shared {
         if self.stage.get(digest).is_some() {
             return Ok(Box::new(There(link.size.0)));
         }
-        let claim = Claim::new(&self.writing, digest)?;
+        // One that waits for its turn may still be the one that has to go for another.
         let turn = self.turns.clone().acquire_owned().await;
         let turn = turn.expect("nobody closes it");
-        let parked = self.unpark(digest);
-        let work = match parked {
-            Some(work) => work,
-            None => self.unpacking(&link).await?,
+        let (claim, work) = match self.unpark(digest) {
+            Some(parked) => parked,
+            None => {
+                let claim = Claim::new(&self.writing, digest)?;
+                (claim, self.unpacking(&link).await?)
+            }
         };
         Ok(Box::new(LayerWriter {
             shared: self.clone(),
             link,
             work: Some(work),
             _turn: turn,
-            _claim: claim,
+            claim: Some(claim),
         }))
+    }
+
+    /// Whether layers are on their way through us.
+    pub(super) fn is_writing(&self) -> bool {
+        self.turns.available_permits() < self.all_turns
     }
 
     /// Begins a layer anew.
@@ -347,19 +359,21 @@ impl Shared {
     }
 
     /// Keeps a paused layer; answers the one that has to go for it.
-    pub(super) fn park(&self, layer: &Digest, work: Unpacking) -> Option<(Digest, Unpacking)> {
+    pub(super) fn park(&self, claim: Claim, work: Unpacking) -> Option<(Claim, Unpacking)> {
         let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
-        parked.push_back((layer.clone(), work));
+        parked.push_back((claim, work));
         if parked.len() > PARKED_MAX {
             return parked.pop_front();
         }
         None
     }
 
-    fn unpark(&self, layer: &Digest) -> Option<Unpacking> {
+    fn unpark(&self, layer: &Digest) -> Option<(Claim, Unpacking)> {
         let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = parked.iter().position(|(parked, _)| parked == layer)?;
-        parked.remove(at).map(|(_, work)| work)
+        let at = parked
+            .iter()
+            .position(|(claim, _)| claim.layer() == layer)?;
+        parked.remove(at)
     }
 
     /// A layer has come: places it in every image whose layers below stand.

@@ -1,6 +1,5 @@
-//! What others do to the daemon: layers that came by a pull, pulls under way, images taken away.
+//! What others do to the daemon: layers that came by a pull, images taken away, pulls under way.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,22 +7,14 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::sync::mpsc;
 
-use crate::domain::image::Digest;
-use crate::domain::time::Timestamp;
 use crate::port::RuntimeChange;
 use crate::runtime::containerd::delivery::Shared;
 use crate::runtime::containerd::error::ContainerdError;
 use crate::runtime::containerd::event::Event;
+use crate::runtime::containerd::pulls::{self, Pulls};
 
 /// Changes that may wait: a burst of commits of one pull is a hundred at most.
 const QUEUE: usize = 256;
-
-/// How often writes under way are looked for, while there is anything that could be in their way: no
-/// daemon before 2.1 tells of them. A look costs both sides some 0.2 ms.
-const LOOK: Duration = Duration::from_millis(250);
-
-/// A write that stood still for so long is nobody's: a registry that stalls longer gives way to us.
-const STILL: Duration = Duration::from_secs(10);
 
 /// Before a daemon that went away is asked for events again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -32,7 +23,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) fn changes(shared: Arc<Shared>) -> BoxStream<'static, RuntimeChange> {
     let (tell, told) = mpsc::channel(QUEUE);
     let watching = tokio::spawn(async move {
-        tokio::join!(follow(&shared, &tell), pulls(&shared, &tell));
+        let pulls = Pulls::default();
+        tokio::join!(
+            follow(&shared, &pulls, &tell),
+            pulls::watch(&shared, &pulls, &tell)
+        );
     });
     let guard = AbortOnDrop(watching.abort_handle());
     stream::unfold((told, guard), |(mut told, guard)| async move {
@@ -50,11 +45,12 @@ impl Drop for AbortOnDrop {
 }
 
 /// Follows events, over the daemon's restarts, until nobody listens.
-async fn follow(shared: &Arc<Shared>, tell: &mpsc::Sender<RuntimeChange>) {
+async fn follow(shared: &Arc<Shared>, pulls: &Pulls, tell: &mpsc::Sender<RuntimeChange>) {
     while !tell.is_closed() {
-        if let Err(error) = events(shared, tell).await {
+        if let Err(error) = events(shared, pulls, tell).await {
             tracing::debug!(%error, "containerd tells nothing for the moment");
         }
+        pulls.forget();
         let next = shared.clock.now() + PAUSE;
         shared.clock.sleep_until(next).await;
     }
@@ -62,11 +58,14 @@ async fn follow(shared: &Arc<Shared>, tell: &mpsc::Sender<RuntimeChange>) {
 
 async fn events(
     shared: &Arc<Shared>,
+    pulls: &Pulls,
     tell: &mpsc::Sender<RuntimeChange>,
 ) -> Result<(), ContainerdError> {
     let mut events = shared.client.events().await?;
     while let Some(event) = events.next().await {
-        let changes: Vec<RuntimeChange> = match event? {
+        let event = event?;
+        pulls.note(&event, shared.clock.now());
+        let changes: Vec<RuntimeChange> = match event {
             Event::SnapshotCommitted { name, .. } => {
                 let layers = shared.images().standing(&name);
                 layers.into_iter().map(RuntimeChange::Present).collect()
@@ -84,100 +83,4 @@ async fn events(
         }
     }
     Ok(())
-}
-
-/// Tells which blobs others are fetching.
-async fn pulls(shared: &Arc<Shared>, tell: &mpsc::Sender<RuntimeChange>) {
-    let mut before: BTreeSet<Digest> = BTreeSet::new();
-    let mut writes = Writes::default();
-    loop {
-        let next = shared.clock.now() + LOOK;
-        shared.clock.sleep_until(next).await;
-        // With nothing planned nothing can be in a pull's way.
-        let now = if shared.images().is_empty() && before.is_empty() {
-            continue;
-        } else {
-            match shared.client.ingests().await {
-                Ok(ingests) => writes.moving(
-                    ingests.into_iter().map(|i| (i.r#ref, i.offset)),
-                    shared.clock.now(),
-                ),
-                Err(_) => BTreeSet::new(),
-            }
-        };
-        let changed = |digest: &Digest, active| RuntimeChange::Foreground {
-            digest: digest.clone(),
-            active,
-        };
-        let begun = now.difference(&before).map(|digest| changed(digest, true));
-        let ended = before.difference(&now).map(|digest| changed(digest, false));
-        for change in begun.chain(ended).collect::<Vec<_>>() {
-            if tell.send(change).await.is_err() {
-                return;
-            }
-        }
-        before = now;
-    }
-}
-
-/// Writes of others by their names: how far they are, and since when.
-#[derive(Debug, Default)]
-struct Writes(BTreeMap<String, (i64, Timestamp)>);
-
-impl Writes {
-    /// The blobs that somebody is writing: a daemon keeps the writes of killed clients, which stand still.
-    fn moving(
-        &mut self,
-        told: impl Iterator<Item = (String, i64)>,
-        now: Timestamp,
-    ) -> BTreeSet<Digest> {
-        let told = told.filter(|(name, _)| foreign(name).is_some());
-        let seen = |(name, offset): (String, i64)| {
-            let since = match self.0.get(&name) {
-                Some((before, since)) if *before == offset => *since,
-                _ => now,
-            };
-            (name, (offset, since))
-        };
-        self.0 = told.map(seen).collect();
-        let moving = self.0.iter().filter(|(_, (_, since))| *since + STILL > now);
-        moving.filter_map(|(name, _)| foreign(name)).collect()
-    }
-}
-
-/// The blob of a write that is not ours: `layer-sha256:<hex>`, as containerd's clients name them.
-fn foreign(reference: &str) -> Option<Digest> {
-    if reference.starts_with("forelay-") {
-        return None;
-    }
-    let at = reference.find("sha256:")?;
-    reference[at..].parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_write_that_stands_still_is_nobodys() {
-        let digest = Digest::from_sha256(&[7; 32]);
-        let mut writes = Writes::default();
-        let mut at = |offset, seconds| {
-            let told = [(format!("layer-{digest}"), offset)].into_iter();
-            let now = Timestamp::ZERO + Duration::from_secs(seconds);
-            !writes.moving(told, now).is_empty()
-        };
-        assert!(at(5, 0) && at(5, 9));
-        assert!(!at(5, 10));
-        assert!(at(6, 11), "it goes on");
-    }
-
-    #[test]
-    fn writes_of_others_are_told_from_our_own() {
-        let digest = Digest::from_sha256(&[7; 32]);
-        assert_eq!(foreign(&format!("layer-{digest}")), Some(digest.clone()));
-        assert_eq!(foreign(&format!("forelay-{digest}")), None);
-        assert_eq!(foreign("upload-1"), None);
-        assert_eq!(foreign("layer-sha256:77"), None);
-    }
 }

@@ -22,7 +22,8 @@ pub(super) struct LayerWriter {
     pub(super) work: Option<Unpacking>,
     /// One of the few layers that are unpacked at once.
     pub(super) _turn: OwnedSemaphorePermit,
-    pub(super) _claim: Claim,
+    /// Goes with the work when it is parked.
+    pub(super) claim: Option<Claim>,
 }
 
 /// A layer that is there already, with its bytes.
@@ -111,12 +112,16 @@ impl BlobWriter for LayerWriter {
                 work.abandon().await;
                 return self.clear(Stage::drop_layer).await;
             }
-            if let Some((layer, work)) = self.shared.park(&self.link.layer, work) {
-                work.abandon().await;
-                let shared = self.shared.clone();
-                return blocking(move || shared.stage.drop_layer(&layer)).await;
-            }
-            Ok(())
+            let claim = self.claim.take().expect("only this takes it");
+            let Some((claim, work)) = self.shared.park(claim, work) else {
+                return Ok(());
+            };
+            // Until its tree is gone nobody begins it anew.
+            work.abandon().await;
+            let (shared, layer) = (self.shared.clone(), claim.layer().clone());
+            let dropped = blocking(move || shared.stage.drop_layer(&layer)).await;
+            drop(claim);
+            dropped
         })
     }
 
@@ -165,6 +170,11 @@ impl BlobWriter for There {
 // === impl Claim ===
 
 impl Claim {
+    /// Whose it is.
+    pub(super) fn layer(&self) -> &Digest {
+        &self.layer
+    }
+
     pub(super) fn new(
         writing: &Arc<Mutex<BTreeSet<Digest>>>,
         layer: &Digest,
