@@ -37,7 +37,7 @@ agent: build-needs ## Build the agent alone: small, stripped, static
 
 bench-node: build-needs agent ## Print deliveries into a containerd beside its own pulls, as root (PART='quick runs=1 ..'), JSON in target/bench/node.json
 	@.ci/needs containerd:containerd docker-registry:docker-registry gzip:gzip tar:tar strip:binutils \
-		mkfs.ext4:e2fsprogs mount:mount nsenter:util-linux nsenter:util-linux tc:iproute2
+		mkfs.ext4:e2fsprogs mount:mount nsenter:util-linux curl:curl ip:iproute2 tc:iproute2
 	FORELAY_BENCH_AGENT=$(abspath $(or $(CARGO_TARGET_DIR),target))/$(HOST)/agent/forelay-agent \
 		$(CARGO) bench --locked --bench node -- $(PART)
 

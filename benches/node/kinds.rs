@@ -61,13 +61,4 @@ impl Link {
     pub fn rate(self) -> Option<&'static str> {
         (self != Self::None).then(|| self.word())
     }
-
-    /// Payload bytes a second that TCP gets through it: 117.5 MB/s were measured at 1 Gbit/s.
-    pub fn bytes_s(self) -> Option<f64> {
-        match self {
-            Self::None => None,
-            Self::Gigabit => Some(117.5e6),
-            Self::Slow => Some(11.75e6),
-        }
-    }
 }

@@ -23,7 +23,7 @@ pub struct Row {
     pub forelay_cpu_s: f64,
     /// The same with the layers' blobs in the content store: an agent that does so is not written yet.
     pub forelay_blobs_s: Option<f64>,
-    /// Without a link the CPU seconds of the steps alone, over the cores; otherwise bytes over the rate.
+    /// Without a link the CPU seconds of the steps alone, over the cores; otherwise those of one plain stream.
     pub floor_s: f64,
     /// Peer over ours.
     pub ratio: f64,
@@ -60,11 +60,10 @@ pub async fn measure(
             costs.push(cost);
         }
     }
-    drop(net);
     let mut rows = Vec::new();
     for (form, costs) in forms.iter().zip(&ours) {
-        let floor_s = match link.bytes_s() {
-            Some(rate) => image.bytes(*form) as f64 / rate,
+        let floor_s = match &net {
+            Some(net) => net.floor_s(registry.port, image, *form)?,
             None => cpu_floor(root, image, *form)? / cores(),
         };
         let (peer_s, forelay_s) = (median(&peer, |c| c.wall_s), median(costs, |c| c.wall_s));
