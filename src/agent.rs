@@ -33,6 +33,7 @@ mod report;
 mod show;
 mod status;
 mod watch;
+mod whole;
 mod work;
 
 /// Plans that may wait for the loop; it takes them in microseconds.

@@ -29,6 +29,16 @@ pub(super) enum ShowError {
         /// what the registry says
         now: Digest,
     },
+    /// It must not be recorded, and a runtime that brings images itself records them all.
+    #[error(
+        "{image} is left to the kubelet: what this runtime pulls every pod of the node can use, and {why}"
+    )]
+    Hidden {
+        /// the reference
+        image: ImageRef,
+        /// what keeps it from a record
+        why: &'static str,
+    },
     /// Nobody says what the tag means.
     #[error("{image} is held without a record until its registry answers: {reason}")]
     Unknown {
@@ -64,6 +74,17 @@ impl Shower {
             Ok(Some(index)) => (whole(Show::Record, index), Ok(())),
             Ok(None) => (whole(Show::Warm, None), Ok(())),
             Err(doubt) => (whole(Show::Warm, None), Err(doubt)),
+        }
+    }
+
+    /// Why an image gets no record, where nothing is in doubt.
+    pub(super) fn why_warm(&self, image: &ImageRef) -> &'static str {
+        if self.unrecorded.iter().any(|p| p.matches(image.as_str())) {
+            "agent.unrecorded names it"
+        } else if self.tags.is_none() {
+            "nobody may be asked what its name means (agent.origin_fallback)"
+        } else {
+            "its registry does not give it to everybody"
         }
     }
 
@@ -120,13 +141,14 @@ fn lists(raw: &RawManifest, digest: &Digest) -> Result<bool, ManifestError> {
 impl ShowError {
     /// Whether asking again is no use while the plan stays as it is.
     pub(super) fn is_lasting(&self) -> bool {
-        matches!(self, Self::Moved { .. })
+        matches!(self, Self::Moved { .. } | Self::Hidden { .. })
     }
 
     /// A word for the metrics.
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::Moved { .. } => "moved",
+            Self::Hidden { .. } => "hidden",
             Self::Unknown { .. } => "unavailable",
         }
     }

@@ -19,6 +19,7 @@ use crate::agent::pull::{Moved, Order, PullError, Puller};
 use crate::agent::report::Reporter;
 use crate::agent::show::Shower;
 use crate::agent::status::{Facts, Journal};
+use crate::agent::whole;
 use crate::agent::work::recheck::Rechecks;
 use crate::agent::work::room::Look;
 use crate::agent::{AgentError, Options, Seen};
@@ -264,6 +265,7 @@ impl Work {
                 // The kubelet makes room, or an operator: what they took is not brought again unasked.
                 tracing::info!(node = self.node, %digest, "somebody removed an image of ours");
                 self.tell(Input::Unrecorded(digest));
+                self.is_gone();
             }
             RuntimeChange::Foreground { digest, active } => {
                 self.tell(Input::Foreground { digest, active });
@@ -306,6 +308,10 @@ impl Work {
             Effect::Record { image, digest } => {
                 let (runtime, shower) = (self.runtime.clone(), self.shower.clone());
                 self.spawn(async move {
+                    if runtime.brings_images() {
+                        let shown = whole::show(&*runtime, &shower, &image, &digest).await;
+                        return Done::Record(image, digest, shown);
+                    }
                     let (whole, doubt) = shower.whole(&image, &digest).await;
                     let shown = runtime.record(&whole).await.map_err(PullError::from);
                     let shown = shown.and_then(|()| Ok(doubt.map(|()| whole.show)?));
@@ -331,14 +337,14 @@ impl Work {
         self.accounts.entry(digest.clone()).or_insert(account);
         // A transfer of the same blob that was cancelled may still be writing its last bytes.
         let before = self.transfers.remove(&digest).map(|old| old.task);
-        let (puller, done, stopped) = (self.puller.clone(), self.done.clone(), stop.clone());
+        let (puller, shower) = (self.puller.clone(), self.shower.clone());
+        let (done, stopped) = (self.done.clone(), stop.clone());
         let task = self.tasks.spawn(async move {
             if let Some(before) = before {
                 // Its own failure has been reported by itself.
                 let _ = before.await;
             }
-            let mut moved = Moved::default();
-            let result = puller.blob(&order, &mut moved, &stopped).await;
+            let (moved, result) = puller.fetch(&order, &shower, &stopped).await;
             let told = Done::Blob(order.digest, number, moved, result);
             // The loop has ended: nobody wants to know.
             let _ = done.send(told).await;
@@ -366,6 +372,13 @@ impl Work {
                 () = stop.cancelled() => {}
             }
         });
+    }
+
+    /// A record was taken away: where images come whole their bytes have gone with it.
+    fn is_gone(&mut self) {
+        if self.runtime.brings_images() {
+            self.take_stock();
+        }
     }
 
     /// Lists what is on the node, after giving up whatever waits to be given up.

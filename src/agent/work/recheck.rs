@@ -97,6 +97,7 @@ impl Work {
             tracing::info!(node = self.node, %image, %digest, "{why}");
             self.messages.insert(digest.clone(), why.to_owned());
             self.tell(Input::Unrecorded(digest));
+            self.is_gone();
         } else if let Some(due) = self.rechecks.due.get_mut(&record) {
             // A registry that is away says nothing against a record, either.
             *due = now + self.rechecks.every;
