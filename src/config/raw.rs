@@ -59,11 +59,13 @@ pub enum LogFormat {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", rename_all = "lowercase")]
 pub enum RuntimeKind {
-    /// containerd where its socket is, otherwise the layout.
+    /// containerd where its socket is, CRI where that is not open to us, otherwise the layout.
     #[default]
     Auto,
     /// containerd, unpacked.
     Containerd,
+    /// Whatever serves CRI, which pulls images itself.
+    Cri,
     /// A directory.
     Layout,
 }
@@ -207,11 +209,19 @@ pub struct RawAgent {
     pub node_name: Option<String>,
     /// Node labels that name a node's pool; must equal the controller's.
     pub pool_labels: List,
-    /// Where images go: `containerd`, `layout`, or `auto`: containerd where its socket is, otherwise the
-    /// layout.
+    /// Where images go: `containerd` (layers are unpacked beside its own), `cri` (the runtime pulls images
+    /// itself, whole, one at a time; only what may be recorded), `layout` (a directory), or `auto`:
+    /// containerd where its socket is; CRI where its snapshots cannot be reached or another runtime serves
+    /// CRI; otherwise the layout.
     pub runtime: RuntimeKind,
     /// Socket of the node's containerd.
     pub containerd: PathBuf,
+    /// Socket of the node's CRI runtime. Absent: containerd's, or CRI-O's where only that is there.
+    #[schemars(example = &"/run/crio/crio.sock")]
+    pub cri: Option<PathBuf>,
+    /// Where is kept what has to be known after a restart where the runtime pulls images itself: their
+    /// manifests, and which were pulled for us.
+    pub state: PathBuf,
     /// Where layers are unpacked before containerd takes them: on the mount that holds its
     /// snapshots. Absent: beside them.
     #[schemars(example = &"/var/lib/containerd/forelay")]
@@ -397,6 +407,8 @@ impl Default for RawAgent {
             pool_labels: pool_labels(),
             runtime: RuntimeKind::Auto,
             containerd: "/run/containerd/containerd.sock".into(),
+            cri: None,
+            state: "/var/lib/forelay/state".into(),
             staging: None,
             sync: false,
             unrecorded: List(vec!["*:latest".into()]),

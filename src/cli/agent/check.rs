@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use serde::Serialize;
 
+use crate::cli::agent::choice::{Choice, choose};
 use crate::cli::{Context, Exit, render};
 use crate::config;
 use crate::domain::quantity::ByteSize;
-use crate::runtime::containerd::check::{Found, Space, look};
+use crate::runtime::containerd::check::{Found, Obstacle, Space};
+use crate::runtime::cri;
 
 /// What was found, for programs.
 #[derive(Debug, Serialize)]
@@ -20,6 +21,8 @@ struct Report {
     bytes: Option<ByteSize>,
     bytes_free: Option<ByteSize>,
     inodes_free: Option<u64>,
+    /// Before the kubelet would begin to remove images.
+    may_be_added: Option<ByteSize>,
     /// Lazy snapshotters that are started.
     lazy: Vec<&'static str>,
     config_path: Option<PathBuf>,
@@ -30,14 +33,50 @@ struct Report {
     because: Vec<String>,
 }
 
+/// What was found where the runtime would pull images itself, for programs.
+#[derive(Debug, Serialize)]
+struct Pulls {
+    socket: PathBuf,
+    runtime: String,
+    version: String,
+    /// Where its images are, as it says.
+    images: Option<PathBuf>,
+    bytes: Option<ByteSize>,
+    bytes_free: Option<ByteSize>,
+    inodes_free: Option<u64>,
+    may_be_added: Option<ByteSize>,
+    /// `pull`.
+    may: &'static str,
+    /// Why not more than that.
+    because: Vec<String>,
+}
+
 /// Looks, and changes nothing: exit code 0 when an agent can deliver here.
 pub(super) async fn run(json: bool, context: &Context) -> anyhow::Result<Exit> {
     context.begin_quietly()?;
     let (_, config) = config::agent(&super::named(context.layers.clone()))?;
     let socket = &config.containerd;
-    let found = look(socket).await;
-    let found = found.with_context(|| format!("nothing to deliver to at {}", socket.display()))?;
-    let report = report(socket, &found);
+    let (found, obstacle) = match choose(&config).await? {
+        Choice::Containerd(found) => (found, None),
+        Choice::Nothing(found, obstacle) => (found, Some(obstacle)),
+        Choice::Cri { socket, why } => {
+            let found = cri::look::look(&socket).await?;
+            let pulls = pulls(socket, &found, why);
+            if json {
+                render::json(&pulls)?;
+            } else {
+                render::out(&pulls_words(&pulls))?;
+            }
+            return Ok(Exit::Ok);
+        }
+        Choice::Layout => anyhow::bail!(
+            "nothing to deliver to at {}: images go into the directory {}; agent.containerd and agent.cri \
+             say where a runtime listens",
+            socket.display(),
+            config.layout.display()
+        ),
+    };
+    let report = report(socket, &found, obstacle);
     if json {
         render::json(&report)?;
     } else {
@@ -49,8 +88,57 @@ pub(super) async fn run(json: bool, context: &Context) -> anyhow::Result<Exit> {
     })
 }
 
-fn report(socket: &Path, found: &Found) -> Report {
-    let (may, because) = verdict(found);
+fn pulls(socket: PathBuf, found: &cri::look::Found, why: String) -> Pulls {
+    let space = |pick: fn(&Space) -> u64| found.space.as_ref().map(pick);
+    let mut because = vec![
+        why,
+        "what it pulls every pod can use: private images and those of agent.unrecorded are left to the kubelet"
+            .to_owned(),
+        "neither how far a pull is nor the kubelet's own pulls are seen through CRI".to_owned(),
+    ];
+    if found.space.is_none() {
+        because.push(
+            "its disk is not seen from here: only agent.disk_budget bounds what is added; mount its folder to have the disk looked at"
+                .to_owned(),
+        );
+    }
+    Pulls {
+        socket,
+        runtime: found.runtime.clone(),
+        version: found.version.clone(),
+        images: found.folder.clone(),
+        bytes: space(|s| s.bytes).map(ByteSize),
+        bytes_free: space(|s| s.bytes_free).map(ByteSize),
+        inodes_free: space(|s| s.inodes_free),
+        may_be_added: found.space.as_ref().map(Space::may_be_added),
+        may: "pull",
+        because,
+    }
+}
+
+fn pulls_words(pulls: &Pulls) -> String {
+    let folder = pulls.images.as_ref();
+    let rows = [
+        (
+            "runtime",
+            format!("{} {} at {}", pulls.runtime, pulls.version, pulls.socket.display()),
+        ),
+        (
+            "images in",
+            folder.map_or_else(|| "not told".to_owned(), |f| f.display().to_string()),
+        ),
+        ("free there", free(pulls.bytes_free, pulls.bytes, pulls.inodes_free)),
+        ("may be added", added(pulls.may_be_added)),
+        (
+            "an agent here",
+            "has the runtime pull images itself, whole, one at a time: pods start without a pull".to_owned(),
+        ),
+    ];
+    lines(&rows, &pulls.because)
+}
+
+fn report(socket: &Path, found: &Found, obstacle: Option<Obstacle>) -> Report {
+    let (may, because) = verdict(found, obstacle);
     let space = |pick: fn(&Space) -> u64| found.space.as_ref().map(pick);
     Report {
         socket: socket.to_owned(),
@@ -60,6 +148,7 @@ fn report(socket: &Path, found: &Found) -> Report {
         bytes: space(|s| s.bytes).map(ByteSize),
         bytes_free: space(|s| s.bytes_free).map(ByteSize),
         inodes_free: space(|s| s.inodes_free),
+        may_be_added: found.space.as_ref().map(Space::may_be_added),
         lazy: found.lazy.iter().map(|lazy| lazy.name).collect(),
         config_path: found.config_path.clone(),
         image_verifiers: found.verifies,
@@ -69,9 +158,13 @@ fn report(socket: &Path, found: &Found) -> Report {
 }
 
 /// What an agent does here at most, and what keeps it from more.
-fn verdict(found: &Found) -> (&'static str, Vec<String>) {
-    if let Some(obstacle) = found.obstacle() {
-        return ("nothing", vec![obstacle]);
+fn verdict(found: &Found, obstacle: Option<Obstacle>) -> (&'static str, Vec<String>) {
+    if let Some(obstacle) = obstacle {
+        let mut because = vec![obstacle.to_string()];
+        if obstacle.permits_pulls() {
+            because.push("agent.runtime = \"auto\" or \"cri\" has the runtime pull images itself".to_owned());
+        }
+        return ("nothing", because);
     }
     let mut because = Vec::new();
     if found.verifies {
@@ -87,10 +180,6 @@ fn words(report: &Report) -> String {
     let path = |path: &Option<PathBuf>| match path {
         Some(path) => path.display().to_string(),
         None => "not told".to_owned(),
-    };
-    let free = match (report.bytes_free, report.bytes, report.inodes_free) {
-        (Some(free), Some(all), Some(inodes)) => format!("{free} of {all}, {inodes} inodes"),
-        _ => "not seen from here".to_owned(),
     };
     let lazy = match report.lazy.as_slice() {
         [] => "none".to_owned(),
@@ -114,7 +203,8 @@ fn words(report: &Report) -> String {
                 .unwrap_or_else(|| "unknown".into()),
         ),
         ("snapshots in", path(&report.root)),
-        ("free there", free),
+        ("free there", free(report.bytes_free, report.bytes, report.inodes_free)),
+        ("may be added", added(report.may_be_added)),
         ("hosts.toml in", path(&report.config_path)),
         ("lazy snapshotters", lazy),
         (
@@ -123,20 +213,29 @@ fn words(report: &Report) -> String {
         ),
         ("an agent here", does.to_owned()),
     ];
-    let rows = rows.map(|(name, value)| {
-        format!(
-            "{name:<18} {value}
-"
-        )
-    });
-    let because = report.because.iter().map(|reason| {
-        format!(
-            "{:<18} {reason}
-",
-            ""
-        )
-    });
-    rows.into_iter().chain(because).collect()
+    lines(&rows, &report.because)
+}
+
+fn free(free: Option<ByteSize>, all: Option<ByteSize>, inodes: Option<u64>) -> String {
+    match (free, all, inodes) {
+        (Some(free), Some(all), Some(inodes)) => format!("{free} of {all}, {inodes} inodes"),
+        _ => "not seen from here".to_owned(),
+    }
+}
+
+/// As the agent counts room.
+fn added(bytes: Option<ByteSize>) -> String {
+    match bytes {
+        Some(ByteSize(0)) => "nothing: the kubelet would begin to remove images, or soon".to_owned(),
+        Some(bytes) => format!("{bytes} before the kubelet begins to remove images"),
+        None => "not known: the disk is not seen from here".to_owned(),
+    }
+}
+
+fn lines(rows: &[(&str, String)], because: &[String]) -> String {
+    let rows = rows.iter().map(|(name, value)| format!("{name:<18} {value}\n"));
+    let because = because.iter().map(|reason| format!("{:<18} {reason}\n", ""));
+    rows.chain(because).collect()
 }
 
 #[cfg(test)]
@@ -164,9 +263,26 @@ mod tests {
 
     #[test]
     fn a_plain_node_gets_records() {
-        let report = report(Path::new("/c.sock"), &found());
+        let report = report(Path::new("/c.sock"), &found(), None);
         assert_eq!((report.may, report.because.len()), ("record", 0));
-        assert!(words(&report).contains("50.0 GiB of 100.0 GiB, 900 inodes"));
+        let words = words(&report);
+        assert!(words.contains("50.0 GiB of 100.0 GiB, 900 inodes"));
+        assert!(words.contains("33.0 GiB before the kubelet"), "{words}");
+    }
+
+    #[test]
+    fn a_runtime_that_pulls_itself_is_told_with_what_it_cannot_do() {
+        let found = cri::look::Found {
+            runtime: "cri-o".into(),
+            version: "1.36.0".into(),
+            folder: Some("/images".into()),
+            space: None,
+        };
+        let pulls = pulls("/crio.sock".into(), &found, "there is no containerd".into());
+        let words = pulls_words(&pulls);
+        for part in ["cri-o 1.36.0 at /crio.sock", "no containerd", "private", "agent.disk_budget"] {
+            assert!(words.contains(part), "{part} is not in\n{words}");
+        }
     }
 
     #[test]
@@ -210,7 +326,7 @@ mod tests {
                 "native",
             ),
         ] {
-            let report = report(Path::new("/c.sock"), &found);
+            let report = report(Path::new("/c.sock"), &found, found.obstacle());
             assert_eq!(report.may, may);
             assert!(words(&report).contains(word), "{}", words(&report));
         }
