@@ -217,7 +217,8 @@ impl NodeEngine {
         self.give_way(&demand, now, &mut effects);
         self.start_transfers(&demand, now, &mut effects);
         self.ask_records(now, &mut effects);
-        self.release(now, !demand.left_out.is_empty(), &mut effects);
+        let cramped = !demand.left_out.is_empty() || !demand.cramped.is_empty();
+        self.release(now, cramped, &mut effects);
         self.wake_at = self.next_wake(now);
         effects
     }
@@ -515,6 +516,8 @@ impl NodeEngine {
             Phase::Failed
         } else if demand.left_out.contains(&entry.digest) {
             Phase::LeftOut
+        } else if demand.cramped.contains(&entry.digest) {
+            Phase::Cramped
         } else if manifest.is_some() && missing().next().is_none() {
             Phase::Recording
         } else if under_way {
