@@ -109,6 +109,11 @@ impl Agent {
         }
     }
 
+    /// Whether the runtime pulls images itself, so that progress is in whole images.
+    pub fn brings_images(&self) -> bool {
+        self.options.runtime.brings_images()
+    }
+
     /// Bytes that travelled since it began.
     pub fn moved(&self) -> impl Fn() -> u64 + Send + use<> {
         let moved = self.measures.moved.clone();

@@ -40,6 +40,8 @@ pub(super) struct Order {
     pub(super) digest: Digest,
     pub(super) size: ByteSize,
     pub(super) priority: Priority,
+    /// The node's, where it matters to whoever brings it.
+    pub(super) platform: Option<Platform>,
 }
 
 /// What a transfer did, whether or not it succeeded.
@@ -137,7 +139,8 @@ impl Puller {
             Manifest::Index(_) => return Err(PullError::Index(digest.clone())),
         };
         let config = self.config(image, &parts).await?;
-        let manifest = self.counted(parts.to_manifest(digest.clone(), Platform::of_config(&config)?));
+        let manifest =
+            self.counted(parts.to_manifest(digest.clone(), Platform::of_config(&config)?));
         let lacking = self.runtime.lacking(&manifest).await?;
         Ok((manifest, lacking))
     }
@@ -175,6 +178,7 @@ impl Puller {
                 digest: digest.clone(),
                 size: *size,
                 priority: Priority::Pending,
+                platform: None,
             };
             let mut moved = Moved::default();
             match self

@@ -4,11 +4,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::pull::{Moved, Order, PullError};
 use crate::agent::show::{ShowError, Shower};
-use crate::domain::image::{Digest, ImageManifest, ImageRef, Layer};
+use crate::domain::image::{Digest, ImageManifest, ImageRef, Layer, Platform};
 use crate::port::{ContainerRuntime, RuntimeError, Show};
 
 /// Who brought what travelled, in signals and metrics.
 const FROM: &str = "runtime";
+
+/// What is said of an image meanwhile.
+pub(super) const UNDER_WAY: &str = "the runtime pulls it whole, and does not tell how far it is";
 
 /// The image as one blob that has its manifest's digest: so it is counted against the budget, waits for its
 /// turn, gives way and is given up like any other. Layers that another image has count again: which are there
@@ -34,7 +37,9 @@ pub(super) async fn bring(
     stop: &CancellationToken,
 ) -> (Moved, Result<(), PullError>) {
     let brought = tokio::select! {
-        shown = show(runtime, shower, &order.image, &order.digest) => shown.map(drop),
+        shown = show(runtime, shower, (&order.image, &order.digest), order.platform.as_ref()) => {
+            shown.map(drop)
+        }
         () = stop.cancelled() => Err(PullError::Stopped),
     };
     let moved = match &brought {
@@ -53,10 +58,10 @@ pub(super) async fn bring(
 pub(super) async fn show(
     runtime: &dyn ContainerRuntime,
     shower: &Shower,
-    image: &ImageRef,
-    digest: &Digest,
+    (image, digest): (&ImageRef, &Digest),
+    platform: Option<&Platform>,
 ) -> Result<Show, PullError> {
-    let (whole, doubt) = shower.whole(image, digest).await;
+    let (whole, doubt) = shower.whole(image, digest, platform).await;
     if let Err(doubt) = doubt {
         if doubt.is_lasting() {
             match runtime.withdraw(digest).await {
@@ -84,7 +89,6 @@ pub(super) async fn show(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::image::Platform;
     use crate::domain::quantity::ByteSize;
 
     #[test]

@@ -24,7 +24,7 @@ use crate::agent::work::recheck::Rechecks;
 use crate::agent::work::room::Look;
 use crate::agent::{AgentError, Options, Seen};
 use crate::api::NodePrefetchStatus;
-use crate::domain::image::{Digest, ImageManifest, ImageRef};
+use crate::domain::image::{Digest, ImageManifest, ImageRef, Platform};
 use crate::domain::plan::{Plan, Priority};
 use crate::domain::signal::Signal;
 use crate::domain::time::Timestamp;
@@ -290,6 +290,7 @@ impl Work {
             } => {
                 tracing::debug!(node = self.node, %image, %digest, %size, ?priority, "fetching");
                 let order = Order {
+                    platform: self.platform(&digest),
                     image,
                     digest,
                     size,
@@ -304,15 +305,19 @@ impl Work {
                     transfer.stop.cancel();
                     transfer.number = 0;
                 }
+                self.messages.remove(&digest);
             }
             Effect::Record { image, digest } => {
                 let (runtime, shower) = (self.runtime.clone(), self.shower.clone());
+                let platform = self.platform(&digest);
                 self.spawn(async move {
+                    let platform = platform.as_ref();
                     if runtime.brings_images() {
-                        let shown = whole::show(&*runtime, &shower, &image, &digest).await;
+                        let what = (&image, &digest);
+                        let shown = whole::show(&*runtime, &shower, what, platform).await;
                         return Done::Record(image, digest, shown);
                     }
-                    let (whole, doubt) = shower.whole(&image, &digest).await;
+                    let (whole, doubt) = shower.whole(&image, &digest, platform).await;
                     let shown = runtime.record(&whole).await.map_err(PullError::from);
                     let shown = shown.and_then(|()| Ok(doubt.map(|()| whole.show)?));
                     Done::Record(image, digest, shown)
@@ -325,6 +330,14 @@ impl Work {
         }
     }
 
+    /// For which a manifest was chosen: the node's own.
+    fn platform(&self, manifest: &Digest) -> Option<Platform> {
+        let plans = [&self.plans.0, &self.plans.1].into_iter().flatten();
+        let mut entries = plans.flat_map(|plan| &plan.entries);
+        let entry = entries.find(|entry| entry.digest == *manifest)?;
+        Some(entry.platform.clone())
+    }
+
     fn fetch(&mut self, order: Order, now: Timestamp) {
         self.transfers_started += 1;
         let number = self.transfers_started;
@@ -335,6 +348,10 @@ impl Work {
             bytes: 0,
         };
         self.accounts.entry(digest.clone()).or_insert(account);
+        if self.runtime.brings_images() {
+            let what = whole::UNDER_WAY.to_owned();
+            self.messages.insert(digest.clone(), what);
+        }
         // A transfer of the same blob that was cancelled may still be writing its last bytes.
         let before = self.transfers.remove(&digest).map(|old| old.task);
         let (puller, shower) = (self.puller.clone(), self.shower.clone());

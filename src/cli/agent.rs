@@ -27,6 +27,10 @@ mod choice;
 mod once;
 mod plan_file;
 
+/// What failed eight times, over some three minutes, is tried anew after this: a registry's outage takes longer
+/// than that, and a plan may stay as it is for hours.
+const TRY_ANEW: Duration = Duration::from_mins(10);
+
 /// Bring this node the layers that its plan names
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -157,6 +161,7 @@ async fn options(config: config::Agent, clock: Arc<dyn Clock>) -> anyhow::Result
             concurrency,
             disk: config.disk_budget,
             linger: config.linger,
+            again: Some(TRY_ANEW),
             ..Limits::default()
         },
         bandwidth: config.bandwidth_limit,

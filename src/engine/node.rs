@@ -36,6 +36,9 @@ pub struct Limits {
     pub back_off_max: Duration,
     /// Failures after which a blob is given up until the plan changes.
     pub attempts: u32,
+    /// So long after it was given up for its failures a blob is tried anew: a registry that was silent answers
+    /// by and by. `None`: not until the plan changes.
+    pub again: Option<Duration>,
     /// So long after its birth a node follows its pool's plan, while it has none of its own: later
     /// entries are for nodes that are still to come.
     pub newcomer: Duration,
@@ -54,6 +57,7 @@ impl Default for Limits {
             back_off: Duration::from_secs(1),
             back_off_max: Duration::from_mins(1),
             attempts: 8,
+            again: None,
             // The model's `window_s`.
             newcomer: Duration::from_mins(10),
             // As long as an unused byte has to prove itself in the scores (design section 7).
@@ -115,6 +119,7 @@ impl NodeEngine {
             first: limits.back_off,
             longest: limits.back_off_max,
             attempts: limits.attempts,
+            again: limits.again,
         });
         Self {
             limits,
@@ -209,6 +214,7 @@ impl NodeEngine {
 
     /// What the driver has to do now; asking again without new input gives nothing.
     pub fn step(&mut self, now: Timestamp) -> Vec<Effect> {
+        self.troubles.forgive_rested(now);
         let mut effects = self.merge_plans(now);
         self.ask_manifests(now, &mut effects);
         let demand = self.demand();

@@ -17,8 +17,8 @@ use crate::runtime::wire::cri::image_service_client::ImageServiceClient;
 use crate::runtime::wire::cri::runtime_service_client::RuntimeServiceClient;
 use crate::runtime::wire::cri::{
     AuthConfig, Container, FilesystemUsage, Image, ImageFilter, ImageFsInfoRequest, ImageSpec,
-    ImageStatusRequest, ListContainersRequest, ListImagesRequest, PullImageRequest, RemoveImageRequest, StatusRequest,
-    StatusResponse, VersionRequest, VersionResponse,
+    ImageStatusRequest, ListContainersRequest, ListImagesRequest, PullImageRequest,
+    RemoveImageRequest, StatusRequest, StatusResponse, VersionRequest, VersionResponse,
 };
 
 mod ledger;

@@ -45,6 +45,8 @@ pub struct Node {
     pub origin: String,
     /// Images that are never recorded.
     pub unrecorded: Vec<Pattern>,
+    /// Bytes that images may take.
+    pub budget: ByteSize,
 }
 
 /// What an agent has to know of a node.
@@ -54,6 +56,7 @@ pub struct Site {
     pub staging: PathBuf,
     pub origin: String,
     pub unrecorded: Vec<Pattern>,
+    pub budget: ByteSize,
 }
 
 impl Node {
@@ -67,6 +70,7 @@ impl Node {
             _disk: disk,
             origin,
             unrecorded: Vec::new(),
+            budget: ByteSize(u64::MAX),
         }
     }
 
@@ -80,6 +84,7 @@ impl Node {
             staging: self.staging(),
             origin: self.origin.clone(),
             unrecorded: self.unrecorded.clone(),
+            budget: self.budget,
         }
     }
 
@@ -170,6 +175,7 @@ impl Site {
             recheck: Duration::ZERO,
             pressed: || false,
             limits: Limits {
+                disk: self.budget,
                 back_off: Duration::from_millis(20),
                 back_off_max: Duration::from_millis(100),
                 attempts: 12,

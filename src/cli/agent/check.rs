@@ -121,17 +121,26 @@ fn pulls_words(pulls: &Pulls) -> String {
     let rows = [
         (
             "runtime",
-            format!("{} {} at {}", pulls.runtime, pulls.version, pulls.socket.display()),
+            format!(
+                "{} {} at {}",
+                pulls.runtime,
+                pulls.version,
+                pulls.socket.display()
+            ),
         ),
         (
             "images in",
             folder.map_or_else(|| "not told".to_owned(), |f| f.display().to_string()),
         ),
-        ("free there", free(pulls.bytes_free, pulls.bytes, pulls.inodes_free)),
+        (
+            "free there",
+            free(pulls.bytes_free, pulls.bytes, pulls.inodes_free),
+        ),
         ("may be added", added(pulls.may_be_added)),
         (
             "an agent here",
-            "has the runtime pull images itself, whole, one at a time: pods start without a pull".to_owned(),
+            "has the runtime pull images itself, whole, one at a time: pods start without a pull"
+                .to_owned(),
         ),
     ];
     lines(&rows, &pulls.because)
@@ -162,7 +171,9 @@ fn verdict(found: &Found, obstacle: Option<Obstacle>) -> (&'static str, Vec<Stri
     if let Some(obstacle) = obstacle {
         let mut because = vec![obstacle.to_string()];
         if obstacle.permits_pulls() {
-            because.push("agent.runtime = \"auto\" or \"cri\" has the runtime pull images itself".to_owned());
+            because.push(
+                "agent.runtime = \"auto\" or \"cri\" has the runtime pull images itself".to_owned(),
+            );
         }
         return ("nothing", because);
     }
@@ -203,7 +214,10 @@ fn words(report: &Report) -> String {
                 .unwrap_or_else(|| "unknown".into()),
         ),
         ("snapshots in", path(&report.root)),
-        ("free there", free(report.bytes_free, report.bytes, report.inodes_free)),
+        (
+            "free there",
+            free(report.bytes_free, report.bytes, report.inodes_free),
+        ),
         ("may be added", added(report.may_be_added)),
         ("hosts.toml in", path(&report.config_path)),
         ("lazy snapshotters", lazy),
@@ -226,15 +240,21 @@ fn free(free: Option<ByteSize>, all: Option<ByteSize>, inodes: Option<u64>) -> S
 /// As the agent counts room.
 fn added(bytes: Option<ByteSize>) -> String {
     match bytes {
-        Some(ByteSize(0)) => "nothing: the kubelet would begin to remove images, or soon".to_owned(),
+        Some(ByteSize(0)) => {
+            "nothing: the kubelet would begin to remove images, or soon".to_owned()
+        }
         Some(bytes) => format!("{bytes} before the kubelet begins to remove images"),
         None => "not known: the disk is not seen from here".to_owned(),
     }
 }
 
 fn lines(rows: &[(&str, String)], because: &[String]) -> String {
-    let rows = rows.iter().map(|(name, value)| format!("{name:<18} {value}\n"));
-    let because = because.iter().map(|reason| format!("{:<18} {reason}\n", ""));
+    let rows = rows
+        .iter()
+        .map(|(name, value)| format!("{name:<18} {value}\n"));
+    let because = because
+        .iter()
+        .map(|reason| format!("{:<18} {reason}\n", ""));
     rows.chain(because).collect()
 }
 
@@ -280,7 +300,12 @@ mod tests {
         };
         let pulls = pulls("/crio.sock".into(), &found, "there is no containerd".into());
         let words = pulls_words(&pulls);
-        for part in ["cri-o 1.36.0 at /crio.sock", "no containerd", "private", "agent.disk_budget"] {
+        for part in [
+            "cri-o 1.36.0 at /crio.sock",
+            "no containerd",
+            "private",
+            "agent.disk_budget",
+        ] {
             assert!(words.contains(part), "{part} is not in\n{words}");
         }
     }

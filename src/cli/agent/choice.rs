@@ -113,7 +113,10 @@ mod tests {
         let Choice::Cri { socket, why } = chosen(&keys).await.unwrap() else {
             panic!("no way but CRI");
         };
-        assert!(socket.ends_with("cri.sock") && why.contains("none.sock"), "{why}");
+        assert!(
+            socket.ends_with("cri.sock") && why.contains("none.sock"),
+            "{why}"
+        );
         let keys = [keys[0], keys[1], ("agent.runtime", "layout")];
         assert_eq!(chosen(&keys).await.unwrap(), Choice::Layout);
     }
@@ -124,7 +127,10 @@ mod tests {
         let path = folder.path().join("dead.sock").display().to_string();
         std::fs::write(&path, "").unwrap();
         for runtime in ["auto", "containerd"] {
-            let keys = [("agent.containerd", path.as_str()), ("agent.runtime", runtime)];
+            let keys = [
+                ("agent.containerd", path.as_str()),
+                ("agent.runtime", runtime),
+            ];
             let error = chosen(&keys).await.unwrap_err();
             assert!(format!("{error:#}").contains("dead.sock"), "{error:#}");
         }

@@ -72,11 +72,14 @@ pub async fn read(
             return Err(wrong(format!("kind {other} is no plan; write {MEND}")).into());
         }
         None => {
-            let list: List = serde_json::from_value(value)
-                .map_err(|e| wrong(format!("{e}; write {MEND}")))?;
+            let list: List =
+                serde_json::from_value(value).map_err(|e| wrong(format!("{e}; write {MEND}")))?;
             if list.images.is_empty() {
                 let mend = "name at least one, {\"images\": [\"nginx:1.27\"]}";
-                return Err(wrong(format!("`images` is empty: nothing would be brought; {mend}")).into());
+                return Err(wrong(format!(
+                    "`images` is empty: nothing would be brought; {mend}"
+                ))
+                .into());
             }
             of_list(list, node, platform, now, resolver).await?
         }

@@ -302,7 +302,11 @@ mod tests {
         let untold = read(&plugins, "", Some(Path::new("/r/elsewhere")));
         let obstacle = untold.obstacle().unwrap();
         assert!(matches!(obstacle, Obstacle::MaybeLazy(_)) && !obstacle.permits_pulls());
-        let foreign = read(&plugins[..1], r#"{"containerd": {"snapshotter": "zfs"}}"#, None);
+        let foreign = read(
+            &plugins[..1],
+            r#"{"containerd": {"snapshotter": "zfs"}}"#,
+            None,
+        );
         assert_eq!(foreign.obstacle(), Some(Obstacle::Unknown));
     }
 

@@ -164,7 +164,12 @@ mod tests {
 
     fn next(images: &[Image], ours: &[u8]) -> Step {
         let is_ours = |image: &Image| ours.iter().any(|&salt| is_id(&image.id, &config(salt)));
-        step(images, &config(1), ("r:5000/web:1", "r:5000/web@d"), is_ours)
+        step(
+            images,
+            &config(1),
+            ("r:5000/web:1", "r:5000/web@d"),
+            is_ours,
+        )
     }
 
     #[test]
@@ -198,7 +203,11 @@ mod tests {
     #[test]
     fn only_an_image_that_is_nobody_elses_can_be_removed() {
         let mine = pulled(&["r:5000/web:1"]);
-        let alone = image(1, &["r:5000/web:1", "<none>:<none>"], &["r:5000/web@sha256:7"]);
+        let alone = image(
+            1,
+            &["r:5000/web:1", "<none>:<none>"],
+            &["r:5000/web@sha256:7"],
+        );
         let images = [image(2, &["x/y:1"], &[]), alone.clone()];
         assert_eq!(standing(&images, &[], &mine), Standing::Ours(&alone));
         assert_eq!(standing(&images[..1], &[], &mine), Standing::Gone);

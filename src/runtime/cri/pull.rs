@@ -88,11 +88,7 @@ async fn note(shared: Arc<Shared>, came: Came) -> Result<(), RuntimeError> {
         "stays"
     } else {
         // Nobody would ask again what its tag means.
-        shared
-            .cri
-            .remove(&other.id)
-            .await
-            .map_err(|e| failed(&e))?;
+        shared.cri.remove(&other.id).await.map_err(|e| failed(&e))?;
         "is taken back"
     };
     Err(RuntimeError::Io(format!(

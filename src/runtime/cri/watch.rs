@@ -67,8 +67,7 @@ impl Watch {
             .collect();
         let come = now.difference(&self.there);
         let come = come.filter(|manifest| ledger.get(manifest).is_none());
-        self.told
-            .extend(come.cloned().map(RuntimeChange::Present));
+        self.told.extend(come.cloned().map(RuntimeChange::Present));
         self.there = now;
         Ok(())
     }
