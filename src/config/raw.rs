@@ -471,10 +471,11 @@ impl TryFrom<String> for RuntimeKind {
         match word.to_ascii_lowercase().as_str() {
             "auto" => Ok(Self::Auto),
             "containerd" => Ok(Self::Containerd),
+            "cri" => Ok(Self::Cri),
             "layout" => Ok(Self::Layout),
             _ => Err(NotOneOf {
                 word,
-                words: "`auto`, `containerd`, `layout`",
+                words: "`auto`, `containerd`, `cri`, `layout`",
             }),
         }
     }

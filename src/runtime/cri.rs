@@ -2,7 +2,7 @@
 //!
 //! Here is the client; [`CriRuntime`] is what an agent drives. Through CRI a runtime pulls whole images, shows
 //! every one to all pods, tells neither how far a pull is nor who else pulls, and removes an image only with
-//! all its names.
+//! all its names. Who else pulls containerd's own services tell, where it is one.
 
 use std::future::Future;
 use std::path::Path;
@@ -21,6 +21,7 @@ use crate::runtime::wire::cri::{
     RemoveImageRequest, StatusRequest, StatusResponse, VersionRequest, VersionResponse,
 };
 
+mod foreground;
 mod ledger;
 pub mod look;
 mod names;

@@ -388,3 +388,38 @@ async fn a_pull_that_nobody_waits_for_any_more_is_stopped_and_the_next_one_comes
     again.expect("its turn comes").unwrap();
     assert_eq!(runtime.recorded().await.unwrap(), [site.manifest()]);
 }
+
+#[tokio::test]
+async fn a_pull_of_somebody_else_is_seen_and_our_own_is_not() {
+    let site = Site::start().await;
+    let stalls = std::iter::once(Fault::None).chain(std::iter::repeat_n(Fault::Stall(10), 9));
+    let relay = Relay::start(site.origin.address, stalls.collect::<Vec<_>>()).await;
+    site.node.daemon.mirror(NAME, &relay.address.to_string());
+    let runtime = site.runtime().await;
+    let wanted = whole(&runtime, &site.web).await;
+    let mut changes = runtime.changes();
+    let mut cri = site.cri().await;
+    let pause = named("pause:1");
+    let seen = async {
+        // Ours is under way by now, or soon; then somebody else's comes.
+        let others = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            cri.pull(&pause).await
+        };
+        tokio::select! {
+            ended = runtime.record(&wanted) => panic!("{ended:?}"),
+            ended = others => panic!("{ended:?}"),
+            change = changes.next() => change,
+        }
+    };
+    let seen = tokio::time::timeout(Duration::from_mins(1), seen).await;
+    let Some(RuntimeChange::Foreground { digest, active }) = seen.expect("it is seen") else {
+        panic!("another change");
+    };
+    let blobs = |image: &Image| {
+        let layers = image.layers.iter().map(Layer::digest);
+        layers.chain([sha256(&image.config)]).collect::<Vec<_>>()
+    };
+    assert!(active && blobs(&site.pause).contains(&digest), "{digest}");
+    assert!(!blobs(&site.web).contains(&digest), "{digest}");
+}

@@ -94,7 +94,7 @@ fn pulls(socket: PathBuf, found: &cri::look::Found, why: String) -> Pulls {
         why,
         "what it pulls every pod can use: private images and those of agent.unrecorded are left to the kubelet"
             .to_owned(),
-        "neither how far a pull is nor the kubelet's own pulls are seen through CRI".to_owned(),
+        "how far a pull is CRI does not tell, nor who else pulls: that only containerd does".to_owned(),
     ];
     if found.space.is_none() {
         because.push(

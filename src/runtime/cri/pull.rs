@@ -45,8 +45,13 @@ pub(super) async fn record(shared: &Arc<Shared>, whole: &Whole) -> Result<(), Ru
     let Step::Pull(reference) = next else {
         return Ok(());
     };
+    let parts = shared.parts(&whole.digest).await?;
+    let layers = parts.layers.iter().map(|layer| &layer.digest);
+    let blobs = layers.chain(target).chain([&whole.digest, &config]);
+    let asking = shared.asked.begin(blobs.cloned().collect());
     // No credentials: only what everybody may read is recorded.
     let pulled = shared.cri.pull(&reference, None, LONGEST).await;
+    drop(asking);
     pulled.map_err(|e| failed(&e))?;
     let came = Came {
         manifest: whole.digest.clone(),

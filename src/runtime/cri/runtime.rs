@@ -1,20 +1,23 @@
 //! A runtime that pulls images itself, whole, when it is asked to: what an agent can have through CRI alone.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::future::BoxFuture;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use tokio::sync::Semaphore;
 
 use crate::domain::image::{Digest, ImageManifest};
-use crate::domain::manifest::Manifest;
+use crate::domain::manifest::{ImageParts, Manifest};
 use crate::domain::quantity::ByteSize;
 use crate::port::{
     BlobStore, BlobWriter, Clock, ContainerRuntime, RuntimeChange, RuntimeError, Whole,
 };
+use crate::runtime::containerd::Client;
+use crate::runtime::cri::foreground::{self, Asked};
 use crate::runtime::cri::ledger::Ledger;
 use crate::runtime::cri::names::{Standing, find, standing};
 use crate::runtime::cri::{Cri, CriError, look, pull, remove, watch};
@@ -45,6 +48,10 @@ pub(super) struct Shared {
     pub(super) ledger: tokio::sync::Mutex<Ledger>,
     /// Configs of planned images, by manifest.
     known: Mutex<BTreeMap<Digest, Digest>>,
+    /// Its own services, where it is a containerd.
+    containerd: Option<Client>,
+    /// What it fetches for us now.
+    pub(super) asked: Asked,
     /// Of one pull: what queues pulls is the kubelet (`serializeImagePulls`), a runtime takes all it gets.
     pub(super) turn: Semaphore,
 }
@@ -62,6 +69,8 @@ impl CriRuntime {
         let cri = cri.map_err(|e| failed(&e))?;
         let shared = Arc::new(Shared {
             cri,
+            containerd: containerd(&options.socket).await,
+            asked: Asked::default(),
             ledger: tokio::sync::Mutex::new(Ledger::open(&options.state)?),
             store,
             clock: options.clock,
@@ -146,7 +155,14 @@ impl ContainerRuntime for CriRuntime {
     }
 
     fn changes(&self) -> BoxStream<'static, RuntimeChange> {
-        watch::changes(self.shared.clone())
+        let listed = watch::changes(self.shared.clone());
+        match self.shared.containerd.clone() {
+            None => listed,
+            Some(client) => {
+                let pulls = foreground::pulls(self.shared.clone(), client);
+                stream::select(listed, pulls).boxed()
+            }
+        }
     }
 }
 
@@ -163,24 +179,35 @@ impl Shared {
         known.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether nothing is planned.
+    pub(super) fn is_idle(&self) -> bool {
+        let known = self.known.lock();
+        known.unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Digest of the config of a manifest that is in the store.
     pub(super) async fn learn(&self, manifest: &Digest) -> Result<Digest, RuntimeError> {
         let known = self.known().get(manifest).cloned();
         if let Some(config) = known {
             return Ok(config);
         }
-        let bytes = self.store.read(manifest).await?;
-        let gone = || RuntimeError::Io(format!("{manifest} is not in the store"));
-        let config = match Manifest::parse(&bytes.ok_or_else(gone)?) {
-            Ok(Manifest::Image(parts)) => parts.config.digest,
-            Ok(Manifest::Index(_)) => {
-                let what = format!("{manifest} is an index, not one platform's manifest");
-                return Err(RuntimeError::Io(what));
-            }
-            Err(error) => return Err(RuntimeError::Io(error.to_string())),
-        };
+        let config = self.parts(manifest).await?.config.digest;
         self.remember(manifest, &config);
         Ok(config)
+    }
+
+    /// What a manifest that is in the store names.
+    pub(super) async fn parts(&self, manifest: &Digest) -> Result<ImageParts, RuntimeError> {
+        let bytes = self.store.read(manifest).await?;
+        let gone = || RuntimeError::Io(format!("{manifest} is not in the store"));
+        match Manifest::parse(&bytes.ok_or_else(gone)?) {
+            Ok(Manifest::Image(parts)) => Ok(parts),
+            Ok(Manifest::Index(_)) => {
+                let what = format!("{manifest} is an index, not one platform's manifest");
+                Err(RuntimeError::Io(what))
+            }
+            Err(error) => Err(RuntimeError::Io(error.to_string())),
+        }
     }
 
     fn remember(&self, manifest: &Digest, config: &Digest) {
@@ -232,6 +259,12 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// A client of containerd's own services, where they are served.
+async fn containerd(socket: &Path) -> Option<Client> {
+    let client = Client::connect(socket).await.ok()?;
+    client.version().await.is_ok().then_some(client)
 }
 
 /// In the words of the port.

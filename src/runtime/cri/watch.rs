@@ -22,7 +22,7 @@ struct Watch {
     told: VecDeque<RuntimeChange>,
 }
 
-/// Follows the runtime for as long as the stream is read. Pulls of others that are under way cannot be seen.
+/// Follows the runtime for as long as the stream is read.
 pub(super) fn changes(shared: Arc<Shared>) -> BoxStream<'static, RuntimeChange> {
     let watch = Watch {
         shared,
@@ -47,7 +47,7 @@ pub(super) fn changes(shared: Arc<Shared>) -> BoxStream<'static, RuntimeChange> 
 impl Watch {
     async fn look(&mut self) -> Result<(), RuntimeError> {
         let shared = &self.shared;
-        if shared.known().is_empty() {
+        if shared.is_idle() {
             return Ok(());
         }
         // Nothing of ours comes or goes meanwhile.
