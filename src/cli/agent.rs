@@ -231,6 +231,9 @@ async fn pulling(
     let (store, recovery) = Store::open(&state, clock.now()).with_context(named)?;
     tracing::info!(socket = %socket.display(), state = %state.display(), why, ?recovery,
         "the runtime pulls images itself, whole, one at a time; private ones are left to the kubelet");
+    if config.bandwidth_limit.is_some() {
+        tracing::warn!("agent.bandwidth_limit is not kept: CRI has no way to say it");
+    }
     let options = cri::Options {
         socket,
         state,

@@ -250,14 +250,16 @@ pub struct RawAgent {
     /// Where a registry is reached when that is not `https://` and its name.
     #[schemars(example = BTreeMap::from([("docker.io", "https://registry-1.docker.io")]))]
     pub origins: UrlTable,
-    /// Layers fetched at the same time.
+    /// Layers fetched at the same time. A runtime that pulls itself is asked for one image at a time.
     pub concurrency: Count,
-    /// Most bytes per second for layers that no pod waits for; absent means no limit.
+    /// Most bytes per second for layers that no pod waits for; absent means no limit. A runtime that pulls
+    /// itself cannot be held to it.
     #[schemars(example = &"50MiB/s")]
     pub bandwidth_limit: Option<Rate>,
     /// Most bytes that fetched layers may take on the node's disk.
     pub disk_budget: Size,
-    /// How long the layers of an image stay that no plan names any more; its record goes at once.
+    /// How long the layers of an image stay that no plan names any more; its record goes at once. Where the
+    /// runtime pulls itself a tag goes only with its image: at once, too.
     pub linger: Span,
     /// Address of `/livez`, `/readyz` and `/metrics`.
     pub listen: String,

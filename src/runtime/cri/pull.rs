@@ -74,8 +74,9 @@ async fn note(shared: Arc<Shared>, came: Came) -> Result<(), RuntimeError> {
     let named = |image: &&Image| has(image, &came.reference) || came.reference.contains('@');
     if planned.is_some_and(|image| named(&image)) {
         let is_new = find(&came.before, &came.config).is_none();
-        if is_new || ledger.get(&came.manifest).is_some() {
-            let (manifest, config) = (&came.manifest, &came.config);
+        let (manifest, config) = (&came.manifest, &came.config);
+        // One image may be planned by two manifests: of one config are the same files.
+        if is_new || ledger.has_config(|ours| ours == config) {
             ledger.note(manifest, config, &came.reference).await;
         }
         return Ok(());
