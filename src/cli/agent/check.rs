@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::cli::agent::check::pulls::Pulls;
 use crate::cli::agent::choice::{Choice, choose};
 use crate::cli::{Context, Exit, render};
 use crate::config;
 use crate::domain::quantity::ByteSize;
 use crate::runtime::containerd::check::{Found, Obstacle, Space};
 use crate::runtime::cri;
+
+mod pulls;
 
 /// What was found, for programs.
 #[derive(Debug, Serialize)]
@@ -33,24 +36,6 @@ struct Report {
     because: Vec<String>,
 }
 
-/// What was found where the runtime would pull images itself, for programs.
-#[derive(Debug, Serialize)]
-struct Pulls {
-    socket: PathBuf,
-    runtime: String,
-    version: String,
-    /// Where its images are, as it says.
-    images: Option<PathBuf>,
-    bytes: Option<ByteSize>,
-    bytes_free: Option<ByteSize>,
-    inodes_free: Option<u64>,
-    may_be_added: Option<ByteSize>,
-    /// `pull`.
-    may: &'static str,
-    /// Why not more than that.
-    because: Vec<String>,
-}
-
 /// Looks, and changes nothing: exit code 0 when an agent can deliver here.
 pub(super) async fn run(json: bool, context: &Context) -> anyhow::Result<Exit> {
     context.begin_quietly()?;
@@ -61,11 +46,11 @@ pub(super) async fn run(json: bool, context: &Context) -> anyhow::Result<Exit> {
         Choice::Nothing(found, obstacle) => (found, Some(obstacle)),
         Choice::Cri { socket, why } => {
             let found = cri::look::look(&socket).await?;
-            let pulls = pulls(socket, &found, why);
+            let pulls = Pulls::new(socket, &found, why);
             if json {
                 render::json(&pulls)?;
             } else {
-                render::out(&pulls_words(&pulls))?;
+                render::out(&pulls.words())?;
             }
             return Ok(Exit::Ok);
         }
@@ -86,64 +71,6 @@ pub(super) async fn run(json: bool, context: &Context) -> anyhow::Result<Exit> {
         "nothing" => Exit::Failure,
         _ => Exit::Ok,
     })
-}
-
-fn pulls(socket: PathBuf, found: &cri::look::Found, why: String) -> Pulls {
-    let space = |pick: fn(&Space) -> u64| found.space.as_ref().map(pick);
-    let mut because = vec![
-        why,
-        "what it pulls every pod can use: private images and those of agent.unrecorded are left to the kubelet"
-            .to_owned(),
-        "how far a pull is CRI does not tell, nor who else pulls: that only containerd does".to_owned(),
-    ];
-    if found.space.is_none() {
-        because.push(
-            "its disk is not seen from here: only agent.disk_budget bounds what is added; mount its folder to have the disk looked at"
-                .to_owned(),
-        );
-    }
-    Pulls {
-        socket,
-        runtime: found.runtime.clone(),
-        version: found.version.clone(),
-        images: found.folder.clone(),
-        bytes: space(|s| s.bytes).map(ByteSize),
-        bytes_free: space(|s| s.bytes_free).map(ByteSize),
-        inodes_free: space(|s| s.inodes_free),
-        may_be_added: found.space.as_ref().map(Space::may_be_added),
-        may: "pull",
-        because,
-    }
-}
-
-fn pulls_words(pulls: &Pulls) -> String {
-    let folder = pulls.images.as_ref();
-    let rows = [
-        (
-            "runtime",
-            format!(
-                "{} {} at {}",
-                pulls.runtime,
-                pulls.version,
-                pulls.socket.display()
-            ),
-        ),
-        (
-            "images in",
-            folder.map_or_else(|| "not told".to_owned(), |f| f.display().to_string()),
-        ),
-        (
-            "free there",
-            free(pulls.bytes_free, pulls.bytes, pulls.inodes_free),
-        ),
-        ("may be added", added(pulls.may_be_added)),
-        (
-            "an agent here",
-            "has the runtime pull images itself, whole, one at a time: pods start without a pull"
-                .to_owned(),
-        ),
-    ];
-    lines(&rows, &pulls.because)
 }
 
 fn report(socket: &Path, found: &Found, obstacle: Option<Obstacle>) -> Report {
@@ -288,26 +215,6 @@ mod tests {
         let words = words(&report);
         assert!(words.contains("50.0 GiB of 100.0 GiB, 900 inodes"));
         assert!(words.contains("33.0 GiB before the kubelet"), "{words}");
-    }
-
-    #[test]
-    fn a_runtime_that_pulls_itself_is_told_with_what_it_cannot_do() {
-        let found = cri::look::Found {
-            runtime: "cri-o".into(),
-            version: "1.36.0".into(),
-            folder: Some("/images".into()),
-            space: None,
-        };
-        let pulls = pulls("/crio.sock".into(), &found, "there is no containerd".into());
-        let words = pulls_words(&pulls);
-        for part in [
-            "cri-o 1.36.0 at /crio.sock",
-            "no containerd",
-            "private",
-            "agent.disk_budget",
-        ] {
-            assert!(words.contains(part), "{part} is not in\n{words}");
-        }
     }
 
     #[test]
