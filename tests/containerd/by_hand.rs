@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::daemon::Containerd;
+use crate::daemon::{Containerd, Options};
 use crate::image::Form;
 use crate::node::{NAME, named};
 use crate::pod::Cri;
 use crate::program::busybox;
 use crate::registry::Upstream;
+use crate::small::Small;
 
 /// `forelay agent` with these arguments and variables, and nothing of this process's.
 fn agent(command: &mut Command, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -40,21 +41,34 @@ fn said(output: &Output) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(text).unwrap())
 }
 
-/// A daemon, its registry, and where its socket and an agent's state are.
-async fn around() -> (Upstream, Containerd, PathBuf, PathBuf) {
+/// A daemon on a disk of its own, its registry, and where its socket and an agent's state are.
+async fn around() -> (Upstream, On, PathBuf, PathBuf) {
     let origin = Upstream::start();
     busybox(Form::Gzip, "web")
         .push(&origin, "team/web", "1")
         .await;
-    let daemon = Containerd::start().await;
+    // How full this machine's disk is must not matter.
+    let disk = Small::mount("1g");
+    let daemon = Containerd::start_in(&disk.path, &Options::default()).await;
     daemon.mirror(NAME, &origin.address.to_string());
     let (socket, state) = (daemon.socket(), daemon.stage().join("state"));
-    (origin, daemon, socket, state)
+    let on = On {
+        daemon,
+        _disk: disk,
+    };
+    (origin, on, socket, state)
+}
+
+/// The daemon ends before its disk goes.
+struct On {
+    daemon: Containerd,
+    _disk: Small,
 }
 
 #[tokio::test]
 async fn a_plan_is_carried_out_over_cri_when_the_configuration_says_so() {
-    let (origin, daemon, socket, state) = around().await;
+    let (origin, on, socket, state) = around().await;
+    let daemon = &on.daemon;
     let plan = daemon.stage().join("plan.yaml");
     std::fs::write(&plan, format!("images: [{}]", named("team/web:1"))).unwrap();
     let origins = format!("{NAME}=http://{}", origin.address);
@@ -63,8 +77,8 @@ async fn a_plan_is_carried_out_over_cri_when_the_configuration_says_so() {
         ("FORELAY_AGENT__STATE", text(&state)),
         ("FORELAY_AGENT__ORIGINS", &origins),
     ];
-    let on = ["--containerd", text(&socket)];
-    let arguments = ["--once", "--plan", text(&plan), on[0], on[1]];
+    let there = ["--containerd", text(&socket)];
+    let arguments = ["--once", "--plan", text(&plan), there[0], there[1]];
     let (code, words) = said(&agent(&mut binary(), &arguments, &variables));
     assert_eq!(code, Some(0), "{words}");
     for part in ["Present", "by the runtime itself", "nobody asks again"] {
@@ -72,7 +86,7 @@ async fn a_plan_is_carried_out_over_cri_when_the_configuration_says_so() {
     }
     let mut cri = Cri::new(daemon.channel().await);
     assert!(cri.image(&named("team/web:1")).await.is_some());
-    let checked = agent(&mut binary(), &["--check", on[0], on[1]], &variables);
+    let checked = agent(&mut binary(), &["--check", there[0], there[1]], &variables);
     let (code, words) = said(&checked);
     assert_eq!(code, Some(0), "{words}");
     for part in [
@@ -86,7 +100,8 @@ async fn a_plan_is_carried_out_over_cri_when_the_configuration_says_so() {
 
 #[tokio::test]
 async fn where_the_snapshots_are_not_seen_the_runtime_is_asked_to_pull() {
-    let (_origin, daemon, socket, state) = around().await;
+    let (_origin, on, socket, state) = around().await;
+    let daemon = &on.daemon;
     let root = daemon.client().await.snapshotter_root().await.unwrap();
     let root = root.parent().unwrap();
     let variables = [

@@ -418,7 +418,9 @@ async fn a_pull_of_somebody_else_is_seen_and_our_own_is_not() {
     };
     let blobs = |image: &Image| {
         let layers = image.layers.iter().map(Layer::digest);
-        layers.chain([sha256(&image.config)]).collect::<Vec<_>>()
+        let documents = [&image.config, &image.manifest, &image.index];
+        let documents = documents.map(|document| sha256(document));
+        layers.chain(documents).collect::<Vec<_>>()
     };
     assert!(active && blobs(&site.pause).contains(&digest), "{digest}");
     assert!(!blobs(&site.web).contains(&digest), "{digest}");
