@@ -1,4 +1,4 @@
-//! Pulls of others that are under way: not CRI's to tell, but containerd's own content service does.
+//! Pulls of others under way: CRI does not tell of them, containerd's own content service does.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! A runtime that pulls images itself, whole, when it is asked to: what an agent can have through CRI alone.
+//! A runtime that pulls images itself, whole: what an agent can have through CRI alone.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
