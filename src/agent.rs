@@ -35,6 +35,7 @@ mod report;
 mod show;
 mod status;
 mod watch;
+mod whole;
 mod work;
 
 /// Plans that may wait for the loop; it takes them in microseconds.
@@ -110,6 +111,11 @@ impl Agent {
             options,
             measures: Measures::new(metrics),
         }
+    }
+
+    /// Whether the runtime pulls images itself, so that progress is in whole images.
+    pub fn brings_images(&self) -> bool {
+        self.options.runtime.brings_images()
     }
 
     /// Bytes that travelled since it began.

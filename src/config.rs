@@ -136,6 +136,10 @@ pub struct Agent {
     pub runtime: RuntimeKind,
     /// containerd's socket.
     pub containerd: PathBuf,
+    /// The CRI runtime's socket, where it is given.
+    pub cri: Option<PathBuf>,
+    /// What has to be known after a restart, where the runtime pulls images itself.
+    pub state: PathBuf,
     /// Where layers are unpacked, where not beside containerd's snapshots.
     pub staging: Option<PathBuf>,
     /// Whether an image is on disk before it is recorded.

@@ -51,6 +51,12 @@ pub trait Tags: Send + Sync + 'static {
 
 /// What a node's containers run from: takes blobs, then records images.
 pub trait ContainerRuntime: Send + Sync + 'static {
+    /// Whether images only come whole, brought by the runtime itself when `record` asks for them. Then
+    /// `inventory` and `lacking` name images by their manifests, and only manifests and configs are written.
+    fn brings_images(&self) -> bool {
+        false
+    }
+
     /// Blobs that are whole and verified, whoever brought them.
     fn inventory(&self) -> BoxFuture<'_, Result<Vec<Digest>, RuntimeError>>;
 

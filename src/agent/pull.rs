@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::measure::Measures;
 use crate::agent::pace::Pace;
-use crate::agent::show::ShowError;
+use crate::agent::show::{ShowError, Shower};
+use crate::agent::whole;
 use crate::domain::image::{Digest, ImageManifest, ImageRef, Platform};
 use crate::domain::manifest::{ImageParts, MANIFEST_MAX, Manifest, ManifestError, Part};
 use crate::domain::plan::Priority;
@@ -39,6 +40,8 @@ pub(super) struct Order {
     pub(super) digest: Digest,
     pub(super) size: ByteSize,
     pub(super) priority: Priority,
+    /// The node's, where it matters to whoever brings it.
+    pub(super) platform: Option<Platform>,
 }
 
 /// What a transfer did, whether or not it succeeded.
@@ -136,7 +139,8 @@ impl Puller {
             Manifest::Index(_) => return Err(PullError::Index(digest.clone())),
         };
         let config = self.config(image, &parts).await?;
-        let manifest = parts.to_manifest(digest.clone(), Platform::of_config(&config)?);
+        let manifest =
+            self.counted(parts.to_manifest(digest.clone(), Platform::of_config(&config)?));
         let lacking = self.runtime.lacking(&manifest).await?;
         Ok((manifest, lacking))
     }
@@ -152,7 +156,15 @@ impl Puller {
             Manifest::Index(_) => return Err(PullError::Index(digest.clone())),
         };
         let config = read(&parts.config.digest).await?;
-        Ok(parts.to_manifest(digest.clone(), Platform::of_config(&config)?))
+        Ok(self.counted(parts.to_manifest(digest.clone(), Platform::of_config(&config)?)))
+    }
+
+    /// The image in the parts in which it comes.
+    fn counted(&self, manifest: ImageManifest) -> ImageManifest {
+        if self.runtime.brings_images() {
+            return whole::as_one(manifest);
+        }
+        manifest
     }
 
     async fn config(&self, image: &ImageRef, parts: &ImageParts) -> Result<Bytes, PullError> {
@@ -166,6 +178,7 @@ impl Puller {
                 digest: digest.clone(),
                 size: *size,
                 priority: Priority::Pending,
+                platform: None,
             };
             let mut moved = Moved::default();
             match self
@@ -188,6 +201,27 @@ impl Puller {
         writer.restart().await?;
         writer.write(bytes).await?;
         Ok(writer.commit().await?)
+    }
+
+    /// Has a blob come, or an image that is one.
+    pub(super) async fn fetch(
+        &self,
+        order: &Order,
+        shower: &Shower,
+        stop: &CancellationToken,
+    ) -> (Moved, Result<(), PullError>) {
+        if !self.runtime.brings_images() {
+            let mut moved = Moved::default();
+            let came = self.blob(order, &mut moved, stop).await;
+            return (moved, came);
+        }
+        let (moved, came) = whole::bring(&*self.runtime, shower, order, stop).await;
+        if let Some(from) = moved.from {
+            self.measures.fetched_bytes.of(from).inc_by(moved.bytes);
+            let total = &self.measures.moved;
+            total.fetch_add(moved.bytes, Ordering::Relaxed);
+        }
+        (moved, came)
     }
 
     /// Streams a blob into the runtime. What travelled is told in `moved` even when it fails.

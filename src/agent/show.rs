@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::domain::image::{Digest, ImageRef};
-use crate::domain::manifest::{Manifest, ManifestError};
+use crate::domain::image::{Digest, ImageRef, Platform};
+use crate::domain::manifest::{IndexEntry, Manifest, ManifestError};
 use crate::plan::policy::Pattern;
 use crate::port::{BlobSource, FetchError, RawManifest, ResolveError, Show, Tags, Whole};
 
@@ -29,6 +29,16 @@ pub(super) enum ShowError {
         /// what the registry says
         now: Digest,
     },
+    /// It must not be recorded, and a runtime that brings images itself records them all.
+    #[error(
+        "{image} is left to the kubelet: what this runtime pulls every pod of the node can use, and {why}"
+    )]
+    Hidden {
+        /// the reference
+        image: ImageRef,
+        /// what keeps it from a record
+        why: &'static str,
+    },
     /// Nobody says what the tag means.
     #[error("{image} is held without a record until its registry answers: {reason}")]
     Unknown {
@@ -42,11 +52,13 @@ pub(super) enum ShowError {
 // === impl Shower ===
 
 impl Shower {
-    /// What to tell the runtime now, and what keeps it from being a record for the time being.
+    /// What to tell the runtime now, and what keeps it from being a record for the time being. `platform` is
+    /// the node's.
     pub(super) async fn whole(
         &self,
         image: &ImageRef,
         digest: &Digest,
+        platform: Option<&Platform>,
     ) -> (Whole, Result<(), ShowError>) {
         let whole = |show, index| Whole {
             image: image.clone(),
@@ -60,10 +72,21 @@ impl Shower {
         let Some(tags) = &self.tags else {
             return (whole(Show::Warm, None), Ok(()));
         };
-        match self.meaning(&**tags, image, digest).await {
+        match self.meaning(&**tags, (image, digest), platform).await {
             Ok(Some(index)) => (whole(Show::Record, index), Ok(())),
             Ok(None) => (whole(Show::Warm, None), Ok(())),
             Err(doubt) => (whole(Show::Warm, None), Err(doubt)),
+        }
+    }
+
+    /// Why an image gets no record, where nothing is in doubt.
+    pub(super) fn why_warm(&self, image: &ImageRef) -> &'static str {
+        if self.unrecorded.iter().any(|p| p.matches(image.as_str())) {
+            "agent.unrecorded names it"
+        } else if self.tags.is_none() {
+            "nobody may be asked what its name means (agent.origin_fallback)"
+        } else {
+            "its registry does not give it to everybody"
         }
     }
 
@@ -72,8 +95,8 @@ impl Shower {
     async fn meaning(
         &self,
         tags: &dyn Tags,
-        image: &ImageRef,
-        digest: &Digest,
+        (image, digest): (&ImageRef, &Digest),
+        platform: Option<&Platform>,
     ) -> Result<Option<Option<RawManifest>>, ShowError> {
         let unknown = |reason| ShowError::Unknown {
             image: image.clone(),
@@ -98,7 +121,7 @@ impl Shower {
             Err(FetchError::Denied(_)) => return Ok(None),
             Err(error) => return Err(unknown(error.to_string())),
         };
-        let lists = lists(&raw, digest).map_err(|e| unknown(e.to_string()))?;
+        let lists = lists(&raw, digest, platform).map_err(|e| unknown(e.to_string()))?;
         if lists {
             Ok(Some(Some(raw)))
         } else {
@@ -107,12 +130,22 @@ impl Shower {
     }
 }
 
-/// Whether this is an index with that manifest in it.
-fn lists(raw: &RawManifest, digest: &Digest) -> Result<bool, ManifestError> {
+/// Whether this is an index that leads this node to that manifest: one that lists it for another platform
+/// leads pods here to something else. What an index does not say, the config has said.
+fn lists(
+    raw: &RawManifest,
+    digest: &Digest,
+    platform: Option<&Platform>,
+) -> Result<bool, ManifestError> {
     let Manifest::Index(entries) = Manifest::parse(&raw.bytes)? else {
         return Ok(false);
     };
-    Ok(entries.iter().any(|entry| entry.digest == *digest))
+    let fits = |entry: &IndexEntry| match (&entry.platform, platform) {
+        (Some(listed), Some(wanted)) => listed == wanted,
+        _ => true,
+    };
+    let mut entries = entries.iter().filter(|entry| entry.digest == *digest);
+    Ok(entries.any(fits))
 }
 
 // === impl ShowError ===
@@ -120,13 +153,14 @@ fn lists(raw: &RawManifest, digest: &Digest) -> Result<bool, ManifestError> {
 impl ShowError {
     /// Whether asking again is no use while the plan stays as it is.
     pub(super) fn is_lasting(&self) -> bool {
-        matches!(self, Self::Moved { .. })
+        matches!(self, Self::Moved { .. } | Self::Hidden { .. })
     }
 
     /// A word for the metrics.
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::Moved { .. } => "moved",
+            Self::Hidden { .. } => "hidden",
             Self::Unknown { .. } => "unavailable",
         }
     }
@@ -187,8 +221,12 @@ mod tests {
     }
 
     fn index_of(digest: &Digest) -> Bytes {
+        index_for("amd64", digest)
+    }
+
+    fn index_for(arch: &str, digest: &Digest) -> Bytes {
         let entry = json!({"mediaType": OCI_IMAGE, "size": 9, "digest": digest.as_str(),
-            "platform": {"os": "linux", "architecture": "amd64"}});
+            "platform": {"os": "linux", "architecture": arch}});
         let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]});
         Bytes::from(index.to_string())
     }
@@ -208,7 +246,9 @@ mod tests {
             source: registry,
             unrecorded: [Pattern::new(never)].into(),
         };
-        shower.whole(&image(), &digest_of(b"planned")).await
+        let amd64 = Platform::linux("amd64");
+        let planned = digest_of(b"planned");
+        shower.whole(&image(), &planned, Some(&amd64)).await
     }
 
     #[tokio::test]
@@ -232,6 +272,14 @@ mod tests {
         assert_eq!(whole.show, Show::Warm);
         let doubt = doubt.unwrap_err();
         assert!(doubt.is_lasting() && doubt.to_string().contains(digest_of(&other).as_str()));
+    }
+
+    #[tokio::test]
+    async fn an_index_that_lists_it_for_another_platform_leads_elsewhere() {
+        let index = index_for("arm64", &digest_of(b"planned"));
+        let (whole, doubt) = shown(Ok(digest_of(&index)), &[&index], "").await;
+        assert_eq!(whole.show, Show::Warm);
+        assert!(doubt.unwrap_err().is_lasting());
     }
 
     #[tokio::test]

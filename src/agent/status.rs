@@ -18,6 +18,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Longest list that the API takes.
 const IMAGES_MAX: usize = 256;
 
+/// Why an image waits for room.
+const OVER_BUDGET: &str = "waits for room within the disk budget (agent.disk_budget)";
+const OVER_DISK: &str =
+    "waits for room on the disk: unpacked, it would have the kubelet remove images";
+
 /// What the last write said, and what the next one would.
 #[derive(Debug)]
 pub(super) struct Journal {
@@ -124,7 +129,7 @@ impl Journal {
             image: entry.image.clone(),
             digest: entry.digest.clone(),
             phase: match entry.phase {
-                Phase::Queued | Phase::LeftOut => ImagePhase::Queued,
+                Phase::Queued | Phase::LeftOut | Phase::Cramped => ImagePhase::Queued,
                 Phase::Fetching | Phase::Recording => ImagePhase::Fetching,
                 Phase::Recorded => ImagePhase::Present,
                 Phase::Failed => ImagePhase::Failed,
@@ -133,7 +138,8 @@ impl Journal {
             bytes_present: entry.bytes_present,
             finished_at: self.finished.get(&entry.digest).copied(),
             message: match entry.phase {
-                Phase::LeftOut => Some("waits for room within the disk budget".to_owned()),
+                Phase::LeftOut => Some(OVER_BUDGET.to_owned()),
+                Phase::Cramped => Some(OVER_DISK.to_owned()),
                 Phase::Recorded => None,
                 _ => facts.messages.get(&entry.digest).cloned(),
             },
@@ -172,7 +178,7 @@ impl Journal {
 fn is_settled(entry: &EntryProgress) -> bool {
     matches!(
         entry.phase,
-        Phase::Recorded | Phase::Failed | Phase::LeftOut
+        Phase::Recorded | Phase::Failed | Phase::LeftOut | Phase::Cramped
     )
 }
 
@@ -233,6 +239,20 @@ mod tests {
         assert_eq!(last.conditions[0].status, "True");
         let took = last.timings.finished.unwrap().secs_since(start);
         assert!((took - 40.0).abs() < 0.2, "{took}");
+    }
+
+    #[test]
+    fn what_waits_for_room_says_whose() {
+        let now = Timestamp::from_secs_f64(1e9);
+        let said = |phase| {
+            let mut journal = Journal::new(Duration::from_secs(10));
+            let status = status(&mut journal, entry(phase, 0), now);
+            assert_eq!(status.images[0].phase, ImagePhase::Queued);
+            status.images[0].message.clone().unwrap()
+        };
+        assert!(said(Phase::LeftOut).contains("agent.disk_budget"));
+        let disk = said(Phase::Cramped);
+        assert!(disk.contains("disk") && !disk.contains("budget"), "{disk}");
     }
 
     #[test]

@@ -21,12 +21,13 @@ use crate::agent::pull::{Moved, Order, PullError, Puller};
 use crate::agent::report::Reporter;
 use crate::agent::show::Shower;
 use crate::agent::status::{Facts, Journal};
+use crate::agent::whole;
 use crate::agent::work::largest::largest_first;
 use crate::agent::work::recheck::Rechecks;
 use crate::agent::work::room::Look;
 use crate::agent::{AgentError, Options, Seen};
 use crate::api::NodePrefetchStatus;
-use crate::domain::image::{Digest, ImageManifest, ImageRef};
+use crate::domain::image::{Digest, ImageManifest, ImageRef, Platform};
 use crate::domain::plan::{Plan, Priority};
 use crate::domain::signal::Signal;
 use crate::domain::time::Timestamp;
@@ -275,6 +276,7 @@ impl Work {
                 // The kubelet makes room, or an operator: what they took is not brought again unasked.
                 tracing::info!(node = self.node, %digest, "somebody removed an image of ours");
                 self.tell(Input::Unrecorded(digest));
+                self.is_gone();
             }
             RuntimeChange::Foreground { digest, active } => {
                 self.tell(Input::Foreground { digest, active });
@@ -299,6 +301,7 @@ impl Work {
             } => {
                 tracing::debug!(node = self.node, %image, %digest, %size, ?priority, "fetching");
                 let order = Order {
+                    platform: self.platform(&digest),
                     image,
                     digest,
                     size,
@@ -313,11 +316,19 @@ impl Work {
                     transfer.stop.cancel();
                     transfer.number = 0;
                 }
+                self.messages.remove(&digest);
             }
             Effect::Record { image, digest } => {
                 let (runtime, shower) = (self.runtime.clone(), self.shower.clone());
+                let platform = self.platform(&digest);
                 self.spawn(async move {
-                    let (whole, doubt) = shower.whole(&image, &digest).await;
+                    let platform = platform.as_ref();
+                    if runtime.brings_images() {
+                        let what = (&image, &digest);
+                        let shown = whole::show(&*runtime, &shower, what, platform).await;
+                        return Done::Record(image, digest, shown);
+                    }
+                    let (whole, doubt) = shower.whole(&image, &digest, platform).await;
                     let shown = runtime.record(&whole).await.map_err(PullError::from);
                     let shown = shown.and_then(|()| Ok(doubt.map(|()| whole.show)?));
                     Done::Record(image, digest, shown)
@@ -330,6 +341,14 @@ impl Work {
         }
     }
 
+    /// For which a manifest was chosen: the node's own.
+    fn platform(&self, manifest: &Digest) -> Option<Platform> {
+        let plans = [&self.plans.0, &self.plans.1].into_iter().flatten();
+        let mut entries = plans.flat_map(|plan| &plan.entries);
+        let entry = entries.find(|entry| entry.digest == *manifest)?;
+        Some(entry.platform.clone())
+    }
+
     fn fetch(&mut self, order: Order, now: Timestamp) {
         self.transfers_started += 1;
         let number = self.transfers_started;
@@ -340,16 +359,20 @@ impl Work {
             bytes: 0,
         };
         self.accounts.entry(digest.clone()).or_insert(account);
+        if self.runtime.brings_images() {
+            let what = whole::UNDER_WAY.to_owned();
+            self.messages.insert(digest.clone(), what);
+        }
         // A transfer of the same blob that was cancelled may still be writing its last bytes.
         let before = self.transfers.remove(&digest).map(|old| old.task);
-        let (puller, done, stopped) = (self.puller.clone(), self.done.clone(), stop.clone());
+        let (puller, shower) = (self.puller.clone(), self.shower.clone());
+        let (done, stopped) = (self.done.clone(), stop.clone());
         let task = self.tasks.spawn(async move {
             if let Some(before) = before {
                 // Its own failure has been reported by itself.
                 let _ = before.await;
             }
-            let mut moved = Moved::default();
-            let result = puller.blob(&order, &mut moved, &stopped).await;
+            let (moved, result) = puller.fetch(&order, &shower, &stopped).await;
             let told = Done::Blob(order.digest, number, moved, result);
             // The loop has ended: nobody wants to know.
             let _ = done.send(told).await;
@@ -382,6 +405,13 @@ impl Work {
                 () = stop.cancelled() => {}
             }
         });
+    }
+
+    /// A record was taken away: where images come whole their bytes have gone with it.
+    fn is_gone(&mut self) {
+        if self.runtime.brings_images() {
+            self.take_stock();
+        }
     }
 
     /// Lists what is on the node, after giving up whatever waits to be given up.

@@ -58,6 +58,7 @@ impl Options {
                 // A registry that was away for hours, or a blob that was pushed late, is served
                 // again within the longest rest.
                 attempts: u32::MAX,
+                again: None,
             },
             client: registry::Options::default(),
             durability: Durability::Lasting,

@@ -1,6 +1,6 @@
 //! `forelay agent`: the node's agent as a process, or for one plan by hand.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,14 +8,15 @@ use anyhow::Context as _;
 
 use crate::agent::nice::Niceness;
 use crate::agent::{self, Agent};
+use crate::cli::agent::choice::{Choice, choose};
 use crate::cli::render::{Output, OutputArgs};
 use crate::cli::{Context, Exit, kubernetes, serve};
-use crate::config::{self, Layers, RuntimeKind};
+use crate::config::{self, Layers, Problems, RuntimeKind};
 use crate::engine::node::Limits;
 use crate::port::{Clock, ContainerRuntime};
 use crate::registry::{self, Keychain, Registry};
-use crate::runtime::containerd::check::look;
 use crate::runtime::containerd::{self, Containerd};
+use crate::runtime::cri::{self, CriRuntime};
 use crate::runtime::oci_layout::OciLayout;
 use crate::store::Store;
 use crate::telemetry::admin::Gates;
@@ -23,8 +24,13 @@ use crate::telemetry::clock::SystemClock;
 use crate::telemetry::metric::Metrics;
 
 mod check;
+mod choice;
 mod once;
 mod plan_file;
+
+/// What failed eight times, over some three minutes, is tried anew after this: a registry's outage takes longer
+/// than that, and a plan may stay as it is for hours.
+const TRY_ANEW: Duration = Duration::from_mins(10);
 
 /// Bring this node the layers that its plan names
 #[derive(Debug, clap::Args)]
@@ -54,11 +60,7 @@ struct LeftAlone(String);
 pub async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let mut context = context.clone();
     if let Some(socket) = &args.containerd {
-        let socket = socket.display().to_string();
-        context.layers = context
-            .layers
-            .with_flag("agent.containerd", "--containerd", socket)
-            .with_flag("agent.runtime", "--containerd", "containerd".into());
+        context.layers = on_socket(context.layers, socket)?;
     }
     if args.check {
         return check::run(args.output.output == Output::Json, &context).await;
@@ -112,6 +114,17 @@ async fn by_hand(plan: PathBuf, json: bool, mut context: Context) -> anyhow::Res
     Box::pin(once::run(&plan, &node, agent, around, (json, &context))).await
 }
 
+/// Images go to this socket: by containerd's own services, unless the configuration says by CRI.
+fn on_socket(layers: Layers, socket: &Path) -> Result<Layers, Problems> {
+    let path = socket.display().to_string();
+    let layers = layers.with_flag("agent.containerd", "--containerd", path.clone());
+    let (_, config) = config::agent(&named(layers.clone()))?;
+    Ok(match config.runtime {
+        RuntimeKind::Cri => layers.with_flag("agent.cri", "--containerd", path),
+        _ => layers.with_flag("agent.runtime", "--containerd", "containerd".into()),
+    })
+}
+
 /// A node's name where nobody gave one.
 fn named(layers: Layers) -> Layers {
     layers.with_default("agent.node_name", "this-node")
@@ -133,6 +146,12 @@ async fn options(
     })?;
     let tags = config.origin_fallback.then(|| Arc::new(anybody) as _);
     let runtime = runtime(&config, &clock).await?;
+    // What queues the kubelet's pulls is the kubelet: a second one of ours would only be in their way.
+    let concurrency = if runtime.brings_images() {
+        1
+    } else {
+        config.concurrency
+    };
     Ok(agent::Options {
         node: config.node_name,
         pool: None,
@@ -146,9 +165,10 @@ async fn options(
         pressed: agent::guest::is_pressed,
         nice: Niceness::of_process(),
         limits: Limits {
-            concurrency: config.concurrency,
+            concurrency,
             disk: config.disk_budget,
             linger: config.linger,
+            again: Some(TRY_ANEW),
             ..Limits::default()
         },
         bandwidth: config.bandwidth_limit,
@@ -176,25 +196,21 @@ fn registry_options(config: &config::Agent) -> anyhow::Result<registry::Options>
     })
 }
 
-/// containerd where it is asked for or found, otherwise a directory.
+/// What this node allows.
 async fn runtime(
     config: &config::Agent,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<Arc<dyn ContainerRuntime>> {
-    let found = match config.runtime {
-        RuntimeKind::Containerd => true,
-        RuntimeKind::Layout => false,
-        RuntimeKind::Auto => config.containerd.exists(),
+    let found = match choose(config).await? {
+        Choice::Containerd(found) => found,
+        Choice::Nothing(_, obstacle) => anyhow::bail!(LeftAlone(obstacle.to_string())),
+        Choice::Cri { socket, why } => return pulling(config, clock, (socket, why)).await,
+        Choice::Layout => {
+            let (store, recovery) = Store::open(&config.layout, clock.now())?;
+            tracing::info!(layout = %config.layout.display(), ?recovery, "layout opened");
+            return Ok(Arc::new(OciLayout::open(&config.layout, Arc::new(store))?));
+        }
     };
-    if !found {
-        let (store, recovery) = Store::open(&config.layout, clock.now())?;
-        tracing::info!(layout = %config.layout.display(), ?recovery, "layout opened");
-        return Ok(Arc::new(OciLayout::open(&config.layout, Arc::new(store))?));
-    }
-    let found = look(&config.containerd).await?;
-    if let Some(obstacle) = found.obstacle() {
-        anyhow::bail!(LeftAlone(obstacle));
-    }
     if found.verifies {
         tracing::info!("image verifiers are configured: images are held ready, not recorded");
     }
@@ -209,4 +225,26 @@ async fn runtime(
         clock: clock.clone(),
     };
     Ok(Arc::new(Containerd::open(options, Arc::new(store)).await?))
+}
+
+/// A runtime that pulls images itself.
+async fn pulling(
+    config: &config::Agent,
+    clock: &Arc<dyn Clock>,
+    (socket, why): (PathBuf, String),
+) -> anyhow::Result<Arc<dyn ContainerRuntime>> {
+    let state = config.state.clone();
+    let named = || format!("agent.state: {}", state.display());
+    let (store, recovery) = Store::open(&state, clock.now()).with_context(named)?;
+    tracing::info!(socket = %socket.display(), state = %state.display(), why, ?recovery,
+        "the runtime pulls images itself, whole, one at a time; private ones are left to the kubelet");
+    if config.bandwidth_limit.is_some() {
+        tracing::warn!("agent.bandwidth_limit is not kept: CRI has no way to say it");
+    }
+    let options = cri::Options {
+        socket,
+        state,
+        clock: clock.clone(),
+    };
+    Ok(Arc::new(CriRuntime::open(options, Arc::new(store)).await?))
 }

@@ -118,6 +118,8 @@ pub(crate) fn agent(read: &mut Read) -> Agent {
         pool_labels: pool_labels(read, "agent.pool_labels", raw.pool_labels.0),
         runtime: raw.runtime,
         containerd: raw.containerd,
+        cri: raw.cri,
+        state: raw.state,
         staging: raw.staging,
         sync: raw.sync,
         unrecorded: raw.unrecorded.0.into_iter().map(Pattern::new).collect(),

@@ -59,11 +59,13 @@ pub enum LogFormat {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", rename_all = "lowercase")]
 pub enum RuntimeKind {
-    /// containerd where its socket is, otherwise the layout.
+    /// containerd where its socket is, CRI where that is not open to us, otherwise the layout.
     #[default]
     Auto,
     /// containerd, unpacked.
     Containerd,
+    /// Whatever serves CRI, which pulls images itself.
+    Cri,
     /// A directory.
     Layout,
 }
@@ -207,11 +209,19 @@ pub struct RawAgent {
     pub node_name: Option<String>,
     /// Node labels that name a node's pool; must equal the controller's.
     pub pool_labels: List,
-    /// Where images go: `containerd`, `layout`, or `auto`: containerd where its socket is, otherwise the
-    /// layout.
+    /// Where images go: `containerd` (layers are unpacked beside its own), `cri` (the runtime pulls images
+    /// itself, whole, one at a time; only what may be recorded), `layout` (a directory), or `auto`:
+    /// containerd where its socket is; CRI where its snapshots cannot be reached or another runtime serves
+    /// CRI; otherwise the layout.
     pub runtime: RuntimeKind,
     /// Socket of the node's containerd.
     pub containerd: PathBuf,
+    /// Socket of the node's CRI runtime. Absent: containerd's, or CRI-O's where only that is there.
+    #[schemars(example = &"/run/crio/crio.sock")]
+    pub cri: Option<PathBuf>,
+    /// Where is kept what has to be known after a restart where the runtime pulls images itself: their
+    /// manifests, and which were pulled for us.
+    pub state: PathBuf,
     /// Where layers are unpacked before containerd takes them: on the mount that holds its
     /// snapshots. Absent: beside them.
     #[schemars(example = &"/var/lib/containerd/forelay")]
@@ -240,14 +250,16 @@ pub struct RawAgent {
     /// Where a registry is reached when that is not `https://` and its name.
     #[schemars(example = BTreeMap::from([("docker.io", "https://registry-1.docker.io")]))]
     pub origins: UrlTable,
-    /// Layers fetched at the same time.
+    /// Layers fetched at the same time. A runtime that pulls itself is asked for one image at a time.
     pub concurrency: Count,
-    /// Most bytes per second for layers that no pod waits for; absent means no limit.
+    /// Most bytes per second for layers that no pod waits for; absent means no limit. A runtime that pulls
+    /// itself cannot be held to it.
     #[schemars(example = &"50MiB/s")]
     pub bandwidth_limit: Option<Rate>,
     /// Most bytes that fetched layers may take on the node's disk.
     pub disk_budget: Size,
-    /// How long the layers of an image stay that no plan names any more; its record goes at once.
+    /// How long the layers of an image stay that no plan names any more; its record goes at once. Where the
+    /// runtime pulls itself a tag goes only with its image: at once, too.
     pub linger: Span,
     /// Address of `/livez`, `/readyz` and `/metrics`.
     pub listen: String,
@@ -397,6 +409,8 @@ impl Default for RawAgent {
             pool_labels: pool_labels(),
             runtime: RuntimeKind::Auto,
             containerd: "/run/containerd/containerd.sock".into(),
+            cri: None,
+            state: "/var/lib/forelay/state".into(),
             staging: None,
             sync: false,
             unrecorded: List(vec!["*:latest".into()]),
@@ -459,10 +473,11 @@ impl TryFrom<String> for RuntimeKind {
         match word.to_ascii_lowercase().as_str() {
             "auto" => Ok(Self::Auto),
             "containerd" => Ok(Self::Containerd),
+            "cri" => Ok(Self::Cri),
             "layout" => Ok(Self::Layout),
             _ => Err(NotOneOf {
                 word,
-                words: "`auto`, `containerd`, `layout`",
+                words: "`auto`, `containerd`, `cri`, `layout`",
             }),
         }
     }

@@ -36,6 +36,9 @@ pub struct Limits {
     pub back_off_max: Duration,
     /// Failures after which a blob is given up until the plan changes.
     pub attempts: u32,
+    /// So long after it was given up for its failures a blob is tried anew: a registry that was silent answers
+    /// by and by. `None`: not until the plan changes.
+    pub again: Option<Duration>,
     /// So long after its birth a node follows its pool's plan, while it has none of its own: later
     /// entries are for nodes that are still to come.
     pub newcomer: Duration,
@@ -54,6 +57,7 @@ impl Default for Limits {
             back_off: Duration::from_secs(1),
             back_off_max: Duration::from_mins(1),
             attempts: 8,
+            again: None,
             // The model's `window_s`.
             newcomer: Duration::from_mins(10),
             // As long as an unused byte has to prove itself in the scores (design section 7).
@@ -115,6 +119,7 @@ impl NodeEngine {
             first: limits.back_off,
             longest: limits.back_off_max,
             attempts: limits.attempts,
+            again: limits.again,
         });
         Self {
             limits,
@@ -209,6 +214,7 @@ impl NodeEngine {
 
     /// What the driver has to do now; asking again without new input gives nothing.
     pub fn step(&mut self, now: Timestamp) -> Vec<Effect> {
+        self.troubles.forgive_rested(now);
         let mut effects = self.merge_plans(now);
         self.ask_manifests(now, &mut effects);
         let demand = self.demand();
@@ -217,7 +223,8 @@ impl NodeEngine {
         self.give_way(&demand, now, &mut effects);
         self.start_transfers(&demand, now, &mut effects);
         self.ask_records(now, &mut effects);
-        self.release(now, !demand.left_out.is_empty(), &mut effects);
+        let cramped = !demand.left_out.is_empty() || !demand.cramped.is_empty();
+        self.release(now, cramped, &mut effects);
         self.wake_at = self.next_wake(now);
         effects
     }
@@ -515,6 +522,8 @@ impl NodeEngine {
             Phase::Failed
         } else if demand.left_out.contains(&entry.digest) {
             Phase::LeftOut
+        } else if demand.cramped.contains(&entry.digest) {
+            Phase::Cramped
         } else if manifest.is_some() && missing().next().is_none() {
             Phase::Recording
         } else if under_way {

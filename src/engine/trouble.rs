@@ -15,6 +15,8 @@ pub struct BackOff {
     pub longest: Duration,
     /// Failures after which a blob is given up.
     pub attempts: u32,
+    /// So long after that many failures it is tried anew; `None`: never. What was given up as lasting is not.
+    pub again: Option<Duration>,
 }
 
 /// What a blob's failures mean now.
@@ -71,6 +73,16 @@ impl Troubles {
         trouble.failures = trouble.failures.saturating_add(1);
         trouble.rest_until = now + self.rule.pause(trouble.failures);
         trouble.given_up = lasting || trouble.failures >= self.rule.attempts;
+        if trouble.given_up {
+            let again = self.rule.again.filter(|_| !lasting);
+            trouble.rest_until = again.map_or(Timestamp::MAX, |again| now + again);
+        }
+    }
+
+    /// Forgets what was given up long enough ago to be tried anew.
+    pub fn forgive_rested(&mut self, now: Timestamp) {
+        self.by_digest
+            .retain(|_, trouble| !trouble.given_up || trouble.rest_until > now);
     }
 
     /// Forgets a blob's failures.
@@ -111,8 +123,8 @@ impl Troubles {
     pub fn next_end(&self, now: Timestamp) -> Option<Timestamp> {
         self.by_digest
             .values()
-            .filter(|trouble| !trouble.given_up && trouble.rest_until > now)
             .map(|trouble| trouble.rest_until)
+            .filter(|end| *end > now && *end < Timestamp::MAX)
             .min()
     }
 
@@ -139,6 +151,7 @@ mod tests {
             first: Duration::from_secs(1),
             longest: Duration::from_secs(5),
             attempts: 9,
+            again: None,
         };
         let pauses: Vec<u64> = (1..=5).map(|n| rule.pause(n).as_secs()).collect();
         assert_eq!(pauses, [1, 2, 4, 5, 5]);
@@ -151,6 +164,7 @@ mod tests {
             first: Duration::from_secs(1),
             longest: Duration::from_secs(5),
             attempts: 2,
+            again: None,
         };
         let blob = Digest::from_sha256(&[7; 32]);
         let mut troubles = Troubles::new(rule);
@@ -165,5 +179,27 @@ mod tests {
         assert_eq!(troubles.verdict(&blob, Timestamp::MAX), Verdict::GivenUp);
         troubles.forgive_given_up();
         assert_eq!(troubles.verdict(&blob, end), Verdict::Free);
+    }
+
+    #[test]
+    fn what_was_given_up_after_many_failures_is_tried_anew_by_and_by() {
+        let rule = BackOff {
+            first: Duration::from_secs(1),
+            longest: Duration::from_secs(5),
+            attempts: 1,
+            again: Some(Duration::from_secs(100)),
+        };
+        let [silent, refused] = [[1; 32], [2; 32]].map(|bytes| Digest::from_sha256(&bytes));
+        let mut troubles = Troubles::new(rule);
+        troubles.failed(&silent, false, Timestamp::ZERO);
+        troubles.failed(&refused, true, Timestamp::ZERO);
+        let end = Timestamp::ZERO + Duration::from_secs(100);
+        assert_eq!(troubles.next_end(Timestamp::ZERO), Some(end));
+        troubles.forgive_rested(Timestamp::ZERO + Duration::from_secs(99));
+        assert!(troubles.is_given_up(&silent));
+        troubles.forgive_rested(end);
+        assert_eq!(troubles.verdict(&silent, end), Verdict::Free);
+        assert!(troubles.is_given_up(&refused));
+        assert_eq!(troubles.next_end(end), None);
     }
 }

@@ -1,4 +1,8 @@
 //! A runtime behind its CRI socket alone: where its folder cannot be seen, or it is no containerd.
+//!
+//! Here is the client; [`CriRuntime`] is what an agent drives. Through CRI a runtime pulls whole images, shows
+//! every one to all pods, tells neither how far a pull is nor who else pulls, and removes an image only with
+//! all its names. Who else pulls containerd's own services tell, where it is one.
 
 use std::future::Future;
 use std::path::Path;
@@ -12,10 +16,21 @@ use crate::runtime::socket::{self, SocketError};
 use crate::runtime::wire::cri::image_service_client::ImageServiceClient;
 use crate::runtime::wire::cri::runtime_service_client::RuntimeServiceClient;
 use crate::runtime::wire::cri::{
-    AuthConfig, FilesystemUsage, Image, ImageFilter, ImageFsInfoRequest, ImageSpec,
-    ImageStatusRequest, ListImagesRequest, PullImageRequest, RemoveImageRequest, StatusRequest,
-    StatusResponse, VersionRequest, VersionResponse,
+    AuthConfig, Container, FilesystemUsage, Image, ImageFilter, ImageFsInfoRequest, ImageSpec,
+    ImageStatusRequest, ListContainersRequest, ListImagesRequest, PullImageRequest,
+    RemoveImageRequest, StatusRequest, StatusResponse, VersionRequest, VersionResponse,
 };
+
+mod foreground;
+mod ledger;
+pub mod look;
+mod names;
+mod pull;
+mod remove;
+mod runtime;
+mod watch;
+
+pub use runtime::{CriRuntime, Options};
 
 /// Calls that look things up: a kubelet gives them two minutes, and answers come within milliseconds.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -128,6 +143,16 @@ impl Cri {
                 .await
         };
         Ok(answer("list images", DEADLINE, call).await?.images)
+    }
+
+    /// Every container, whether it runs or not.
+    ///
+    /// # Errors
+    /// [`CriError`] when the runtime cannot be asked.
+    pub async fn containers(&self) -> Result<Vec<Container>, CriError> {
+        let request = ListContainersRequest::default();
+        let call = async { self.runtime().list_containers(request).await };
+        Ok(answer("list containers", DEADLINE, call).await?.containers)
     }
 
     /// The image of this name, digest or ID; `None` when it is not there.

@@ -35,6 +35,7 @@ impl Default for Cache {
                     first: Duration::from_secs(1),
                     longest: Duration::from_mins(1),
                     attempts: 10,
+                    again: None,
                 },
             }),
             readers: 0,

@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use forelay::domain::quantity::ByteSize;
 use forelay::runtime::containerd::Client;
 use serde_json::json;
 use tokio::runtime::Runtime;
@@ -56,6 +57,7 @@ fn a_process_with_orders_is_an_agent() {
         staging: staging.into(),
         origin: origin.to_owned(),
         unrecorded: Vec::new(),
+        budget: ByteSize(u64::MAX),
     };
     Runtime::new().unwrap().block_on(async {
         let runtime = Arc::new(site.runtime().await);

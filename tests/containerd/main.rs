@@ -5,8 +5,10 @@ mod registry;
 #[path = "../delivery/relay.rs"]
 mod relay;
 
+mod by_hand;
 mod calls;
 mod cri;
+mod cri_runtime;
 mod daemon;
 mod debian;
 mod delivery;

@@ -46,6 +46,8 @@ pub struct Node {
     pub origin: String,
     /// Images that are never recorded.
     pub unrecorded: Vec<Pattern>,
+    /// Bytes that images may take.
+    pub budget: ByteSize,
 }
 
 /// What an agent has to know of a node.
@@ -55,6 +57,7 @@ pub struct Site {
     pub staging: PathBuf,
     pub origin: String,
     pub unrecorded: Vec<Pattern>,
+    pub budget: ByteSize,
 }
 
 impl Node {
@@ -68,6 +71,7 @@ impl Node {
             _disk: disk,
             origin,
             unrecorded: Vec::new(),
+            budget: ByteSize(u64::MAX),
         }
     }
 
@@ -81,6 +85,7 @@ impl Node {
             staging: self.staging(),
             origin: self.origin.clone(),
             unrecorded: self.unrecorded.clone(),
+            budget: self.budget,
         }
     }
 
@@ -172,6 +177,7 @@ impl Site {
             pressed: || false,
             nice: Niceness::none(),
             limits: Limits {
+                disk: self.budget,
                 back_off: Duration::from_millis(20),
                 back_off_max: Duration::from_millis(100),
                 attempts: 12,

@@ -51,7 +51,8 @@ impl Work {
             Done::Lacking(digest, Err(error)) => {
                 tracing::warn!(%digest, %error, "cannot tell which layers are missing");
             }
-            Done::Withdrawn(_, Ok(()) | Err(RuntimeError::InUse(_))) => {}
+            Done::Withdrawn(_, Ok(())) => self.is_gone(),
+            Done::Withdrawn(_, Err(RuntimeError::InUse(_))) => {}
             Done::Withdrawn(digest, Err(error)) => {
                 tracing::warn!(node = self.node, %digest, %error, "cannot withdraw an image");
             }

@@ -1,6 +1,6 @@
 //! Recorded tags are asked again: one that moved loses its record before a pod takes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::agent::work::{Done, Work};
@@ -9,13 +9,16 @@ use crate::domain::time::Timestamp;
 use crate::engine::node::Input;
 use crate::port::Show;
 
+/// Registries that are asked at once: one that is silent, for up to a minute, must not hold up the others.
+const AT_ONCE: usize = 8;
+
 /// When which record is asked about again.
 #[derive(Debug)]
 pub(super) struct Rechecks {
     every: Duration,
     due: BTreeMap<(Digest, ImageRef), Timestamp>,
-    /// One question is under way: a registry is asked for one tag at a time.
-    asking: bool,
+    /// Registries that are being asked, each for one tag at a time.
+    asking: BTreeSet<String>,
 }
 
 // === impl Rechecks ===
@@ -25,7 +28,7 @@ impl Rechecks {
         Self {
             every,
             due: BTreeMap::new(),
-            asking: false,
+            asking: BTreeSet::new(),
         }
     }
 
@@ -42,32 +45,35 @@ impl Rechecks {
         self.due.retain(|(digest, _), _| live(digest));
     }
 
-    /// The record whose turn it is; when to come again.
-    fn next(&mut self, now: Timestamp) -> (Option<(Digest, ImageRef)>, Option<Timestamp>) {
-        if self.asking {
-            return (None, None);
-        }
-        let next = self.due.iter().min_by_key(|(_, at)| **at);
-        match next {
-            Some((record, at)) if *at <= now => {
-                let record = record.clone();
-                self.asking = true;
-                (Some(record), None)
+    /// The records whose turn it is, the one that waits longest first; when to come again.
+    fn next(&mut self, now: Timestamp) -> (Vec<(Digest, ImageRef)>, Option<Timestamp>) {
+        let mut by_time: Vec<_> = self.due.iter().map(|(record, at)| (*at, record)).collect();
+        by_time.sort();
+        let mut next = Vec::new();
+        for (at, record) in by_time {
+            if at > now {
+                return (next, Some(at));
             }
-            Some((_, at)) => (None, Some(*at)),
-            None => (None, None),
+            let registry = record.1.registry();
+            if self.asking.len() < AT_ONCE && !self.asking.contains(registry) {
+                self.asking.insert(registry.to_owned());
+                next.push(record.clone());
+            }
         }
+        // An answer wakes whoever waits for its registry.
+        (next, None)
     }
 }
 
 impl Work {
-    /// Asks about the record whose turn it is; answers when the next one's is.
+    /// Asks about the records whose turn it is; answers when the next one's is.
     pub(super) fn recheck(&mut self, now: Timestamp) -> Option<Timestamp> {
-        let (record, at) = self.rechecks.next(now);
-        if let Some((digest, image)) = record {
+        let (records, at) = self.rechecks.next(now);
+        for (digest, image) in records {
             let (runtime, shower) = (self.runtime.clone(), self.shower.clone());
+            let platform = self.platform(&digest);
             self.spawn(async move {
-                let (whole, found) = shower.whole(&image, &digest).await;
+                let (whole, found) = shower.whole(&image, &digest, platform.as_ref()).await;
                 let wrong = match &found {
                     Ok(()) => whole.show == Show::Warm,
                     Err(error) => error.is_lasting(),
@@ -88,7 +94,7 @@ impl Work {
     }
 
     pub(super) fn rechecked(&mut self, image: ImageRef, digest: Digest, gone: bool) {
-        self.rechecks.asking = false;
+        self.rechecks.asking.remove(image.registry());
         let now = self.clock.now();
         let record = (digest.clone(), image.clone());
         if gone {
@@ -97,9 +103,56 @@ impl Work {
             tracing::info!(node = self.node, %image, %digest, "{why}");
             self.messages.insert(digest.clone(), why.to_owned());
             self.tell(Input::Unrecorded(digest));
+            self.is_gone();
         } else if let Some(due) = self.rechecks.due.get_mut(&record) {
             // A registry that is away says nothing against a record, either.
             *due = now + self.rechecks.every;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_that_is_silent_holds_up_only_itself() {
+        let mut rechecks = Rechecks::new(Duration::from_secs(30));
+        let digest = Digest::from_sha256(&[7; 32]);
+        let at = |secs| Timestamp::ZERO + Duration::from_secs(secs);
+        let image = |name: &str| name.parse::<ImageRef>().unwrap();
+        for (secs, name) in [
+            (0, "a.test/one:1"),
+            (1, "a.test/two:1"),
+            (2, "b.test/one:1"),
+        ] {
+            rechecks.note(&image(name), &digest, Show::Record, at(secs));
+        }
+        let (asked, again) = rechecks.next(at(30));
+        assert_eq!(asked, [(digest.clone(), image("a.test/one:1"))]);
+        assert_eq!(again, Some(at(31)));
+        // The first has not answered.
+        let (asked, again) = rechecks.next(at(40));
+        assert_eq!(asked, [(digest.clone(), image("b.test/one:1"))]);
+        assert_eq!(again, None);
+        rechecks.asking.remove("a.test");
+        // As the answer to the first does.
+        rechecks
+            .due
+            .insert((digest.clone(), image("a.test/one:1")), at(70));
+        let (asked, _) = rechecks.next(at(41));
+        assert_eq!(asked, [(digest, image("a.test/two:1"))]);
+    }
+
+    #[test]
+    fn so_many_registries_are_asked_at_once_and_no_more() {
+        let mut rechecks = Rechecks::new(Duration::from_secs(30));
+        let digest = Digest::from_sha256(&[7; 32]);
+        for host in 0..AT_ONCE + 3 {
+            let image = format!("r{host}.test/one:1").parse().unwrap();
+            rechecks.note(&image, &digest, Show::Record, Timestamp::ZERO);
+        }
+        let (asked, _) = rechecks.next(Timestamp::ZERO + Duration::from_mins(1));
+        assert_eq!(asked.len(), AT_ONCE);
     }
 }

@@ -25,7 +25,7 @@ impl Work {
         let open = |entry: &EntryProgress| {
             matches!(
                 entry.phase,
-                Phase::Queued | Phase::Fetching | Phase::LeftOut
+                Phase::Queued | Phase::Fetching | Phase::LeftOut | Phase::Cramped
             )
         };
         if self.looking || !progress.iter().any(open) {

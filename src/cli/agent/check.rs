@@ -2,13 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use serde::Serialize;
 
+use crate::cli::agent::check::pulls::Pulls;
+use crate::cli::agent::choice::{Choice, choose};
 use crate::cli::{Context, Exit, render};
 use crate::config;
 use crate::domain::quantity::ByteSize;
-use crate::runtime::containerd::check::{Found, Space, look};
+use crate::runtime::containerd::check::{Found, Obstacle, Space};
+use crate::runtime::cri;
+
+mod pulls;
 
 /// What was found, for programs.
 #[derive(Debug, Serialize)]
@@ -20,6 +24,8 @@ struct Report {
     bytes: Option<ByteSize>,
     bytes_free: Option<ByteSize>,
     inodes_free: Option<u64>,
+    /// Before the kubelet would begin to remove images.
+    may_be_added: Option<ByteSize>,
     /// Lazy snapshotters that are started.
     lazy: Vec<&'static str>,
     config_path: Option<PathBuf>,
@@ -35,9 +41,27 @@ pub(super) async fn run(json: bool, context: &Context) -> anyhow::Result<Exit> {
     context.begin_quietly()?;
     let (_, config) = config::agent(&super::named(context.layers.clone()))?;
     let socket = &config.containerd;
-    let found = look(socket).await;
-    let found = found.with_context(|| format!("nothing to deliver to at {}", socket.display()))?;
-    let report = report(socket, &found);
+    let (found, obstacle) = match choose(&config).await? {
+        Choice::Containerd(found) => (found, None),
+        Choice::Nothing(found, obstacle) => (found, Some(obstacle)),
+        Choice::Cri { socket, why } => {
+            let found = cri::look::look(&socket).await?;
+            let pulls = Pulls::new(socket, &found, why);
+            if json {
+                render::json(&pulls)?;
+            } else {
+                render::out(&pulls.words())?;
+            }
+            return Ok(Exit::Ok);
+        }
+        Choice::Layout => anyhow::bail!(
+            "nothing to deliver to at {}: images go into the directory {}; agent.containerd and agent.cri \
+             say where a runtime listens",
+            socket.display(),
+            config.layout.display()
+        ),
+    };
+    let report = report(socket, &found, obstacle);
     if json {
         render::json(&report)?;
     } else {
@@ -49,8 +73,8 @@ pub(super) async fn run(json: bool, context: &Context) -> anyhow::Result<Exit> {
     })
 }
 
-fn report(socket: &Path, found: &Found) -> Report {
-    let (may, because) = verdict(found);
+fn report(socket: &Path, found: &Found, obstacle: Option<Obstacle>) -> Report {
+    let (may, because) = verdict(found, obstacle);
     let space = |pick: fn(&Space) -> u64| found.space.as_ref().map(pick);
     Report {
         socket: socket.to_owned(),
@@ -60,6 +84,7 @@ fn report(socket: &Path, found: &Found) -> Report {
         bytes: space(|s| s.bytes).map(ByteSize),
         bytes_free: space(|s| s.bytes_free).map(ByteSize),
         inodes_free: space(|s| s.inodes_free),
+        may_be_added: found.space.as_ref().map(Space::may_be_added),
         lazy: found.lazy.iter().map(|lazy| lazy.name).collect(),
         config_path: found.config_path.clone(),
         image_verifiers: found.verifies,
@@ -69,9 +94,15 @@ fn report(socket: &Path, found: &Found) -> Report {
 }
 
 /// What an agent does here at most, and what keeps it from more.
-fn verdict(found: &Found) -> (&'static str, Vec<String>) {
-    if let Some(obstacle) = found.obstacle() {
-        return ("nothing", vec![obstacle]);
+fn verdict(found: &Found, obstacle: Option<Obstacle>) -> (&'static str, Vec<String>) {
+    if let Some(obstacle) = obstacle {
+        let mut because = vec![obstacle.to_string()];
+        if obstacle.permits_pulls() {
+            because.push(
+                "agent.runtime = \"auto\" or \"cri\" has the runtime pull images itself".to_owned(),
+            );
+        }
+        return ("nothing", because);
     }
     let mut because = Vec::new();
     if found.verifies {
@@ -87,10 +118,6 @@ fn words(report: &Report) -> String {
     let path = |path: &Option<PathBuf>| match path {
         Some(path) => path.display().to_string(),
         None => "not told".to_owned(),
-    };
-    let free = match (report.bytes_free, report.bytes, report.inodes_free) {
-        (Some(free), Some(all), Some(inodes)) => format!("{free} of {all}, {inodes} inodes"),
-        _ => "not seen from here".to_owned(),
     };
     let lazy = match report.lazy.as_slice() {
         [] => "none".to_owned(),
@@ -114,7 +141,11 @@ fn words(report: &Report) -> String {
                 .unwrap_or_else(|| "unknown".into()),
         ),
         ("snapshots in", path(&report.root)),
-        ("free there", free),
+        (
+            "free there",
+            free(report.bytes_free, report.bytes, report.inodes_free),
+        ),
+        ("may be added", added(report.may_be_added)),
         ("hosts.toml in", path(&report.config_path)),
         ("lazy snapshotters", lazy),
         (
@@ -123,20 +154,35 @@ fn words(report: &Report) -> String {
         ),
         ("an agent here", does.to_owned()),
     ];
-    let rows = rows.map(|(name, value)| {
-        format!(
-            "{name:<18} {value}
-"
-        )
-    });
-    let because = report.because.iter().map(|reason| {
-        format!(
-            "{:<18} {reason}
-",
-            ""
-        )
-    });
-    rows.into_iter().chain(because).collect()
+    lines(&rows, &report.because)
+}
+
+fn free(free: Option<ByteSize>, all: Option<ByteSize>, inodes: Option<u64>) -> String {
+    match (free, all, inodes) {
+        (Some(free), Some(all), Some(inodes)) => format!("{free} of {all}, {inodes} inodes"),
+        _ => "not seen from here".to_owned(),
+    }
+}
+
+/// As the agent counts room.
+fn added(bytes: Option<ByteSize>) -> String {
+    match bytes {
+        Some(ByteSize(0)) => {
+            "nothing: the kubelet would begin to remove images, or soon".to_owned()
+        }
+        Some(bytes) => format!("{bytes} before the kubelet begins to remove images"),
+        None => "not known: the disk is not seen from here".to_owned(),
+    }
+}
+
+fn lines(rows: &[(&str, String)], because: &[String]) -> String {
+    let rows = rows
+        .iter()
+        .map(|(name, value)| format!("{name:<18} {value}\n"));
+    let because = because
+        .iter()
+        .map(|reason| format!("{:<18} {reason}\n", ""));
+    rows.chain(because).collect()
 }
 
 #[cfg(test)]
@@ -164,9 +210,11 @@ mod tests {
 
     #[test]
     fn a_plain_node_gets_records() {
-        let report = report(Path::new("/c.sock"), &found());
+        let report = report(Path::new("/c.sock"), &found(), None);
         assert_eq!((report.may, report.because.len()), ("record", 0));
-        assert!(words(&report).contains("50.0 GiB of 100.0 GiB, 900 inodes"));
+        let words = words(&report);
+        assert!(words.contains("50.0 GiB of 100.0 GiB, 900 inodes"));
+        assert!(words.contains("33.0 GiB before the kubelet"), "{words}");
     }
 
     #[test]
@@ -210,7 +258,7 @@ mod tests {
                 "native",
             ),
         ] {
-            let report = report(Path::new("/c.sock"), &found);
+            let report = report(Path::new("/c.sock"), &found, found.obstacle());
             assert_eq!(report.may, may);
             assert!(words(&report).contains(word), "{}", words(&report));
         }

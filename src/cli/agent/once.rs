@@ -51,7 +51,8 @@ pub(super) async fn run(
     let plan = plan_file::read(file, node, &here(), began, resolver).await?;
     let progress = Progress::new(context.surroundings);
     let total: ByteSize = plan.entries.iter().map(|entry| entry.bytes).sum();
-    let bar = progress.bytes("layers", total.0);
+    let whole = agent.brings_images();
+    let bar = progress.bytes(if whole { "whole images" } else { "layers" }, total.0);
     let moved = agent.moved();
     let follow = tokio::spawn(follow(bar.clone(), agent.moved()));
     let last: Arc<Mutex<Option<NodePrefetchStatus>>> = Arc::default();
@@ -76,7 +77,7 @@ pub(super) async fn run(
         moved: ByteSize(moved()),
         images,
     };
-    show(&report, json)?;
+    show(&report, whole, json)?;
     Ok(match (asked.is_cancelled(), whole) {
         (true, _) => Exit::Interrupted,
         (false, true) => Exit::Ok,
@@ -110,7 +111,11 @@ async fn follow(bar: ProgressBar, moved: impl Fn() -> u64) {
     }
 }
 
-fn show(report: &Report, json: bool) -> anyhow::Result<()> {
+/// What a run by hand leaves to others.
+const AFTERWARDS: &str = "A recorded tag was asked just before: nobody asks again after this command. One that \
+    moves leads pods here to the old image until an agent that runs on takes it back, or its image is removed.";
+
+fn show(report: &Report, whole: bool, json: bool) -> anyhow::Result<()> {
     if json {
         return render::json(report);
     }
@@ -123,8 +128,16 @@ fn show(report: &Report, json: bool) -> anyhow::Result<()> {
         ]
     });
     render::out(&render::table(["image", "state", "bytes", ""], rows))?;
-    render::out(&format!(
-        "{} moved in {:.1} s\n",
-        report.moved, report.seconds
-    ))
+    let by = if whole {
+        " by the runtime itself, at most: layers that it had are counted, too"
+    } else {
+        ""
+    };
+    let (moved, seconds) = (report.moved, report.seconds);
+    render::out(&format!("{moved} moved in {seconds:.1} s{by}\n"))?;
+    let present = |one: &Outcome| one.phase == ImagePhase::Present && one.image.digest().is_none();
+    if report.images.iter().any(present) {
+        render::out(&format!("{AFTERWARDS}\n"))?;
+    }
+    Ok(())
 }

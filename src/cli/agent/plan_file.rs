@@ -14,6 +14,9 @@ use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::port::ImageResolver;
 
+/// What may be in the file.
+const MEND: &str = "a NodePrefetch, a PoolPrefetch, or {\"images\": [\"nginx:1.27\"]}";
+
 /// `{"images": [..]}`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,6 +53,9 @@ pub async fn read(
     let value: Value = serde_saphyr::from_str(&text)
         .map_err(|e| Usage(format!("{}: neither YAML nor JSON: {e}", path.display())))?;
     let wrong = |what: String| Usage(format!("{}: {what}", path.display()));
+    if !value.is_object() {
+        return Err(wrong(format!("a plan is an object; write {MEND}")).into());
+    }
     let kind = value.get("kind").and_then(Value::as_str);
     let mut plan = match kind.map(str::to_owned).as_deref() {
         Some("NodePrefetch") => {
@@ -63,11 +69,18 @@ pub async fn read(
             Plan::try_from(&object.spec).map_err(|e| wrong(e.to_string()))?
         }
         Some(other) => {
-            let mend = "a NodePrefetch, a PoolPrefetch, or {\"images\": [\"nginx:1.27\"]}";
-            return Err(wrong(format!("kind {other} is no plan; write {mend}")).into());
+            return Err(wrong(format!("kind {other} is no plan; write {MEND}")).into());
         }
         None => {
-            let list: List = serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?;
+            let list: List =
+                serde_json::from_value(value).map_err(|e| wrong(format!("{e}; write {MEND}")))?;
+            if list.images.is_empty() {
+                let mend = "name at least one, {\"images\": [\"nginx:1.27\"]}";
+                return Err(wrong(format!(
+                    "`images` is empty: nothing would be brought; {mend}"
+                ))
+                .into());
+            }
             of_list(list, node, platform, now, resolver).await?
         }
     };
@@ -178,6 +191,11 @@ mod tests {
             ("kind: Pod", "NodePrefetch"),
             ("images: [nginx:9]", "nginx:9"),
             ("images: 3", "plan.yaml"),
+            ("images: 3", "nginx:1.27"),
+            ("[]", "a plan is an object"),
+            ("[nginx:1]", "{\"images\": [\"nginx:1.27\"]}"),
+            ("", "plan.yaml"),
+            ("images: []", "`images` is empty"),
             ("a: [", "neither YAML nor JSON"),
         ] {
             let error = format!("{:#}", plan(text).await.unwrap_err());

@@ -17,6 +17,7 @@ fn cache(quota: u64) -> Blobs {
             first: Duration::from_secs(1),
             longest: Duration::from_mins(1),
             attempts: 5,
+            again: None,
         },
     })
 }

@@ -27,6 +27,8 @@ pub struct Demand {
     pub wanted: Vec<Wanted>,
     /// Manifest digests of entries for which the disk budget has no room.
     pub left_out: BTreeSet<Digest>,
+    /// Those for which the disk itself has none.
+    pub cramped: BTreeSet<Digest>,
     /// Manifest digests of entries of which a part was given up.
     pub failed: BTreeSet<Digest>,
 }
@@ -101,8 +103,10 @@ pub fn demand(entries: &[PlanEntry], stock: Stock<'_>) -> Demand {
             .sum();
         if given_up {
             demand.failed.insert(entry.digest.clone());
-        } else if bytes > room || added > free {
+        } else if bytes > room {
             demand.left_out.insert(entry.digest.clone());
+        } else if added > free {
+            demand.cramped.insert(entry.digest.clone());
         } else {
             room = room - bytes;
             free = free - added;

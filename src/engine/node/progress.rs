@@ -29,8 +29,10 @@ pub enum Phase {
     Recording,
     /// Nothing: pods can use it.
     Recorded,
-    /// Room on the disk.
+    /// Room within the disk budget.
     LeftOut,
+    /// Room on the disk itself.
+    Cramped,
     /// Another plan: a part of it was given up.
     Failed,
 }

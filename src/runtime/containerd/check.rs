@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::statvfs;
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use serde::Deserialize;
 
 use crate::runtime::containerd::client::{Client, SNAPSHOTTER};
 use crate::runtime::containerd::error::ContainerdError;
 use crate::runtime::cri::{Cri, CriError};
+pub use crate::runtime::room::Space;
 use crate::runtime::wire::introspection::Plugin;
 
 /// Types of plugins (`plugins/types.go`).
@@ -62,19 +63,6 @@ pub struct Lazy {
     pub in_use: bool,
 }
 
-/// A file system's room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Space {
-    /// Bytes in all.
-    pub bytes: u64,
-    /// Bytes that may still be written by anybody.
-    pub bytes_free: u64,
-    /// Inodes in all; 0 where a file system has as many as it likes.
-    pub inodes: u64,
-    /// Inodes that are free.
-    pub inodes_free: u64,
-}
-
 /// What of CRI's configuration we read: 1.6 and 1.7 tell all of it, 2.x only what concerns containers.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -94,6 +82,29 @@ struct Registry {
 struct Unpacking {
     snapshotter: String,
     discard_unpacked_layers: Option<bool>,
+}
+
+/// What keeps an agent from putting layers beside the snapshotter's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Obstacle {
+    /// The snapshotter in use is a lazy one.
+    #[error("{0} fetches files when they are read")]
+    Lazy(&'static str),
+    /// Nobody says which is in use, and a lazy one is there.
+    #[error("it is not told which snapshotter CRI uses, and {0} is there")]
+    MaybeLazy(&'static str),
+    /// Nobody says which is in use.
+    #[error("CRI's snapshotter is none that containerd lists")]
+    Unknown,
+    /// It is another one.
+    #[error("the snapshotter is {0}, not overlayfs")]
+    Foreign(String),
+    /// Its folder is not here.
+    #[error("{} is not mounted here at the same path", .0.as_deref().unwrap_or(Path::new("the snapshotter's folder")).display())]
+    Unseen(Option<PathBuf>),
+    /// Trees cannot be renamed from there.
+    #[error("{} is on another mount than the snapshots", .0.display())]
+    Apart(PathBuf),
 }
 
 /// A node that cannot be looked at.
@@ -187,34 +198,54 @@ fn space(root: &Path) -> Option<Space> {
     if !root.join("snapshots").is_dir() {
         return None;
     }
-    let told = statvfs(root).ok()?;
-    Some(Space {
-        bytes: told.f_blocks.saturating_mul(told.f_frsize),
-        bytes_free: told.f_bavail.saturating_mul(told.f_frsize),
-        inodes: told.f_files,
-        inodes_free: told.f_favail,
-    })
+    Space::of(root).ok()
 }
 
 // === impl Found ===
 
 impl Found {
     /// Why layers cannot be put beside this snapshotter's by renaming; `None` when they can.
-    pub fn obstacle(&self) -> Option<String> {
-        let Some(snapshotter) = &self.snapshotter else {
-            return Some("CRI's snapshotter is none that containerd lists".to_owned());
-        };
+    pub fn obstacle(&self) -> Option<Obstacle> {
         if let Some(lazy) = self.lazy.iter().find(|lazy| lazy.in_use) {
-            return Some(format!("{} fetches files when they are read", lazy.name));
+            return Some(Obstacle::Lazy(lazy.name));
         }
+        let Some(snapshotter) = &self.snapshotter else {
+            // A proxied snapshotter tells no folder by which it could be known.
+            let maybe = self.lazy.first().map(|lazy| lazy.name);
+            return Some(maybe.map_or(Obstacle::Unknown, Obstacle::MaybeLazy));
+        };
         if snapshotter != SNAPSHOTTER {
-            return Some(format!(
-                "the snapshotter is {snapshotter}, not {SNAPSHOTTER}"
-            ));
+            return Some(Obstacle::Foreign(snapshotter.clone()));
         }
-        let root = self.root.as_deref()?.display();
-        let unseen = format!("{root} is not mounted here at the same path");
-        self.space.is_none().then_some(unseen)
+        match (&self.root, &self.space) {
+            (Some(_), Some(_)) => None,
+            (root, _) => Some(Obstacle::Unseen(root.clone())),
+        }
+    }
+
+    /// Whether `staging`, or what stands nearest above it, is on another mount than the snapshots: nothing can
+    /// be renamed across, be it one file system (rename(2), EXDEV). A kernel before 5.8 does not tell.
+    pub fn is_apart(&self, staging: Option<&Path>) -> Option<Obstacle> {
+        let root = self.root.as_deref()?;
+        let staging = staging.or(root.parent())?;
+        let stands = staging.ancestors().find(|path| path.exists())?;
+        (mount(root)? != mount(stands)?).then(|| Obstacle::Apart(staging.to_owned()))
+    }
+}
+
+fn mount(path: &Path) -> Option<u64> {
+    let told = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).ok()?;
+    let knows = told.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+    knows.then_some(told.stx_mnt_id)
+}
+
+// === impl Obstacle ===
+
+impl Obstacle {
+    /// Whether the runtime may be asked to pull images itself instead: not where it fetches files only when
+    /// they are read.
+    pub fn permits_pulls(&self) -> bool {
+        !matches!(self, Self::Lazy(_) | Self::MaybeLazy(_))
     }
 }
 
@@ -265,7 +296,39 @@ mod tests {
         };
         assert!(lazy.in_use && lazy.id == "soci");
         assert_eq!(found.config_path, Some(PathBuf::from("/a")));
-        assert!(found.obstacle().unwrap().contains("SOCI"));
+        let obstacle = found.obstacle().unwrap();
+        assert!(obstacle.to_string().contains("SOCI") && !obstacle.permits_pulls());
+        // 2.x tells no name, and a proxied snapshotter no folder.
+        let untold = read(&plugins, "", Some(Path::new("/r/elsewhere")));
+        let obstacle = untold.obstacle().unwrap();
+        assert!(matches!(obstacle, Obstacle::MaybeLazy(_)) && !obstacle.permits_pulls());
+        let foreign = read(
+            &plugins[..1],
+            r#"{"containerd": {"snapshotter": "zfs"}}"#,
+            None,
+        );
+        assert_eq!(foreign.obstacle(), Some(Obstacle::Unknown));
+    }
+
+    #[test]
+    fn a_folder_that_is_not_here_leaves_pulls_to_the_runtime() {
+        let plugins = [plugin(SNAPSHOTTER_TYPE, "overlayfs", "/r/overlayfs")];
+        let found = read(&plugins, "", Some(Path::new("/r/overlayfs")));
+        let obstacle = found.obstacle().unwrap();
+        assert!(obstacle.to_string().contains("/r/overlayfs") && obstacle.permits_pulls());
+        assert_eq!(found.is_apart(None), None, "nothing to compare");
+    }
+
+    #[test]
+    fn another_mount_is_told_from_another_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = folder.path().to_str().unwrap();
+        let plugins = [plugin(SNAPSHOTTER_TYPE, "overlayfs", name)];
+        let found = read(&plugins, "", Some(folder.path()));
+        assert_eq!(found.is_apart(None), None);
+        let elsewhere = Path::new("/proc/self/none");
+        let apart = found.is_apart(Some(elsewhere)).unwrap();
+        assert!(apart.permits_pulls() && apart.to_string().contains("mount"));
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use rustix::fs::statvfs;
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, spawn_blocking};
 
@@ -26,15 +25,13 @@ use crate::runtime::containerd::stage::Stage;
 use crate::runtime::containerd::watch;
 use crate::runtime::containerd::writer::{Claim, LayerWriter, There};
 use crate::runtime::layer::{Limits, Unpacking, Wanted};
+use crate::runtime::room::Space;
 
 /// Layers that are unpacked at once, at most: each takes up to 12 MiB, and the agent has 64.
 const UNPACKED_AT_ONCE: usize = 4;
 
 /// Paused layers that are kept with their threads: one that gave way goes on where it was.
 const PARKED_MAX: usize = 2;
-
-/// Part of a file system that stays free.
-const KEPT_FREE: f64 = 0.17;
 
 /// Where containerd is, and where layers wait.
 pub struct Options {
@@ -187,7 +184,9 @@ impl ContainerRuntime for Containerd {
 
     fn room(&self) -> BoxFuture<'_, Result<Option<ByteSize>, RuntimeError>> {
         let staging = self.shared.staging.clone();
-        Box::pin(blocking(move || room(&staging).map(Some)))
+        Box::pin(blocking(move || {
+            Ok(Some(Space::of(&staging)?.may_be_added()))
+        }))
     }
 
     fn changes(&self) -> BoxStream<'static, RuntimeChange> {
@@ -390,24 +389,6 @@ impl Shared {
             }
         });
     }
-}
-
-/// Bytes that the file system of `path` may be given.
-///
-/// The kubelet removes images at 85 % (`imageGCHighThresholdPercent`) and evicts pods below 15 % of free
-/// bytes or 5 % of free inodes (Kubernetes documentation, "Node-pressure Eviction"): we stay 2 % and twice
-/// the inodes away from that.
-fn room(path: &Path) -> Result<ByteSize, RuntimeError> {
-    let failed = |e| RuntimeError::Io(format!("cannot look at {}: {e}", path.display()));
-    let space = statvfs(path).map_err(failed)?;
-    if space.f_files > 0 && space.f_favail < space.f_files / 10 {
-        return Ok(ByteSize(0));
-    }
-    let all = space.f_blocks * space.f_frsize;
-    let kept = (all as f64 * KEPT_FREE) as u64;
-    Ok(ByteSize(
-        (space.f_bavail * space.f_frsize).saturating_sub(kept),
-    ))
 }
 
 /// In the words of the port.

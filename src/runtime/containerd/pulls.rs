@@ -118,11 +118,11 @@ pub(super) async fn watch(shared: &Arc<Shared>, pulls: &Pulls, tell: &mpsc::Send
 
 /// Writes of others by their names: how far they are, and since when.
 #[derive(Debug, Default)]
-struct Writes(BTreeMap<String, (i64, Timestamp)>);
+pub struct Writes(BTreeMap<String, (i64, Timestamp)>);
 
 impl Writes {
     /// The blobs that somebody is writing: a daemon keeps the writes of killed clients, which stand still.
-    fn moving(
+    pub fn moving(
         &mut self,
         told: impl Iterator<Item = (String, i64)>,
         now: Timestamp,

@@ -58,7 +58,7 @@ fn an_image_that_would_fill_the_disk_unpacked_waits_for_room() {
     // Twenty bytes travel, eighty are counted for them.
     engine.input(Input::Room(ByteSize(79)), now);
     assert!(blobs_of(&engine.step(now)).is_empty());
-    assert_eq!(engine.progress()[0].phase, Phase::LeftOut);
+    assert_eq!(engine.progress()[0].phase, Phase::Cramped);
     engine.input(Input::Room(ByteSize(80)), now);
     assert_eq!(blobs_of(&engine.step(now)), [11, 12]);
 }

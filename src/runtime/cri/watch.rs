@@ -1,0 +1,74 @@
+//! What others do to planned images, as far as listings tell: CRI has no events of images.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+
+use crate::domain::image::Digest;
+use crate::port::{RuntimeChange, RuntimeError};
+use crate::runtime::cri::names::find;
+use crate::runtime::cri::runtime::Shared;
+
+/// Between two listings: a runtime answers from memory, some hundred bytes an image, and what is learned late
+/// costs a plan's place, not a pod's start.
+const LOOK: Duration = Duration::from_secs(10);
+
+struct Watch {
+    shared: Arc<Shared>,
+    there: BTreeSet<Digest>,
+    told: VecDeque<RuntimeChange>,
+}
+
+/// Follows the runtime for as long as the stream is read.
+pub(super) fn changes(shared: Arc<Shared>) -> BoxStream<'static, RuntimeChange> {
+    let watch = Watch {
+        shared,
+        there: BTreeSet::new(),
+        told: VecDeque::new(),
+    };
+    stream::unfold(watch, |mut watch| async move {
+        loop {
+            if let Some(change) = watch.told.pop_front() {
+                return Some((change, watch));
+            }
+            let next = watch.shared.clock.now() + LOOK;
+            watch.shared.clock.sleep_until(next).await;
+            if let Err(error) = watch.look().await {
+                tracing::debug!(%error, "the runtime lists nothing for the moment");
+            }
+        }
+    })
+    .boxed()
+}
+
+impl Watch {
+    async fn look(&mut self) -> Result<(), RuntimeError> {
+        let shared = &self.shared;
+        if shared.is_idle() {
+            return Ok(());
+        }
+        // Nothing of ours comes or goes meanwhile.
+        let mut ledger = shared.ledger.lock().await;
+        let images = shared.images().await?;
+        let ours = ledger.all();
+        let gone = ours.filter(|(_, pulled)| find(&images, &pulled.config).is_none());
+        let gone: Vec<Digest> = gone.map(|(manifest, _)| manifest.clone()).collect();
+        for manifest in gone {
+            ledger.strike(&manifest).await;
+            self.told.push_back(RuntimeChange::Gone(manifest));
+        }
+        let known = shared.known().into_iter();
+        let now: BTreeSet<Digest> = known
+            .filter(|(_, config)| find(&images, config).is_some())
+            .map(|(manifest, _)| manifest)
+            .collect();
+        let come = now.difference(&self.there);
+        let come = come.filter(|manifest| ledger.get(manifest).is_none());
+        self.told.extend(come.cloned().map(RuntimeChange::Present));
+        self.there = now;
+        Ok(())
+    }
+}
