@@ -68,8 +68,7 @@ pub(super) struct Shared {
     pub(super) records: bool,
     pub(super) staging: PathBuf,
     pub(super) images: Mutex<Images>,
-    /// One change of snapshots and records at a time.
-    pub(super) places: tokio::sync::Mutex<Places>,
+    pub(super) places: Places,
     /// Names that have a record of ours, and the manifests that they were made for.
     names: Mutex<BTreeMap<String, Digest>>,
     parked: Mutex<VecDeque<(Digest, Unpacking)>>,
@@ -116,15 +115,17 @@ impl Containerd {
             records: options.records,
             staging: options.staging,
             images: Mutex::default(),
-            places: tokio::sync::Mutex::default(),
+            places: Places::default(),
             names: Mutex::default(),
             parked: Mutex::default(),
             writing: Arc::default(),
             turns: Arc::new(Semaphore::new(cores.clamp(2, UNPACKED_AT_ONCE))),
         });
-        shared.recover().await?;
+        // What is taken up again is held and renewed from the first instant on.
         let renewing = tokio::spawn(renew(shared.clone())).abort_handle();
-        Ok(Self { shared, renewing })
+        let opened = Self { shared, renewing };
+        opened.shared.recover().await?;
+        Ok(opened)
     }
 }
 
@@ -146,7 +147,7 @@ impl ContainerRuntime for Containerd {
         Box::pin(async move {
             let shared = &self.shared;
             let image = shared.learn(&manifest.digest).await?;
-            let placed = shared.places.lock().await.advance(shared, &image).await?;
+            let placed = shared.places.advance(shared, &image).await?;
             let above = image.links.iter().skip(placed);
             let lacking = above.filter(|link| !shared.has_come(&link.layer));
             Ok(lacking.map(|link| link.layer.clone()).collect())
@@ -202,7 +203,7 @@ async fn renew(shared: Arc<Shared>) {
     loop {
         let next = shared.clock.now() + renewal();
         shared.clock.sleep_until(next).await;
-        shared.places.lock().await.renew(&shared).await;
+        shared.places.renew(&shared).await;
     }
 }
 
@@ -234,7 +235,6 @@ impl Shared {
             }
         }
         let images: Vec<Arc<Image>> = self.images().all().cloned().collect();
-        let mut places = self.places.lock().await;
         for snapshot in self.client.snapshots(&[]).await.map_err(failed)? {
             if snapshot.name.starts_with(KEY) {
                 self.client
@@ -245,11 +245,11 @@ impl Shared {
         }
         for image in images {
             // One that cannot be placed is its own trouble, and is told again when it is wanted.
-            if let Err(error) = places.advance(self, &image).await {
+            if let Err(error) = self.places.advance(self, &image).await {
                 tracing::warn!(manifest = %image.manifest, %error, "an earlier image cannot be placed");
             }
         }
-        let swept = places.sweep(self).await?;
+        let swept = self.places.sweep(self).await?;
         if swept > 0 {
             tracing::info!(swept, "leases of an earlier run are ended");
         }
@@ -367,10 +367,9 @@ impl Shared {
         let images = self.images().with(layer);
         let shared = self.clone();
         tokio::spawn(async move {
-            let mut places = shared.places.lock().await;
             for image in images {
                 // The record asks again, and tells whoever waits for it.
-                if let Err(error) = places.advance(&shared, &image).await {
+                if let Err(error) = shared.places.advance(&shared, &image).await {
                     tracing::debug!(manifest = %image.manifest, %error, "cannot place a layer yet");
                 }
             }

@@ -28,15 +28,15 @@ const ACTIVE: i32 = 2;
 /// Shows an image of which every layer has come.
 pub(super) async fn show(shared: &Arc<Shared>, whole: &Whole) -> Result<(), RuntimeError> {
     let image = shared.learn(&whole.digest).await?;
-    let mut places = shared.places.lock().await;
-    let placed = places.standing(shared, &image).await?;
+    let placed = shared.places.standing(shared, &image).await?;
+    let turn = shared.places.turn().await;
     if let Some(missing) = image.links.get(placed) {
         return Err(RuntimeError::Incomplete {
             image: whole.image.clone(),
             missing: missing.layer.clone(),
         });
     }
-    let lease = places.lease(&image.manifest).expect("advance holds it");
+    let lease = lease(shared, &image)?;
     let target = write_documents(shared, &lease, &image, whole).await?;
     if whole.show == Show::Warm || !shared.records {
         // An earlier run's record may say more than is allowed by now.
@@ -58,7 +58,7 @@ pub(super) async fn show(shared: &Arc<Shared>, whole: &Whole) -> Result<(), Runt
     for name in names(&whole.image, &target.digest) {
         create(shared, &name, &target, &image.manifest).await?;
     }
-    places.let_go(shared, &image.manifest).await
+    shared.places.let_go(shared, &image.manifest, &turn).await
 }
 
 /// Config, manifest and index into the content store, each with the label that keeps what it names;
@@ -146,7 +146,7 @@ pub(super) async fn withdraw(shared: &Arc<Shared>, manifest: &Digest) -> Result<
     let Some(image) = shared.images().get(manifest) else {
         return Ok(());
     };
-    let mut places = shared.places.lock().await;
+    let turn = shared.places.turn().await;
     let records = ours(shared, manifest).await?;
     if records.is_empty() {
         return Ok(());
@@ -154,7 +154,7 @@ pub(super) async fn withdraw(shared: &Arc<Shared>, manifest: &Digest) -> Result<
     if is_used(shared, &image).await? {
         return Err(RuntimeError::InUse(manifest.clone()));
     }
-    places.advance(shared, &image).await?;
+    shared.places.hold(shared, &image, &turn).await?;
     remove(shared, &image, records).await
 }
 
@@ -163,7 +163,7 @@ pub(super) async fn release(shared: &Arc<Shared>, manifest: &Digest) -> Result<(
     let Some(image) = shared.images().get(manifest) else {
         return Ok(());
     };
-    let mut places = shared.places.lock().await;
+    let turn = shared.places.turn().await;
     let records = ours(shared, manifest).await?;
     if !is_used(shared, &image).await? {
         remove(shared, &image, records).await?;
@@ -182,7 +182,7 @@ pub(super) async fn release(shared: &Arc<Shared>, manifest: &Digest) -> Result<(
             shared.store.remove(document).await?;
         }
     }
-    places.let_go(shared, manifest).await
+    shared.places.let_go(shared, manifest, &turn).await
 }
 
 /// Our names of an image, and the one that CRI gave it because of them.
@@ -223,6 +223,12 @@ async fn is_used(shared: &Shared, image: &Image) -> Result<bool, RuntimeError> {
     let above = shared.client.snapshots(&[filter]).await.map_err(failed)?;
     let mut above = above.iter();
     Ok(above.any(|info| info.kind == ACTIVE && !info.name.starts_with(KEY)))
+}
+
+/// What holds an image on its way; none is left where it was released meanwhile.
+fn lease(shared: &Shared, image: &Image) -> Result<LeaseId, RuntimeError> {
+    let lease = shared.places.lease(&image.manifest);
+    lease.ok_or_else(|| RuntimeError::Io(format!("{} was released meanwhile", image.manifest)))
 }
 
 async fn ours(shared: &Shared, manifest: &Digest) -> Result<Vec<Record>, RuntimeError> {
