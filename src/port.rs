@@ -80,8 +80,20 @@ pub trait ContainerRuntime: Send + Sync + 'static {
         size: Option<ByteSize>,
     ) -> BoxFuture<'a, Result<Box<dyn BlobWriter>, RuntimeError>>;
 
-    /// Shows the image to pods: manifest, config and every layer have to be there. Asked again, it
-    /// shows it in the other way.
+    /// Does everything for a record that may take long, and shows nothing yet: layers into their places,
+    /// onto the disk. [`RuntimeError::Incomplete`] where a part is missing. Nothing to do where
+    /// recording is as quick as a question to a registry.
+    fn prepare<'a>(
+        &'a self,
+        _image: &'a ImageRef,
+        _digest: &'a Digest,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    /// Shows an image that `prepare` was called for to pods: manifest, config and every layer have to be
+    /// there. Asked again, it shows it in the other way. Milliseconds: what the image's registry said just
+    /// before must still hold.
     fn record<'a>(&'a self, whole: &'a Whole) -> BoxFuture<'a, Result<(), RuntimeError>>;
 
     /// Takes away what `record` made for this manifest; its blobs stay. [`RuntimeError::InUse`] where a

@@ -306,9 +306,7 @@ impl Work {
             Effect::Record { image, digest } => {
                 let (runtime, shower) = (self.runtime.clone(), self.shower.clone());
                 self.spawn(async move {
-                    let (whole, doubt) = shower.whole(&image, &digest).await;
-                    let shown = runtime.record(&whole).await.map_err(PullError::from);
-                    let shown = shown.and_then(|()| Ok(doubt.map(|()| whole.show)?));
+                    let shown = record(&*runtime, &shower, &image, &digest).await;
                     Done::Record(image, digest, shown)
                 });
             }
@@ -445,4 +443,19 @@ impl Work {
         }
         strongest
     }
+}
+
+/// Shows a whole image to pods. Its registry is asked last of all: what makes it ready takes seconds, or
+/// minutes where containerd unpacks a layer, in which a tag may move.
+async fn record(
+    runtime: &dyn ContainerRuntime,
+    shower: &Shower,
+    image: &ImageRef,
+    digest: &Digest,
+) -> Result<Show, PullError> {
+    runtime.prepare(image, digest).await?;
+    let (whole, doubt) = shower.whole(image, digest).await;
+    runtime.record(&whole).await?;
+    doubt?;
+    Ok(whole.show)
 }

@@ -11,7 +11,7 @@ use rustix::fs::statvfs;
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, spawn_blocking};
 
-use crate::domain::image::{Digest, ImageManifest};
+use crate::domain::image::{Digest, ImageManifest, ImageRef};
 use crate::domain::manifest::MANIFEST_MAX;
 use crate::domain::quantity::ByteSize;
 use crate::port::{
@@ -167,6 +167,14 @@ impl ContainerRuntime for Containerd {
         size: Option<ByteSize>,
     ) -> BoxFuture<'a, Result<Box<dyn BlobWriter>, RuntimeError>> {
         Box::pin(self.shared.open(digest, size))
+    }
+
+    fn prepare<'a>(
+        &'a self,
+        image: &'a ImageRef,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(record::prepare(&self.shared, image, digest))
     }
 
     fn record<'a>(&'a self, whole: &'a Whole) -> BoxFuture<'a, Result<(), RuntimeError>> {

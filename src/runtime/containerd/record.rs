@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::domain::image::{Digest, ImageRef};
 use crate::domain::manifest::Manifest;
 use crate::port::{RuntimeError, Show, Whole};
-use crate::runtime::containerd::chain::Image;
+use crate::runtime::containerd::chain::{Image, Link};
 use crate::runtime::containerd::content::NewBlob;
 use crate::runtime::containerd::delivery::{Shared, blocking, failed};
 use crate::runtime::containerd::error::ContainerdError;
@@ -25,76 +25,115 @@ const OURS: &str = "dev.forelay/manifest";
 /// What `Info.kind` says of a snapshot that a container writes to (snapshots.proto, `Kind`).
 const ACTIVE: i32 = 2;
 
-/// Shows an image of which every layer has come.
-pub(super) async fn show(shared: &Arc<Shared>, whole: &Whole) -> Result<(), RuntimeError> {
-    let image = shared.learn(&whole.digest).await?;
+/// Puts everything into its place that a record leads to, and onto the disk.
+pub(super) async fn prepare(
+    shared: &Arc<Shared>,
+    name: &ImageRef,
+    manifest: &Digest,
+) -> Result<(), RuntimeError> {
+    let image = shared.learn(manifest).await?;
     let placed = shared.places.standing(shared, &image).await?;
-    let turn = shared.places.turn().await;
     if let Some(missing) = image.links.get(placed) {
-        return Err(RuntimeError::Incomplete {
-            image: whole.image.clone(),
-            missing: missing.layer.clone(),
-        });
+        return Err(incomplete(name, missing));
     }
-    let lease = lease(shared, &image)?;
-    let target = write_documents(shared, &lease, &image, whole).await?;
-    if whole.show == Show::Warm || !shared.records {
-        // An earlier run's record may say more than is allowed by now.
-        let records = ours(shared, &image.manifest).await?;
-        if !records.is_empty() && !is_used(shared, &image).await? {
-            remove(shared, &image, records).await?;
-        }
+    write_documents(shared, &image, name).await?;
+    if !shared.sync {
         return Ok(());
     }
-    if shared.sync {
-        let staging = shared.staging.clone();
-        blocking(move || {
-            // One file of the file system stands for all of it (syncfs(2)).
-            let synced = File::open(&staging).and_then(|file| Ok(rustix::fs::syncfs(file)?));
-            synced.map_err(|e| RuntimeError::Io(format!("cannot sync {}: {e}", staging.display())))
-        })
-        .await?;
+    let staging = shared.staging.clone();
+    blocking(move || {
+        // One file of the file system stands for all of it (syncfs(2)).
+        let synced = File::open(&staging).and_then(|file| Ok(rustix::fs::syncfs(file)?));
+        synced.map_err(|e| RuntimeError::Io(format!("cannot sync {}: {e}", staging.display())))
+    })
+    .await
+}
+
+/// Shows a prepared image: an index and its records, some milliseconds each. containerd itself brings
+/// what its store and its database take onto the disk.
+pub(super) async fn show(shared: &Arc<Shared>, whole: &Whole) -> Result<(), RuntimeError> {
+    let image = shared.learn(&whole.digest).await?;
+    if whole.show == Show::Warm || !shared.records {
+        // An earlier run's record may say more than is allowed by now.
+        return match withdraw(shared, &image.manifest).await {
+            Ok(()) | Err(RuntimeError::InUse(_)) => Ok(()),
+            Err(error) => Err(error),
+        };
     }
+    let turn = shared.places.turn().await;
+    let placed = shared.places.placed(&image.manifest);
+    if !shared.places.stands(shared, &image, placed).await? {
+        // The record of another name has let it go, or the daemon was started anew.
+        shared.places.hold(shared, &image, &turn).await?;
+        write_documents(shared, &image, &whole.image).await?;
+    }
+    if let Some(missing) = image.links.get(shared.places.placed(&image.manifest)) {
+        return Err(incomplete(&whole.image, missing));
+    }
+    let target = write_target(shared, &image, whole).await?;
     for name in names(&whole.image, &target.digest) {
         create(shared, &name, &target, &image.manifest).await?;
     }
     shared.places.let_go(shared, &image.manifest, &turn).await
 }
 
-/// Config, manifest and index into the content store, each with the label that keeps what it names;
-/// the descriptor of the outermost.
+fn incomplete(image: &ImageRef, missing: &Link) -> RuntimeError {
+    RuntimeError::Incomplete {
+        image: image.clone(),
+        missing: missing.layer.clone(),
+    }
+}
+
+/// Config and manifest into the content store, each with the label that keeps what it names.
 async fn write_documents(
     shared: &Shared,
-    lease: &LeaseId,
     image: &Image,
-    whole: &Whole,
-) -> Result<Descriptor, RuntimeError> {
-    let source = label::from(whole.image.registry(), whole.image.repository());
-    let write = async |digest: &Digest, bytes: Bytes, mut labels: Labels| {
-        labels.extend(source.clone());
-        let blob = NewBlob {
-            digest: digest.clone(),
-            size: bytes.len() as u64,
-            labels,
-        };
-        let written = shared.client.write_blob(lease, &blob, bytes).await;
-        written.map_err(failed)
-    };
+    name: &ImageRef,
+) -> Result<(), RuntimeError> {
     let config = stored(shared, &image.config).await?;
     let top = image.top().map_or_else(Labels::new, |top| {
         label::unpacked(shared.client.snapshotter(), top.as_str())
     });
-    write(&image.config, config, top).await?;
+    write(shared, image, name, (&image.config, config, top)).await?;
+    let manifest = stored(shared, &image.manifest).await?;
+    let kept = label::children([&image.config]);
+    write(shared, image, name, (&image.manifest, manifest, kept)).await
+}
+
+/// The index, if there is one, into the content store; the descriptor of what the name means.
+async fn write_target(
+    shared: &Shared,
+    image: &Image,
+    whole: &Whole,
+) -> Result<Descriptor, RuntimeError> {
+    if let Some(index) = &whole.index {
+        let kept = label::children([&image.manifest]);
+        let document = (&index.digest, index.bytes.clone(), kept);
+        write(shared, image, &whole.image, document).await?;
+        let (media_type, size) = (index.media_type.clone(), index.bytes.len());
+        return Ok(descriptor(&index.digest, media_type, size));
+    }
     let manifest = stored(shared, &image.manifest).await?;
     let media_type = Manifest::media_type(&manifest);
-    let mut target = descriptor(&image.manifest, media_type, manifest.len());
-    write(&image.manifest, manifest, label::children([&image.config])).await?;
-    if let Some(index) = &whole.index {
-        target = descriptor(&index.digest, index.media_type.clone(), index.bytes.len());
-        let kept = label::children([&image.manifest]);
-        write(&index.digest, index.bytes.clone(), kept).await?;
-    }
-    Ok(target)
+    Ok(descriptor(&image.manifest, media_type, manifest.len()))
+}
+
+/// One document of an image, held as long as its layers.
+async fn write(
+    shared: &Shared,
+    image: &Image,
+    name: &ImageRef,
+    (digest, bytes, mut labels): (&Digest, Bytes, Labels),
+) -> Result<(), RuntimeError> {
+    labels.extend(label::from(name.registry(), name.repository()));
+    let blob = NewBlob {
+        digest: digest.clone(),
+        size: bytes.len() as u64,
+        labels,
+    };
+    let lease = lease(shared, image)?;
+    let written = shared.client.write_blob(&lease, &blob, bytes).await;
+    written.map_err(failed)
 }
 
 /// A name that somebody else gave to something else is left as it is: a pod that names the digest
