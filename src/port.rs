@@ -96,9 +96,13 @@ pub trait ContainerRuntime: Send + Sync + 'static {
     /// before must still hold.
     fn record<'a>(&'a self, whole: &'a Whole) -> BoxFuture<'a, Result<(), RuntimeError>>;
 
-    /// Takes away what `record` made for this manifest; its blobs stay. [`RuntimeError::InUse`] where a
-    /// container runs from it: nothing is taken away then.
-    fn withdraw<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>>;
+    /// Takes away what `record` made for this manifest by this name, or by all; its blobs stay.
+    /// [`RuntimeError::InUse`] where a container was started by it: that record stays.
+    fn withdraw<'a>(
+        &'a self,
+        digest: &'a Digest,
+        name: Option<&'a ImageRef>,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>>;
 
     /// Gives up what `record` made for this manifest and the blobs that only it needs;
     /// images that others made are never touched.
@@ -150,8 +154,13 @@ pub enum Show {
 pub enum RuntimeChange {
     /// A blob is there now.
     Present(Digest),
-    /// Somebody took an image away that was recorded here, by its manifest.
-    Gone(Digest),
+    /// Somebody took a record away that was made here.
+    Gone {
+        /// its name
+        image: ImageRef,
+        /// the manifest that it led to
+        digest: Digest,
+    },
     /// The kubelet began (`active`) or ended to fetch this blob itself.
     Foreground {
         /// blob
@@ -319,7 +328,7 @@ pub enum RuntimeError {
         /// bytes that came (at least)
         found: u64,
     },
-    /// A container runs from this image: it cannot be taken away.
+    /// A container was started from this image, by this name: it cannot be taken away.
     #[error("{0} is used by a container")]
     InUse(Digest),
     /// The disk is full: less has to be wanted.

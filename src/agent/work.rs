@@ -260,10 +260,12 @@ impl Work {
             // Our own commit, of which the result is on its way.
             RuntimeChange::Present(digest) if self.transfers.contains_key(&digest) => {}
             RuntimeChange::Present(digest) => self.tell(Input::BlobPresent(digest)),
-            RuntimeChange::Gone(digest) => {
+            RuntimeChange::Gone { image, digest } => {
                 // The kubelet makes room, or an operator: what they took is not brought again unasked.
-                tracing::info!(node = self.node, %digest, "somebody removed an image of ours");
-                self.tell(Input::Unrecorded(digest));
+                let why = "somebody removed it";
+                tracing::info!(node = self.node, %image, %digest, "{why}");
+                self.messages.insert(digest.clone(), why.to_owned());
+                self.tell(Input::Unrecorded { image, digest });
             }
             RuntimeChange::Foreground { digest, active } => {
                 self.tell(Input::Foreground { digest, active });
@@ -310,7 +312,7 @@ impl Work {
                     Done::Record(image, digest, shown)
                 });
             }
-            Effect::Withdraw(digest) => self.withdraw(digest),
+            Effect::Withdraw(digest) => self.withdraw(digest, None),
             Effect::Release(digest) => {
                 self.releases.insert(digest);
             }
@@ -345,10 +347,11 @@ impl Work {
         self.transfers.insert(digest, transfer);
     }
 
-    fn withdraw(&self, digest: Digest) {
+    /// Takes the record of one name back, or those of all.
+    fn withdraw(&self, digest: Digest, name: Option<ImageRef>) {
         let runtime = self.runtime.clone();
         self.spawn(async move {
-            let withdrawn = runtime.withdraw(&digest).await;
+            let withdrawn = runtime.withdraw(&digest, name.as_ref()).await;
             Done::Withdrawn(digest, withdrawn)
         });
     }

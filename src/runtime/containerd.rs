@@ -20,6 +20,7 @@ mod place;
 mod record;
 mod snapshot;
 mod stage;
+mod users;
 mod watch;
 mod writer;
 

@@ -102,9 +102,13 @@ impl ContainerRuntime for Noting {
         .boxed()
     }
 
-    fn withdraw<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {
-        async {
-            let withdrawn = self.inner.withdraw(digest).await;
+    fn withdraw<'a>(
+        &'a self,
+        digest: &'a Digest,
+        name: Option<&'a ImageRef>,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        async move {
+            let withdrawn = self.inner.withdraw(digest, name).await;
             self.notes.note("withdrawn");
             withdrawn
         }

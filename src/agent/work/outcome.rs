@@ -27,17 +27,24 @@ impl Work {
                 self.blob_done(digest, number, &moved, result);
             }
             // The plan let go of it while its registry was asked: nobody would ask about it again.
-            Done::Record(_, digest, Ok(_)) if !self.is_planned(&digest) => self.withdraw(digest),
+            Done::Record(image, digest, Ok(_)) if !self.is_planned(&image, &digest) => {
+                self.withdraw(digest, Some(image));
+            }
             Done::Record(image, digest, Ok(show)) => {
                 let now = self.clock.now();
                 self.rechecks.note(&image, &digest, show, now);
                 self.finished(&image, &digest);
-                self.tell(Input::Recorded(digest));
+                self.tell(Input::Recorded { image, digest });
             }
             Done::Record(image, digest, Err(error)) => {
                 let lacks = matches!(error, PullError::Runtime(RuntimeError::Incomplete { .. }));
                 let failed = matches!(error, PullError::Runtime(_));
-                self.failed(&image, digest.clone(), &error);
+                self.explain_image(&image, &digest, &error);
+                self.tell(Input::NotRecorded {
+                    image,
+                    digest: digest.clone(),
+                    lasting: error.is_lasting(),
+                });
                 if lacks {
                     self.ask_lacking(digest);
                 } else if failed {
@@ -138,9 +145,9 @@ impl Work {
         }
     }
 
-    fn is_planned(&self, digest: &Digest) -> bool {
+    fn is_planned(&self, image: &ImageRef, digest: &Digest) -> bool {
         let mut live = self.engine.progress().into_iter();
-        live.any(|entry| entry.digest == *digest)
+        live.any(|entry| entry.digest == *digest && entry.image == *image)
     }
 
     /// A layer that stands in another image may be of no use to this one: asks which have to come.
@@ -161,10 +168,14 @@ impl Work {
         }
     }
 
-    fn failed(&mut self, image: &ImageRef, digest: Digest, error: &PullError) {
+    fn explain_image(&mut self, image: &ImageRef, digest: &Digest, error: &PullError) {
         self.measures.failed.of(error.reason()).inc();
         tracing::warn!(node = self.node, %image, %digest, %error, "image is not to be had now");
         self.messages.insert(digest.clone(), error.to_string());
+    }
+
+    fn failed(&mut self, image: &ImageRef, digest: Digest, error: &PullError) {
+        self.explain_image(image, &digest, error);
         let lasting = error.is_lasting();
         self.tell(Input::Failed { digest, lasting });
     }

@@ -36,6 +36,15 @@ const PARKED_MAX: usize = 2;
 /// Part of a file system that stays free.
 const KEPT_FREE: f64 = 0.17;
 
+/// Why there is a record of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Made {
+    /// The manifest that it leads to.
+    pub(super) manifest: Digest,
+    /// The plan's name for it; none for one that only goes with another.
+    pub(super) asked: Option<ImageRef>,
+}
+
 /// Where containerd is, and where layers wait.
 pub struct Options {
     /// Its socket.
@@ -69,8 +78,8 @@ pub(super) struct Shared {
     pub(super) staging: PathBuf,
     pub(super) images: Mutex<Images>,
     pub(super) places: Places,
-    /// Names that have a record of ours, and the manifests that they were made for.
-    names: Mutex<BTreeMap<String, Digest>>,
+    /// Names that have a record of ours.
+    names: Mutex<BTreeMap<String, Made>>,
     parked: Mutex<VecDeque<(Digest, Unpacking)>>,
     writing: Arc<Mutex<BTreeSet<Digest>>>,
     turns: Arc<Semaphore>,
@@ -181,8 +190,12 @@ impl ContainerRuntime for Containerd {
         Box::pin(record::show(&self.shared, whole))
     }
 
-    fn withdraw<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {
-        Box::pin(record::withdraw(&self.shared, digest))
+    fn withdraw<'a>(
+        &'a self,
+        digest: &'a Digest,
+        name: Option<&'a ImageRef>,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(record::withdraw(&self.shared, digest, name))
     }
 
     fn release<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {
@@ -222,16 +235,24 @@ impl Shared {
         self.images.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn note_record(&self, name: &str, manifest: &Digest) {
-        let names = self.names.lock();
-        let mut names = names.unwrap_or_else(PoisonError::into_inner);
-        names.insert(name.to_owned(), manifest.clone());
+    pub(super) fn note_record(&self, name: &str, made: Made) {
+        let mut names = self.names();
+        let old = names.remove(name).filter(|old| old.manifest == made.manifest);
+        let asked = made.asked.or(old.and_then(|old| old.asked));
+        names.insert(name.to_owned(), Made { asked, ..made });
     }
 
-    /// The manifest that this name was recorded for, if it still counts as recorded.
-    pub(super) fn forget_record(&self, name: &str) -> Option<Digest> {
-        let names = self.names.lock();
-        names.unwrap_or_else(PoisonError::into_inner).remove(name)
+    /// Why this name was recorded, if it still counts as recorded.
+    pub(super) fn forget_record(&self, name: &str) -> Option<Made> {
+        self.names().remove(name)
+    }
+
+    pub(super) fn made_record(&self, name: &str) -> Option<Made> {
+        self.names().get(name).cloned()
+    }
+
+    fn names(&self) -> MutexGuard<'_, BTreeMap<String, Made>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes up what earlier runs left, then clears away what does not count any more.

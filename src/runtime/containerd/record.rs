@@ -11,19 +11,19 @@ use crate::domain::manifest::Manifest;
 use crate::port::{RuntimeError, Show, Whole};
 use crate::runtime::containerd::chain::{Image, Link};
 use crate::runtime::containerd::content::NewBlob;
-use crate::runtime::containerd::delivery::{Shared, blocking, failed};
+use crate::runtime::containerd::delivery::{Made, Shared, blocking, failed};
 use crate::runtime::containerd::error::ContainerdError;
 use crate::runtime::containerd::label::{self, Labels};
 use crate::runtime::containerd::lease::{Collect, LeaseId};
-use crate::runtime::containerd::place::KEY;
+use crate::runtime::containerd::users::Users;
 use crate::runtime::wire::images::Image as Record;
 use crate::runtime::wire::types::Descriptor;
 
 /// Our mark on records: the manifest that they were made for.
 const OURS: &str = "dev.forelay/manifest";
 
-/// What `Info.kind` says of a snapshot that a container writes to (snapshots.proto, `Kind`).
-const ACTIVE: i32 = 2;
+/// Beside it: what we made them point at. A pull that points one elsewhere leaves our labels on it.
+const TARGET: &str = "dev.forelay/target";
 
 /// Puts everything into its place that a record leads to, and onto the disk.
 pub(super) async fn prepare(
@@ -55,7 +55,8 @@ pub(super) async fn show(shared: &Arc<Shared>, whole: &Whole) -> Result<(), Runt
     let image = shared.learn(&whole.digest).await?;
     if whole.show == Show::Warm || !shared.records {
         // An earlier run's record may say more than is allowed by now.
-        return match withdraw(shared, &image.manifest).await {
+        let name = shared.records.then_some(&whole.image);
+        return match withdraw(shared, &image.manifest, name).await {
             Ok(()) | Err(RuntimeError::InUse(_)) => Ok(()),
             Err(error) => Err(error),
         };
@@ -71,8 +72,12 @@ pub(super) async fn show(shared: &Arc<Shared>, whole: &Whole) -> Result<(), Runt
         return Err(incomplete(&whole.image, missing));
     }
     let target = write_target(shared, &image, whole).await?;
-    for name in names(&whole.image, &target.digest) {
-        create(shared, &name, &target, &image.manifest).await?;
+    for (i, name) in names(&whole.image, &target.digest).iter().enumerate() {
+        let made = Made {
+            manifest: image.manifest.clone(),
+            asked: (i == 0).then(|| whole.image.clone()),
+        };
+        create(shared, name, &target, made).await?;
     }
     shared.places.let_go(shared, &image.manifest, &turn).await
 }
@@ -142,16 +147,19 @@ async fn create(
     shared: &Shared,
     name: &str,
     target: &Descriptor,
-    manifest: &Digest,
+    made: Made,
 ) -> Result<(), RuntimeError> {
-    let labels = Labels::from([(OURS.to_owned(), manifest.to_string())]);
+    let labels = Labels::from([
+        (OURS.to_owned(), made.manifest.to_string()),
+        (TARGET.to_owned(), target.digest.clone()),
+    ]);
     match shared
         .client
         .create_image(name, target.clone(), labels.clone())
         .await
     {
         Ok(()) => {
-            shared.note_record(name, manifest);
+            shared.note_record(name, made);
             return Ok(());
         }
         Err(ContainerdError::Exists(_)) => {}
@@ -160,16 +168,10 @@ async fn create(
     let Some(there) = shared.client.image(name).await.map_err(failed)? else {
         return Ok(());
     };
-    let is_ours = there.labels.contains_key(OURS);
-    if is_ours {
-        shared.note_record(name, manifest);
-    }
-    if is_ours && points_at(&there) != Some(target.digest.as_str()) {
-        let moved = shared
-            .client
-            .update_image(name, Some(target.clone()), labels)
-            .await;
-        moved.map_err(failed)?;
+    if is_ours(&there) {
+        let updated = shared.client.update_image(name, Some(target.clone()), labels);
+        updated.await.map_err(failed)?;
+        shared.note_record(name, made);
     } else if points_at(&there) != Some(target.digest.as_str()) {
         tracing::info!(
             name,
@@ -180,8 +182,12 @@ async fn create(
     Ok(())
 }
 
-/// Takes back the records made for a manifest, and holds what they led to instead.
-pub(super) async fn withdraw(shared: &Arc<Shared>, manifest: &Digest) -> Result<(), RuntimeError> {
+/// Takes back the record of one name of a manifest, or those of all, and holds what they led to instead.
+pub(super) async fn withdraw(
+    shared: &Arc<Shared>,
+    manifest: &Digest,
+    name: Option<&ImageRef>,
+) -> Result<(), RuntimeError> {
     let Some(image) = shared.images().get(manifest) else {
         return Ok(());
     };
@@ -190,11 +196,49 @@ pub(super) async fn withdraw(shared: &Arc<Shared>, manifest: &Digest) -> Result<
     if records.is_empty() {
         return Ok(());
     }
-    if is_used(shared, &image).await? {
-        return Err(RuntimeError::InUse(manifest.clone()));
+    let users = Users::of(&shared.client, &image, &records).await;
+    let users = users.map_err(failed)?;
+    let (going, others): (Vec<Record>, Vec<Record>) = match name {
+        Some(name) => going_with(shared, name, records),
+        None => (records, Vec::new()),
+    };
+    let (kept, gone): (Vec<Record>, Vec<Record>) =
+        going.into_iter().partition(|record| users.keep(&record.name));
+    if kept.is_empty() && others.is_empty() {
+        shared.places.hold(shared, &image, &turn).await?;
     }
-    shared.places.hold(shared, &image, &turn).await?;
-    remove(shared, &image, records).await
+    remove(shared, &image, gone).await?;
+    if kept.is_empty() {
+        Ok(())
+    } else {
+        Err(RuntimeError::InUse(manifest.clone()))
+    }
+}
+
+/// The record of a name, and that of its digest unless another tag of the repository leads there, or a
+/// plan named the digest itself; and all others.
+fn going_with(
+    shared: &Shared,
+    image: &ImageRef,
+    records: Vec<Record>,
+) -> (Vec<Record>, Vec<Record>) {
+    let repository = format!("{}/{}", image.registry(), image.repository());
+    let own = match image.digest() {
+        Some(digest) => format!("{repository}@{digest}"),
+        None => image.to_string(),
+    };
+    let of = |record: &Record, mark: char| {
+        let rest = record.name.strip_prefix(&repository);
+        rest.is_some_and(|rest| rest.starts_with(mark)) && record.name != own
+    };
+    let needed = records.iter().any(|record| of(record, ':'));
+    let asked = |record: &Record| {
+        let made = shared.made_record(&record.name);
+        made.is_some_and(|made| made.asked.is_some())
+    };
+    records
+        .into_iter()
+        .partition(|record| record.name == own || of(record, '@') && !needed && !asked(record))
 }
 
 /// Gives up everything that only this manifest needs.
@@ -203,10 +247,11 @@ pub(super) async fn release(shared: &Arc<Shared>, manifest: &Digest) -> Result<(
         return Ok(());
     };
     let turn = shared.places.turn().await;
-    let records = ours(shared, manifest).await?;
-    if !is_used(shared, &image).await? {
-        remove(shared, &image, records).await?;
-    }
+    let mut records = ours(shared, manifest).await?;
+    let users = Users::of(&shared.client, &image, &records).await;
+    let users = users.map_err(failed)?;
+    records.retain(|record| !users.keep(&record.name));
+    remove(shared, &image, records).await?;
     shared.images().forget(manifest);
     let needed = shared.images().blobs();
     let layers: BTreeSet<&Digest> = image.links.iter().map(|link| &link.layer).collect();
@@ -253,17 +298,6 @@ async fn remove(shared: &Shared, image: &Image, records: Vec<Record>) -> Result<
     Ok(())
 }
 
-/// Whether a container runs from it: its own writable snapshot then stands on the image's top.
-async fn is_used(shared: &Shared, image: &Image) -> Result<bool, RuntimeError> {
-    let Some(top) = image.top() else {
-        return Ok(false);
-    };
-    let filter = format!("parent=={top}");
-    let above = shared.client.snapshots(&[filter]).await.map_err(failed)?;
-    let mut above = above.iter();
-    Ok(above.any(|info| info.kind == ACTIVE && !info.name.starts_with(KEY)))
-}
-
 /// What holds an image on its way; none is left where it was released meanwhile.
 fn lease(shared: &Shared, image: &Image) -> Result<LeaseId, RuntimeError> {
     let lease = shared.places.lease(&image.manifest);
@@ -272,7 +306,15 @@ fn lease(shared: &Shared, image: &Image) -> Result<LeaseId, RuntimeError> {
 
 async fn ours(shared: &Shared, manifest: &Digest) -> Result<Vec<Record>, RuntimeError> {
     let filter = format!("labels.\"{OURS}\"=={manifest}");
-    shared.client.images(&[filter]).await.map_err(failed)
+    let mut records = shared.client.images(&[filter]).await.map_err(failed)?;
+    records.retain(is_ours);
+    Ok(records)
+}
+
+/// Made by us, and as we made it.
+fn is_ours(record: &Record) -> bool {
+    let target = record.labels.get(TARGET).map(String::as_str);
+    record.labels.contains_key(OURS) && target.is_none_or(|target| points_at(record) == Some(target))
 }
 
 async fn stored(shared: &Shared, digest: &Digest) -> Result<Bytes, RuntimeError> {

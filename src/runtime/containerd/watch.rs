@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::domain::image::Digest;
 use crate::domain::time::Timestamp;
 use crate::port::RuntimeChange;
-use crate::runtime::containerd::delivery::Shared;
+use crate::runtime::containerd::delivery::{Made, Shared};
 use crate::runtime::containerd::error::ContainerdError;
 use crate::runtime::containerd::event::Event;
 
@@ -73,7 +73,7 @@ async fn events(
             }
             Event::ImageDeleted(name) => {
                 let ours = shared.forget_record(&name);
-                ours.into_iter().map(RuntimeChange::Gone).collect()
+                ours.and_then(gone).into_iter().collect()
             }
             _ => Vec::new(),
         };
@@ -84,6 +84,12 @@ async fn events(
         }
     }
     Ok(())
+}
+
+/// That somebody took a record of ours away; nothing to tell of one that only went with another.
+fn gone(made: Made) -> Option<RuntimeChange> {
+    let digest = made.manifest;
+    made.asked.map(|image| RuntimeChange::Gone { image, digest })
 }
 
 /// Tells which blobs others are fetching.
