@@ -161,6 +161,8 @@ pub enum RuntimeChange {
         /// the manifest that it led to
         digest: Digest,
     },
+    /// Something may have happened unseen: what is there has to be listed anew.
+    Unseen,
     /// The kubelet began (`active`) or ended to fetch this blob itself.
     Foreground {
         /// blob

@@ -267,6 +267,7 @@ impl Work {
                 self.messages.insert(digest.clone(), why.to_owned());
                 self.tell(Input::Unrecorded { image, digest });
             }
+            RuntimeChange::Unseen => self.take_stock(),
             RuntimeChange::Foreground { digest, active } => {
                 self.tell(Input::Foreground { digest, active });
             }

@@ -251,6 +251,11 @@ impl Shared {
         self.names().get(name).cloned()
     }
 
+    /// Every name that has a record of ours, as far as is known.
+    pub(super) fn recorded_names(&self) -> Vec<String> {
+        self.names().keys().cloned().collect()
+    }
+
     fn names(&self) -> MutexGuard<'_, BTreeMap<String, Made>> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }

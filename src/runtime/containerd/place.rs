@@ -232,6 +232,21 @@ impl Places {
         }
     }
 
+    /// Looks again at all that is held, and holds it again where it has to be: nobody told what became of
+    /// it.
+    pub(super) async fn recount(&self, shared: &Shared) -> Result<(), RuntimeError> {
+        let all: Vec<Digest> = self.held().keys().cloned().collect();
+        for manifest in all {
+            let turn = self.turn().await;
+            let (image, held) = (shared.images().get(&manifest), self.get(&manifest));
+            if let (Some(image), Some(held)) = (image, held) {
+                held.placed.store(0, Ordering::Release);
+                self.hold(shared, &image, &turn).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Ends the leases of earlier runs: what still counts is held by now.
     pub(super) async fn sweep(&self, shared: &Shared) -> Result<usize, RuntimeError> {
         let ours: Vec<LeaseId> = self.held().values().map(|held| held.tenure.id()).collect();

@@ -304,6 +304,14 @@ fn lease(shared: &Shared, image: &Image) -> Result<LeaseId, RuntimeError> {
     lease.ok_or_else(|| RuntimeError::Io(format!("{} was released meanwhile", image.manifest)))
 }
 
+/// Names of all records that we made, and that are as we made them.
+pub(super) async fn all_ours(shared: &Shared) -> Result<BTreeSet<String>, RuntimeError> {
+    let filter = format!("labels.\"{OURS}\"");
+    let records = shared.client.images(&[filter]).await.map_err(failed)?;
+    let ours = records.into_iter().filter(is_ours);
+    Ok(ours.map(|record| record.name).collect())
+}
+
 async fn ours(shared: &Shared, manifest: &Digest) -> Result<Vec<Record>, RuntimeError> {
     let filter = format!("labels.\"{OURS}\"=={manifest}");
     let mut records = shared.client.images(&[filter]).await.map_err(failed)?;

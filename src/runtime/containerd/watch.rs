@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 
 use crate::domain::image::Digest;
 use crate::domain::time::Timestamp;
-use crate::port::RuntimeChange;
-use crate::runtime::containerd::delivery::{Made, Shared};
-use crate::runtime::containerd::error::ContainerdError;
+use crate::port::{RuntimeChange, RuntimeError};
+use crate::runtime::containerd::delivery::{Made, Shared, failed};
 use crate::runtime::containerd::event::Event;
+use crate::runtime::containerd::record;
 
 /// Changes that may wait: a burst of commits of one pull is a hundred at most.
 const QUEUE: usize = 256;
@@ -63,10 +63,16 @@ async fn follow(shared: &Arc<Shared>, tell: &mpsc::Sender<RuntimeChange>) {
 async fn events(
     shared: &Arc<Shared>,
     tell: &mpsc::Sender<RuntimeChange>,
-) -> Result<(), ContainerdError> {
-    let mut events = shared.client.events().await?;
+) -> Result<(), RuntimeError> {
+    let mut events = shared.client.events().await.map_err(failed)?;
+    // From here on all is told; what happened before is made up for.
+    for change in unseen(shared).await? {
+        if tell.send(change).await.is_err() {
+            return Ok(());
+        }
+    }
     while let Some(event) = events.next().await {
-        let changes: Vec<RuntimeChange> = match event? {
+        let changes: Vec<RuntimeChange> = match event.map_err(failed)? {
             Event::SnapshotCommitted { name, .. } => {
                 let layers = shared.images().standing(&name);
                 layers.into_iter().map(RuntimeChange::Present).collect()
@@ -84,6 +90,17 @@ async fn events(
         }
     }
     Ok(())
+}
+
+/// What may have happened while nobody listened: records that are not there any more, snapshots.
+async fn unseen(shared: &Arc<Shared>) -> Result<Vec<RuntimeChange>, RuntimeError> {
+    shared.places.recount(shared).await?;
+    // Asked for after the names were noted: a record that is made meanwhile is not missed.
+    let known = shared.recorded_names();
+    let there = record::all_ours(shared).await?;
+    let lost = known.into_iter().filter(|name| !there.contains(name));
+    let lost = lost.filter_map(|name| shared.forget_record(&name).and_then(gone));
+    Ok(lost.chain([RuntimeChange::Unseen]).collect())
 }
 
 /// That somebody took a record of ours away; nothing to tell of one that only went with another.
