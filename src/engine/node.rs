@@ -175,8 +175,8 @@ impl NodeEngine {
                 self.manifests.insert(manifest.digest.clone(), manifest);
             }
             Input::Failed { digest, lasting } => {
-                let ours = self.transfers.remove(&digest).is_some()
-                    | self.manifests_asked.remove(&digest);
+                let ours =
+                    self.transfers.remove(&digest).is_some() | self.manifests_asked.remove(&digest);
                 if ours {
                     self.troubles.failed(&digest, lasting, now);
                 }

@@ -5,19 +5,25 @@ mod registry;
 #[path = "../delivery/relay.rs"]
 mod relay;
 
+mod between;
 mod calls;
 mod cri;
 mod daemon;
 mod debian;
 mod delivery;
 mod equal;
+mod flips;
 mod image;
 mod keep;
 mod kill;
+mod names;
 mod node;
 mod place;
 mod pod;
 mod program;
 mod recipe;
+mod slow;
 mod small;
+mod stages;
 mod tree;
+mod unseen;

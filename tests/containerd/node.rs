@@ -53,7 +53,11 @@ pub struct Site {
     pub socket: PathBuf,
     pub staging: PathBuf,
     pub origin: String,
+    /// Asked before the origin.
+    pub mirrors: Vec<String>,
     pub unrecorded: Vec<Pattern>,
+    /// By which leases are renewed.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Node {
@@ -79,7 +83,9 @@ impl Node {
             socket: self.daemon.socket(),
             staging: self.staging(),
             origin: self.origin.clone(),
+            mirrors: Vec::new(),
             unrecorded: self.unrecorded.clone(),
+            clock: Arc::new(SystemClock),
         }
     }
 
@@ -120,7 +126,7 @@ impl Site {
             staging: self.staging.clone(),
             sync: false,
             records: true,
-            clock: Arc::new(SystemClock),
+            clock: self.clock.clone(),
         };
         Runtime::open(options, Arc::new(store)).await.unwrap()
     }
@@ -152,6 +158,7 @@ impl Site {
 
     fn options(&self, runtime: Arc<dyn ContainerRuntime>) -> agent::Options {
         let source = Registry::new(ClientOptions {
+            mirrors: self.mirrors.clone(),
             origins: BTreeMap::from([(NAME.to_owned(), self.origin.clone())]),
             system_proxy: false,
             rounds: 1,

@@ -135,6 +135,7 @@ async fn a_wrong_layer_is_discarded_and_fetched_elsewhere() {
     // The first blob that is asked for is the config, the second the layer.
     let faults = [Fault::Flip(3), Fault::Flip(400_000)];
     let mirror = Relay::start(origin.address, faults).await;
+    mirror.spoil_manifests([Fault::Flip(9)]);
     let url = format!("http://{}", origin.address);
     cluster.publish(own(), vec![entry(&web, &pushed, Priority::Pending)]);
     let mut agent = start(

@@ -154,11 +154,13 @@ async fn a_record_that_comes_after_its_plan_has_gone_is_taken_back() {
     // There is nothing to withdraw yet.
     until("the plan's end is heard", async || {
         notes.count("withdrawn") == 1
-    }).await;
+    })
+    .await;
     answer.send_replace(true);
     until("its record is taken back", async || {
         notes.count("withdrawn") == 2
-    }).await;
+    })
+    .await;
     // What takes long comes first: between the registry's answer and the record there is nothing.
     let story = ["prepared", "asked", "withdrawn", "recorded", "withdrawn"];
     assert_eq!(notes.all(), story);

@@ -237,7 +237,9 @@ impl Shared {
 
     pub(super) fn note_record(&self, name: &str, made: Made) {
         let mut names = self.names();
-        let old = names.remove(name).filter(|old| old.manifest == made.manifest);
+        let old = names
+            .remove(name)
+            .filter(|old| old.manifest == made.manifest);
         let asked = made.asked.or(old.and_then(|old| old.asked));
         names.insert(name.to_owned(), Made { asked, ..made });
     }

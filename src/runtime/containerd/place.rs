@@ -273,7 +273,9 @@ impl Held {
     /// One more layer stands, if none was found to be lost meanwhile.
     fn count(&self, placed: usize) {
         let (acquire, release) = (Ordering::Acquire, Ordering::AcqRel);
-        let _ = self.placed.compare_exchange(placed, placed + 1, release, acquire);
+        let _ = self
+            .placed
+            .compare_exchange(placed, placed + 1, release, acquire);
     }
 
     /// Counts and holds what stands above what was counted.
@@ -353,11 +355,11 @@ impl Place<'_> {
         let key = format!("{KEY}{}-{number} {}", std::process::id(), link.chain);
         let labels = Labels::from([(SNAPSHOT_REF.to_owned(), link.chain.to_string())]);
         let below = self.below.map(Digest::as_str);
-        let prepared = self
-            .shared
-            .client
-            .prepare(&self.lease(), &key, below, labels.clone());
-        let mounts = match prepared.await {
+        let client = &self.shared.client;
+        let prepared = client
+            .prepare(&self.lease(), &key, below, labels.clone())
+            .await;
+        let mounts = match prepared {
             Ok(mounts) => mounts,
             Err(ContainerdError::Exists(_)) => return self.stands_already().await,
             Err(error) => return Err(failed(error)),
@@ -479,7 +481,8 @@ impl Place<'_> {
             size: link.size.0,
             labels: Labels::from([(UNCOMPRESSED.to_owned(), link.diff_id.to_string())]),
         };
-        let written = shared.client.write_blob_from(&self.lease(), &blob, file);
+        let lease = self.lease();
+        let written = shared.client.write_blob_from(&lease, &blob, file);
         written.await.map_err(failed)?;
         let descriptor = Descriptor {
             media_type: link.media_type.clone(),
@@ -487,7 +490,8 @@ impl Place<'_> {
             size: i64::try_from(link.size.0).unwrap_or(i64::MAX),
             ..Descriptor::default()
         };
-        let applied = shared.client.apply(&self.lease(), descriptor, mounts).await;
+        let lease = self.lease();
+        let applied = shared.client.apply(&lease, descriptor, mounts).await;
         let applied = applied.map_err(failed)?.digest;
         if applied == link.diff_id.as_str() {
             return Ok(Placed::Yes);

@@ -169,7 +169,9 @@ async fn create(
         return Ok(());
     };
     if is_ours(&there) {
-        let updated = shared.client.update_image(name, Some(target.clone()), labels);
+        let updated = shared
+            .client
+            .update_image(name, Some(target.clone()), labels);
         updated.await.map_err(failed)?;
         shared.note_record(name, made);
     } else if points_at(&there) != Some(target.digest.as_str()) {
@@ -202,8 +204,9 @@ pub(super) async fn withdraw(
         Some(name) => going_with(shared, name, records),
         None => (records, Vec::new()),
     };
-    let (kept, gone): (Vec<Record>, Vec<Record>) =
-        going.into_iter().partition(|record| users.keep(&record.name));
+    let (kept, gone): (Vec<Record>, Vec<Record>) = going
+        .into_iter()
+        .partition(|record| users.keep(&record.name));
     if kept.is_empty() && others.is_empty() {
         shared.places.hold(shared, &image, &turn).await?;
     }
@@ -322,7 +325,8 @@ async fn ours(shared: &Shared, manifest: &Digest) -> Result<Vec<Record>, Runtime
 /// Made by us, and as we made it.
 fn is_ours(record: &Record) -> bool {
     let target = record.labels.get(TARGET).map(String::as_str);
-    record.labels.contains_key(OURS) && target.is_none_or(|target| points_at(record) == Some(target))
+    record.labels.contains_key(OURS)
+        && target.is_none_or(|target| points_at(record) == Some(target))
 }
 
 async fn stored(shared: &Shared, digest: &Digest) -> Result<Bytes, RuntimeError> {

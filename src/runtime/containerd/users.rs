@@ -61,7 +61,9 @@ impl Users {
             return Ok(Self::default());
         }
         let named = client.images(&filters).await?;
-        let filters = named.iter().map(|record| format!("image=={:?}", record.name));
+        let filters = named
+            .iter()
+            .map(|record| format!("image=={:?}", record.name));
         let containers = client.containers(&filters.collect::<Vec<_>>()).await?;
         let names = told_names(&containers);
         let tags = named.into_iter().map(|record| record.name);
@@ -145,7 +147,8 @@ mod tests {
     use super::*;
 
     fn container(image: &str, annotated: Option<&str>) -> Container {
-        let text = annotated.map(|name| format!(r#"{{"annotations": {{"{IMAGE_NAME}": "{name}"}}}}"#));
+        let text =
+            annotated.map(|name| format!(r#"{{"annotations": {{"{IMAGE_NAME}": "{name}"}}}}"#));
         Container {
             image: image.to_owned(),
             spec: text.map(|text| Any {

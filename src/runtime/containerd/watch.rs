@@ -106,7 +106,8 @@ async fn unseen(shared: &Arc<Shared>) -> Result<Vec<RuntimeChange>, RuntimeError
 /// That somebody took a record of ours away; nothing to tell of one that only went with another.
 fn gone(made: Made) -> Option<RuntimeChange> {
     let digest = made.manifest;
-    made.asked.map(|image| RuntimeChange::Gone { image, digest })
+    made.asked
+        .map(|image| RuntimeChange::Gone { image, digest })
 }
 
 /// Tells which blobs others are fetching.
