@@ -1,6 +1,7 @@
 //! L3: the traits through which engines' drivers see the outside.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -48,6 +49,10 @@ pub trait Tags: Send + Sync + 'static {
     /// only those may know who have credentials.
     fn meaning<'a>(&'a self, image: &'a ImageRef) -> BoxFuture<'a, Result<Digest, ResolveError>>;
 }
+
+/// Longest time for which something is pinned at once: so long an agent that is gone for good keeps the kubelet
+/// from it. As long as an unused byte has to prove itself in the scores (design section 7).
+pub const PIN_LONGEST: Duration = Duration::from_hours(1);
 
 /// What a node's containers run from: takes blobs, then records images.
 pub trait ContainerRuntime: Send + Sync + 'static {
@@ -103,6 +108,17 @@ pub trait ContainerRuntime: Send + Sync + 'static {
         digest: &'a Digest,
         name: Option<&'a ImageRef>,
     ) -> BoxFuture<'a, Result<(), RuntimeError>>;
+
+    /// Keeps the kubelet's collector from what `record` made for this manifest, until then: a later call
+    /// moves the end. Ends with `withdraw` and `release` too, and by itself when the agent is gone for good;
+    /// a runtime that cannot promise that does not pin.
+    fn pin<'a>(
+        &'a self,
+        _digest: &'a Digest,
+        _until: Timestamp,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        async { Ok(()) }.boxed()
+    }
 
     /// Gives up what `record` made for this manifest and the blobs that only it needs;
     /// images that others made are never touched.

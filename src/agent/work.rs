@@ -1,6 +1,7 @@
 //! The loop: tells the engine what happened, starts what it asks for, says how far it is.
 
 mod outcome;
+mod pin;
 mod recheck;
 mod room;
 
@@ -61,6 +62,8 @@ pub(super) struct Work {
     messages: BTreeMap<Digest, String>,
     /// Manifests whose turn is over, released once nothing that may share with them is under way.
     releases: BTreeSet<Digest>,
+    /// Until when what was pinned, by manifest.
+    pinned: BTreeMap<Digest, Timestamp>,
     /// A look at what is on the node is under way: the next one waits for it, or would be older.
     taking_stock: bool,
     stock_due: bool,
@@ -101,6 +104,7 @@ enum Done {
     /// Whether the record was wrong by now, and is taken back.
     Rechecked(ImageRef, Digest, bool),
     Withdrawn(Digest, Result<(), RuntimeError>),
+    Pinned(Digest, Result<(), RuntimeError>),
     Look(Look),
     /// Layers of a manifest that have to come again.
     Lacking(Digest, Result<Vec<Digest>, RuntimeError>),
@@ -144,6 +148,7 @@ impl Work {
             manifests: BTreeMap::new(),
             messages: BTreeMap::new(),
             releases: BTreeSet::new(),
+            pinned: BTreeMap::new(),
             taking_stock: false,
             stock_due: false,
             look_at: Timestamp::ZERO,
@@ -209,6 +214,7 @@ impl Work {
         let progress = self.engine.progress();
         self.measure(&progress);
         self.release(&progress);
+        self.pin(&progress, now);
         let report_at = self.report(&progress, now);
         let recheck_at = self.recheck(now);
         let look_at = self.look(&progress, now);
@@ -245,6 +251,7 @@ impl Work {
         self.entries.retain(|digest, _| live.contains(digest));
         self.manifests.retain(|digest, _| live.contains(digest));
         self.messages.retain(|digest, _| live.contains(digest));
+        self.pinned.retain(|digest, _| live.contains(digest));
         self.rechecks.retain(|digest| live.contains(digest));
         for digest in live {
             self.entries.entry(digest).or_insert(now);
@@ -265,6 +272,7 @@ impl Work {
                 let why = "somebody removed it";
                 tracing::info!(node = self.node, %image, %digest, "{why}");
                 self.messages.insert(digest.clone(), why.to_owned());
+                self.pinned.remove(&digest);
                 self.tell(Input::Unrecorded { image, digest });
             }
             RuntimeChange::Unseen => self.take_stock(),

@@ -16,6 +16,7 @@ mod image;
 pub mod label;
 pub mod lease;
 pub mod mounts;
+mod pin;
 mod place;
 mod record;
 mod snapshot;

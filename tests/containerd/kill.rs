@@ -59,6 +59,7 @@ fn a_process_with_orders_is_an_agent() {
         origin: origin.to_owned(),
         mirrors: Vec::new(),
         unrecorded: Vec::new(),
+        pins: false,
         clock: Arc::new(SystemClock),
     };
     // The same program writes the same bytes again.

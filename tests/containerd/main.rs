@@ -18,6 +18,7 @@ mod keep;
 mod kill;
 mod names;
 mod node;
+mod pins;
 mod place;
 mod pod;
 mod program;

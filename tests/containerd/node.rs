@@ -56,6 +56,8 @@ pub struct Site {
     /// Asked before the origin.
     pub mirrors: Vec<String>,
     pub unrecorded: Vec<Pattern>,
+    /// Whether records are pinned.
+    pub pins: bool,
     /// By which leases are renewed.
     pub clock: Arc<dyn Clock>,
 }
@@ -85,6 +87,7 @@ impl Node {
             origin: self.origin.clone(),
             mirrors: Vec::new(),
             unrecorded: self.unrecorded.clone(),
+            pins: false,
             clock: Arc::new(SystemClock),
         }
     }
@@ -126,6 +129,7 @@ impl Site {
             staging: self.staging.clone(),
             sync: false,
             records: true,
+            pins: self.pins,
             clock: self.clock.clone(),
         };
         Runtime::open(options, Arc::new(store)).await.unwrap()

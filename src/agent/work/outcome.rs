@@ -62,6 +62,11 @@ impl Work {
             Done::Withdrawn(digest, Err(error)) => {
                 tracing::warn!(node = self.node, %digest, %error, "cannot withdraw an image");
             }
+            Done::Pinned(_, Ok(())) => {}
+            // Tried again when the plan is renewed: until then the kubelet may have it.
+            Done::Pinned(digest, Err(error)) => {
+                tracing::warn!(node = self.node, %digest, %error, "cannot pin an image");
+            }
             Done::Look(look) => self.looked(look),
             Done::Inventory(found) => {
                 self.taking_stock = false;

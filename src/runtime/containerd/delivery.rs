@@ -14,12 +14,14 @@ use tokio::task::{AbortHandle, spawn_blocking};
 use crate::domain::image::{Digest, ImageManifest, ImageRef};
 use crate::domain::manifest::MANIFEST_MAX;
 use crate::domain::quantity::ByteSize;
+use crate::domain::time::Timestamp;
 use crate::port::{
     BlobStore, BlobWriter, Clock, ContainerRuntime, RuntimeChange, RuntimeError, Whole,
 };
 use crate::runtime::containerd::chain::{Image, Images, Link};
 use crate::runtime::containerd::client::Client;
 use crate::runtime::containerd::error::ContainerdError;
+use crate::runtime::containerd::pin;
 use crate::runtime::containerd::place::{KEY, Places, renewal};
 use crate::runtime::containerd::record;
 use crate::runtime::containerd::stage::Stage;
@@ -55,6 +57,8 @@ pub struct Options {
     pub sync: bool,
     /// Whether images get records at all.
     pub records: bool,
+    /// Whether records may be pinned, where the daemon ends pins by itself.
+    pub pins: bool,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -75,6 +79,7 @@ pub(super) struct Shared {
     pub(super) sync: bool,
     /// Whether records may be made: not past image verifiers.
     pub(super) records: bool,
+    pub(super) pins: bool,
     pub(super) staging: PathBuf,
     pub(super) images: Mutex<Images>,
     pub(super) places: Places,
@@ -112,6 +117,7 @@ impl Containerd {
     pub async fn open(options: Options, store: Arc<dyn BlobStore>) -> Result<Self, RuntimeError> {
         let client = Client::connect(&options.socket).await;
         let client = client.map_err(failed)?;
+        let pins = options.pins && pin::end_by_themselves(&client).await.map_err(failed)?;
         let staging = options.staging.clone();
         let stage = blocking(move || Stage::open(&staging)).await?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -122,6 +128,7 @@ impl Containerd {
             clock: options.clock,
             sync: options.sync,
             records: options.records,
+            pins,
             staging: options.staging,
             images: Mutex::default(),
             places: Places::default(),
@@ -196,6 +203,14 @@ impl ContainerRuntime for Containerd {
         name: Option<&'a ImageRef>,
     ) -> BoxFuture<'a, Result<(), RuntimeError>> {
         Box::pin(record::withdraw(&self.shared, digest, name))
+    }
+
+    fn pin<'a>(
+        &'a self,
+        digest: &'a Digest,
+        until: Timestamp,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(pin::pin(&self.shared, digest, until))
     }
 
     fn release<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {
@@ -285,6 +300,7 @@ impl Shared {
                 tracing::warn!(manifest = %image.manifest, %error, "an earlier image cannot be placed");
             }
         }
+        pin::sweep(self).await?;
         let swept = self.places.sweep(self).await?;
         if swept > 0 {
             tracing::info!(swept, "leases of an earlier run are ended");

@@ -13,7 +13,7 @@ use crate::port::RuntimeError;
 use crate::runtime::containerd::chain::{Image, Link};
 use crate::runtime::containerd::content::NewBlob;
 use crate::runtime::containerd::delivery::{Shared, blocking, failed};
-use crate::runtime::containerd::error::ContainerdError;
+use crate::runtime::containerd::error::{ContainerdError, found};
 use crate::runtime::containerd::label::{Labels, SNAPSHOT_REF, UNCOMPRESSED};
 use crate::runtime::containerd::lease::{Collect, LeaseId, Tenure};
 use crate::runtime::containerd::mounts::Mounts;
@@ -241,6 +241,10 @@ impl Places {
             let (image, held) = (shared.images().get(&manifest), self.get(&manifest));
             if let (Some(image), Some(held)) = (image, held) {
                 held.placed.store(0, Ordering::Release);
+                let kept = found(shared.client.held(&held.tenure.id()).await);
+                if kept.map_err(failed)?.is_none() {
+                    self.held().remove(&manifest);
+                }
                 self.hold(shared, &image, &turn).await?;
             }
         }

@@ -15,6 +15,7 @@ use crate::runtime::containerd::delivery::{Made, Shared, blocking, failed};
 use crate::runtime::containerd::error::ContainerdError;
 use crate::runtime::containerd::label::{self, Labels};
 use crate::runtime::containerd::lease::{Collect, LeaseId};
+use crate::runtime::containerd::pin::is_pin;
 use crate::runtime::containerd::users::Users;
 use crate::runtime::wire::images::Image as Record;
 use crate::runtime::wire::types::Descriptor;
@@ -149,10 +150,7 @@ async fn create(
     target: &Descriptor,
     made: Made,
 ) -> Result<(), RuntimeError> {
-    let labels = Labels::from([
-        (OURS.to_owned(), made.manifest.to_string()),
-        (TARGET.to_owned(), target.digest.clone()),
-    ]);
+    let labels = marks(&made.manifest, target);
     match shared
         .client
         .create_image(name, target.clone(), labels.clone())
@@ -198,24 +196,32 @@ pub(super) async fn withdraw(
     if records.is_empty() {
         return Ok(());
     }
+    let (pins, records): (Vec<Record>, Vec<Record>) =
+        records.into_iter().partition(|record| is_pin(&record.name));
     let users = Users::of(&shared.client, &image, &records).await;
     let users = users.map_err(failed)?;
     let (going, others): (Vec<Record>, Vec<Record>) = match name {
         Some(name) => going_with(shared, name, records),
         None => (records, Vec::new()),
     };
-    let (kept, gone): (Vec<Record>, Vec<Record>) = going
+    let (kept, mut gone): (Vec<Record>, Vec<Record>) = going
         .into_iter()
         .partition(|record| users.keep(&record.name));
-    if kept.is_empty() && others.is_empty() {
+    let all = kept.is_empty() && others.is_empty();
+    if all {
         shared.places.hold(shared, &image, &turn).await?;
     }
-    remove(shared, &image, gone).await?;
-    if kept.is_empty() {
-        Ok(())
-    } else {
-        Err(RuntimeError::InUse(manifest.clone()))
+    // A pin is for what a plan foresees, and keeps nothing by itself.
+    if all || name.is_none() {
+        gone.extend(pins);
     }
+    remove(shared, &image, gone).await?;
+    // What names the digest may stay for others; it gets no older.
+    let meant = |record: &Record| name.is_none_or(|name| record.name == recorded_as(name));
+    if kept.iter().any(meant) {
+        return Err(RuntimeError::InUse(manifest.clone()));
+    }
+    Ok(())
 }
 
 /// The record of a name, and that of its digest unless another tag of the repository leads there, or a
@@ -226,10 +232,7 @@ fn going_with(
     records: Vec<Record>,
 ) -> (Vec<Record>, Vec<Record>) {
     let repository = format!("{}/{}", image.registry(), image.repository());
-    let own = match image.digest() {
-        Some(digest) => format!("{repository}@{digest}"),
-        None => image.to_string(),
-    };
+    let own = recorded_as(image);
     let of = |record: &Record, mark: char| {
         let rest = record.name.strip_prefix(&repository);
         rest.is_some_and(|rest| rest.starts_with(mark)) && record.name != own
@@ -253,7 +256,7 @@ pub(super) async fn release(shared: &Arc<Shared>, manifest: &Digest) -> Result<(
     let mut records = ours(shared, manifest).await?;
     let users = Users::of(&shared.client, &image, &records).await;
     let users = users.map_err(failed)?;
-    records.retain(|record| !users.keep(&record.name));
+    records.retain(|record| is_pin(&record.name) || !users.keep(&record.name));
     remove(shared, &image, records).await?;
     shared.images().forget(manifest);
     let needed = shared.images().blobs();
@@ -315,7 +318,16 @@ pub(super) async fn all_ours(shared: &Shared) -> Result<BTreeSet<String>, Runtim
     Ok(ours.map(|record| record.name).collect())
 }
 
-async fn ours(shared: &Shared, manifest: &Digest) -> Result<Vec<Record>, RuntimeError> {
+/// Our labels of a record.
+pub(super) fn marks(manifest: &Digest, target: &Descriptor) -> Labels {
+    Labels::from([
+        (OURS.to_owned(), manifest.to_string()),
+        (TARGET.to_owned(), target.digest.clone()),
+    ])
+}
+
+/// Records that were made for a manifest, its pin among them.
+pub(super) async fn ours(shared: &Shared, manifest: &Digest) -> Result<Vec<Record>, RuntimeError> {
     let filter = format!("labels.\"{OURS}\"=={manifest}");
     let mut records = shared.client.images(&[filter]).await.map_err(failed)?;
     records.retain(is_ours);
@@ -338,14 +350,16 @@ async fn stored(shared: &Shared, digest: &Digest) -> Result<Bytes, RuntimeError>
 /// which the kubelet tells what it has.
 fn names(image: &ImageRef, target: &str) -> Vec<String> {
     let by_digest = format!("{}/{}@{target}", image.registry(), image.repository());
+    let own = recorded_as(image);
+    let other = (by_digest != own).then_some(by_digest);
+    [own].into_iter().chain(other).collect()
+}
+
+/// The record of this very name.
+fn recorded_as(image: &ImageRef) -> String {
     match image.digest() {
-        Some(digest) => {
-            let named = format!("{}/{}@{digest}", image.registry(), image.repository());
-            let mut names = vec![named];
-            names.extend((digest.as_str() != target).then_some(by_digest));
-            names
-        }
-        None => vec![image.to_string(), by_digest],
+        Some(digest) => format!("{}/{}@{digest}", image.registry(), image.repository()),
+        None => image.to_string(),
     }
 }
 

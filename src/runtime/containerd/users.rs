@@ -8,6 +8,7 @@ use tonic::transport::Channel;
 use crate::runtime::containerd::chain::Image;
 use crate::runtime::containerd::client::{Client, DEADLINE, MESSAGE_MAX, answer};
 use crate::runtime::containerd::error::ContainerdError;
+use crate::runtime::containerd::pin::is_pin;
 use crate::runtime::containerd::place::KEY;
 use crate::runtime::wire::containers::containers_client::ContainersClient;
 use crate::runtime::wire::containers::{Container, ListContainersRequest};
@@ -135,9 +136,9 @@ async fn stands_below(client: &Client, image: &Image) -> Result<bool, Containerd
     Ok(above.any(|info| info.kind == ACTIVE && !info.name.starts_with(KEY)))
 }
 
-/// `registry/repository:tag`; not `..@sha256:..`, nor the ID under which CRI keeps an image.
-pub(super) fn is_tag(name: &str) -> bool {
-    !name.contains('@') && !name.starts_with("sha256:")
+/// `registry/repository:tag`; not `..@sha256:..`, nor the ID under which CRI keeps an image, nor a pin.
+fn is_tag(name: &str) -> bool {
+    !name.contains('@') && !name.starts_with("sha256:") && !is_pin(name)
 }
 
 #[cfg(test)]
