@@ -356,7 +356,7 @@ fn names(image: &ImageRef, target: &str) -> Vec<String> {
 }
 
 /// The record of this very name.
-fn recorded_as(image: &ImageRef) -> String {
+pub(super) fn recorded_as(image: &ImageRef) -> String {
     match image.digest() {
         Some(digest) => format!("{}/{}@{digest}", image.registry(), image.repository()),
         None => image.to_string(),

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use tonic::transport::Channel;
 
+use crate::domain::image::ImageRef;
 use crate::runtime::containerd::chain::Image;
 use crate::runtime::containerd::client::{Client, DEADLINE, MESSAGE_MAX, answer};
 use crate::runtime::containerd::error::ContainerdError;
 use crate::runtime::containerd::pin::is_pin;
 use crate::runtime::containerd::place::KEY;
+use crate::runtime::containerd::record::recorded_as;
 use crate::runtime::wire::containers::containers_client::ContainersClient;
 use crate::runtime::wire::containers::{Container, ListContainersRequest};
 use crate::runtime::wire::images::Image as Record;
@@ -120,7 +122,13 @@ fn told(container: &Container) -> (String, bool) {
     let spec = container.spec.as_ref();
     let spec = spec.and_then(|spec| serde_json::from_slice::<Spec>(&spec.value).ok());
     let mut annotations = spec.unwrap_or_default().annotations;
-    match annotations.remove(IMAGE_NAME) {
+    // As the pod's author wrote it: `nginx:1.27`.
+    let written = annotations.remove(IMAGE_NAME);
+    let named = written.map(|name| match name.parse::<ImageRef>() {
+        Ok(image) if !name.starts_with("sha256:") => recorded_as(&image),
+        _ => name,
+    });
+    match named {
         Some(name) if name != container.image => (name, true),
         _ => (container.image.clone(), false),
     }
@@ -170,22 +178,31 @@ mod tests {
 
     #[test]
     fn the_only_tag_of_what_runs_stays_and_so_does_its_digest() {
-        let users = users(&[container("r/a:1", Some("r/a:1"))], &["r/a:1"]);
-        assert!(users.keep("r/a:1") && users.keep("r/a@sha256:77") && users.keep("sha256:77"));
+        let users = users(&[container("r.io/a:1", Some("r.io/a:1"))], &["r.io/a:1"]);
+        assert!(
+            users.keep("r.io/a:1") && users.keep("r.io/a@sha256:77") && users.keep("sha256:77")
+        );
     }
 
     #[test]
     fn of_several_tags_only_one_stays_that_a_pod_surely_named() {
-        let tags = ["r/a:1", "r/a:2"];
-        let told = users(&[container("r/a:1", Some("r/a:2"))], &tags);
-        assert!(told.keep("r/a:2") && !told.keep("r/a:1"));
-        let guessed = users(&[container("r/a:1", None)], &tags);
-        assert!(!guessed.keep("r/a:2") && !guessed.keep("r/a:1"));
+        let tags = ["r.io/a:1", "r.io/a:2"];
+        let told = users(&[container("r.io/a:1", Some("r.io/a:2"))], &tags);
+        assert!(told.keep("r.io/a:2") && !told.keep("r.io/a:1"));
+        let guessed = users(&[container("r.io/a:1", None)], &tags);
+        assert!(!guessed.keep("r.io/a:2") && !guessed.keep("r.io/a:1"));
+    }
+
+    #[test]
+    fn a_pods_word_is_read_as_the_kubelet_reads_it() {
+        let tags = ["docker.io/library/a:1", "docker.io/library/a:2"];
+        let users = users(&[container("docker.io/library/a:1", Some("a:2"))], &tags);
+        assert!(users.keep(tags[1]) && !users.keep(tags[0]));
     }
 
     #[test]
     fn nobody_keeps_nothing() {
-        let users = users(&[], &["r/a:1"]);
-        assert!(!users.keep("r/a:1") && !users.keep("r/a@sha256:77"));
+        let users = users(&[], &["r.io/a:1"]);
+        assert!(!users.keep("r.io/a:1") && !users.keep("r.io/a@sha256:77"));
     }
 }
