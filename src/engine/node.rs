@@ -181,14 +181,7 @@ impl NodeEngine {
                     self.troubles.failed(&digest, lasting, now);
                 }
             }
-            Input::Fetched { digest, moved } => {
-                self.measure(&digest, moved, now);
-                if let Some(transfer) = self.transfers.remove(&digest) {
-                    self.brought.insert(digest.clone(), transfer.size);
-                }
-                self.troubles.forgive(&digest);
-                self.present.insert(digest);
-            }
+            Input::Fetched { digest, moved } => self.take_fetched(digest, moved, now),
             Input::Lacking { manifest, layers } => self.take_lacking(&manifest, layers),
             Input::Recorded { image, digest } => {
                 let record = (digest, image);
@@ -291,6 +284,15 @@ impl NodeEngine {
                 self.present.insert(layer.clone());
             }
         }
+    }
+
+    fn take_fetched(&mut self, digest: Digest, moved: ByteSize, now: Timestamp) {
+        self.measure(&digest, moved, now);
+        if let Some(transfer) = self.transfers.remove(&digest) {
+            self.brought.insert(digest.clone(), transfer.size);
+        }
+        self.troubles.forgive(&digest);
+        self.present.insert(digest);
     }
 
     /// A name that moved says nothing of the manifest's other names; what else goes wrong is the

@@ -36,21 +36,7 @@ impl Work {
                 self.finished(&image, &digest);
                 self.tell(Input::Recorded { image, digest });
             }
-            Done::Record(image, digest, Err(error)) => {
-                let lacks = matches!(error, PullError::Runtime(RuntimeError::Incomplete { .. }));
-                let failed = matches!(error, PullError::Runtime(_));
-                self.explain_image(&image, &digest, &error);
-                self.tell(Input::NotRecorded {
-                    image,
-                    digest: digest.clone(),
-                    lasting: error.is_lasting(),
-                });
-                if lacks {
-                    self.ask_lacking(digest);
-                } else if failed {
-                    self.take_stock();
-                }
-            }
+            Done::Record(image, digest, Err(error)) => self.not_recorded(image, digest, &error),
             Done::Rechecked(image, digest, gone) => self.rechecked(image, digest, gone),
             Done::Lacking(manifest, Ok(layers)) => {
                 self.tell(Input::Lacking { manifest, layers });
@@ -147,6 +133,20 @@ impl Work {
                 let lasting = error.is_lasting();
                 self.tell(Input::Failed { digest, lasting });
             }
+        }
+    }
+
+    fn not_recorded(&mut self, image: ImageRef, digest: Digest, error: &PullError) {
+        self.explain_image(&image, &digest, error);
+        self.tell(Input::NotRecorded {
+            image,
+            digest: digest.clone(),
+            lasting: error.is_lasting(),
+        });
+        match error {
+            PullError::Runtime(RuntimeError::Incomplete { .. }) => self.ask_lacking(digest),
+            PullError::Runtime(_) => self.take_stock(),
+            _ => {}
         }
     }
 
