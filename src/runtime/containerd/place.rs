@@ -63,11 +63,11 @@ enum Placed {
 }
 
 /// Why nothing more can be placed just now.
-enum Stopped {
+enum Stopped<'a> {
     /// All stands, or the next layer has not come.
     Waits,
     /// The next layer is one that containerd has to unpack.
-    Apply,
+    Apply(Place<'a>),
 }
 
 // === impl Places ===
@@ -95,9 +95,10 @@ impl Places {
             match stopped {
                 Stopped::Waits => return Ok(held.placed()),
                 // Whoever applied before may have brought this one: looked at again.
-                Stopped::Apply if applying.is_none() => applying = Some(self.applying.lock().await),
-                Stopped::Apply => {
-                    let place = held.next(shared, image).expect("a layer that stops it");
+                Stopped::Apply(_) if applying.is_none() => {
+                    applying = Some(self.applying.lock().await);
+                }
+                Stopped::Apply(place) => {
                     let Placed::Yes = place.fill(true).await? else {
                         return Ok(held.placed());
                     };
@@ -310,14 +311,17 @@ impl Held {
     }
 
     /// Fills places from the base up, as far as no layer has to be unpacked by containerd.
-    async fn fill(&self, shared: &Arc<Shared>, image: &Image) -> Result<Stopped, RuntimeError> {
+    async fn fill<'a>(
+        &'a self,
+        shared: &'a Arc<Shared>,
+        image: &'a Image,
+    ) -> Result<Stopped<'a>, RuntimeError> {
         while let Some(place) = self.next(shared, image) {
-            let layer = &place.link.layer;
-            if !shared.has_come(layer) {
+            if !shared.has_come(&place.link.layer) {
                 break;
             }
-            if shared.stage.is_left(layer) {
-                return Ok(Stopped::Apply);
+            if shared.stage.is_left(&place.link.layer) {
+                return Ok(Stopped::Apply(place));
             }
             let Placed::Yes = place.fill(false).await? else {
                 break;
