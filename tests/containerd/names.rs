@@ -50,7 +50,7 @@ impl Twice {
 
     /// Takes a tag's record back, as after it moved.
     async fn moved(&self, tag: &str) -> Result<(), RuntimeError> {
-        let name = named(&format!("team/web:{tag}")).parse().unwrap();
+        let name = by_tag(tag).parse().unwrap();
         let manifest = sha256(&self.image.manifest);
         self.runtime.withdraw(&manifest, Some(&name)).await
     }
@@ -66,19 +66,19 @@ impl Twice {
         names
     }
 
-    fn by_tag(&self, tag: &str) -> String {
-        named(&format!("team/web:{tag}"))
-    }
-
     fn by_digest(&self) -> String {
         format!("{}@{}", named("team/web"), sha256(&self.image.index))
     }
 }
 
+fn by_tag(tag: &str) -> String {
+    named(&format!("team/web:{tag}"))
+}
+
 #[tokio::test]
 async fn a_tag_that_moved_loses_its_record_and_the_images_other_tag_does_not() {
     let twice = Twice::deliver(&["1", "2"]).await;
-    let (one, two, digest) = (twice.by_tag("1"), twice.by_tag("2"), twice.by_digest());
+    let (one, two, digest) = (by_tag("1"), by_tag("2"), twice.by_digest());
     assert_eq!(twice.names().await, [one, two.clone(), digest.clone()]);
     twice.moved("1").await.unwrap();
     assert_eq!(twice.names().await, [two, digest]);
@@ -94,7 +94,7 @@ async fn a_tag_that_moved_loses_its_record_and_the_images_other_tag_does_not() {
 async fn the_tag_by_which_a_container_was_started_stays_and_goes_with_it() {
     let mut twice = Twice::deliver(&["1"]).await;
     let pod = twice.cri.sandbox("one").await;
-    let name = twice.by_tag("1");
+    let name = by_tag("1");
     let id = twice.cri.start(&pod, &name, &[]).await.unwrap();
     let in_use = twice.moved("1").await.unwrap_err();
     assert!(matches!(in_use, RuntimeError::InUse(_)), "{in_use}");
@@ -112,11 +112,11 @@ async fn the_tag_by_which_a_container_was_started_stays_and_goes_with_it() {
 async fn a_tag_that_no_pod_named_goes_though_a_container_runs_from_its_image() {
     let mut twice = Twice::deliver(&["1", "2"]).await;
     let pod = twice.cri.sandbox("one").await;
-    let name = twice.by_tag("1");
+    let name = by_tag("1");
     let sleep = ["/bin/busybox", "sleep", "1000000"];
     let id = twice.cri.start(&pod, &name, &sleep).await.unwrap();
     twice.moved("2").await.unwrap();
-    assert!(twice.cri.image(&twice.by_tag("2")).await.is_none());
+    assert!(twice.cri.image(&by_tag("2")).await.is_none());
     // The container does not notice, nor does what the kubelet asks about it.
     assert_eq!(twice.names().await, [name, twice.by_digest()]);
     assert_ne!(
@@ -140,7 +140,7 @@ async fn a_container_of_another_image_with_the_same_layers_keeps_no_tag() {
     let sleep = ["/bin/busybox", "sleep", "1000000"];
     twice.cri.start(&pod, &name, &sleep).await.unwrap();
     twice.moved("1").await.unwrap();
-    assert!(twice.cri.image(&twice.by_tag("1")).await.is_none());
+    assert!(twice.cri.image(&by_tag("1")).await.is_none());
     twice.cri.remove(pod).await;
 }
 
@@ -179,7 +179,7 @@ async fn what_a_kubelet_has_pulled_by_a_name_of_ours_is_not_ours_any_more() {
     let mut twice = Twice::deliver(&["1"]).await;
     let newer = busybox(Form::Gzip, "newer");
     newer.push(&twice.origin, "team/web", "1").await;
-    let name = twice.by_tag("1");
+    let name = by_tag("1");
     let pulled = twice.cri.pull(&name).await.unwrap();
     assert_eq!(pulled, sha256(&newer.config).to_string());
     let manifest = sha256(&twice.image.manifest);
