@@ -146,6 +146,8 @@ pub struct Agent {
     pub sync: bool,
     /// Images that are never recorded.
     pub unrecorded: Vec<Pattern>,
+    /// Whether the kubelet's collector passes over what is recorded and foreseen.
+    pub pin: bool,
     /// So often recorded tags are asked again; zero: never.
     pub recheck: Duration,
     /// A Docker `config.json` with credentials.

@@ -1,6 +1,7 @@
 //! L3: the traits through which engines' drivers see the outside.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -49,6 +50,10 @@ pub trait Tags: Send + Sync + 'static {
     fn meaning<'a>(&'a self, image: &'a ImageRef) -> BoxFuture<'a, Result<Digest, ResolveError>>;
 }
 
+/// Longest time for which something is pinned at once: so long an agent that is gone for good keeps the kubelet
+/// from it. As long as an unused byte has to prove itself in the scores (design section 7).
+pub const PIN_LONGEST: Duration = Duration::from_hours(1);
+
 /// What a node's containers run from: takes blobs, then records images.
 pub trait ContainerRuntime: Send + Sync + 'static {
     /// Whether images only come whole, brought by the runtime itself when `record` asks for them. Then
@@ -86,13 +91,40 @@ pub trait ContainerRuntime: Send + Sync + 'static {
         size: Option<ByteSize>,
     ) -> BoxFuture<'a, Result<Box<dyn BlobWriter>, RuntimeError>>;
 
-    /// Shows the image to pods: manifest, config and every layer have to be there. Asked again, it
-    /// shows it in the other way.
+    /// Does everything for a record that may take long, and shows nothing yet: layers into their places,
+    /// onto the disk. [`RuntimeError::Incomplete`] where a part is missing. Nothing to do where
+    /// recording is as quick as a question to a registry.
+    fn prepare<'a>(
+        &'a self,
+        _image: &'a ImageRef,
+        _digest: &'a Digest,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    /// Shows an image that `prepare` was called for to pods: manifest, config and every layer have to be
+    /// there. Asked again, it shows it in the other way. Milliseconds: what the image's registry said just
+    /// before must still hold.
     fn record<'a>(&'a self, whole: &'a Whole) -> BoxFuture<'a, Result<(), RuntimeError>>;
 
-    /// Takes away what `record` made for this manifest; its blobs stay. [`RuntimeError::InUse`] where a
-    /// container runs from it: nothing is taken away then.
-    fn withdraw<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>>;
+    /// Takes away what `record` made for this manifest by this name, or by all; its blobs stay.
+    /// [`RuntimeError::InUse`] where a container was started by it: that record stays.
+    fn withdraw<'a>(
+        &'a self,
+        digest: &'a Digest,
+        name: Option<&'a ImageRef>,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>>;
+
+    /// Keeps the kubelet's collector from what `record` made for this manifest, until then: a later call
+    /// moves the end. Ends with `withdraw` and `release` too, and by itself when the agent is gone for good;
+    /// a runtime that cannot promise that does not pin.
+    fn pin<'a>(
+        &'a self,
+        _digest: &'a Digest,
+        _until: Timestamp,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        async { Ok(()) }.boxed()
+    }
 
     /// Gives up what `record` made for this manifest and the blobs that only it needs;
     /// images that others made are never touched.
@@ -144,8 +176,15 @@ pub enum Show {
 pub enum RuntimeChange {
     /// A blob is there now.
     Present(Digest),
-    /// Somebody took an image away that was recorded here, by its manifest.
-    Gone(Digest),
+    /// Somebody took a record away that was made here.
+    Gone {
+        /// its name
+        image: ImageRef,
+        /// the manifest that it led to
+        digest: Digest,
+    },
+    /// Something may have happened unseen: what is there has to be listed anew.
+    Unseen,
     /// The kubelet began (`active`) or ended to fetch or unpack something itself.
     Foreground {
         /// the blob that it fetches, or the chain of layers whose topmost it unpacks
@@ -313,7 +352,7 @@ pub enum RuntimeError {
         /// bytes that came (at least)
         found: u64,
     },
-    /// A container runs from this image: it cannot be taken away.
+    /// A container was started from this image, by this name: it cannot be taken away.
     #[error("{0} is used by a container")]
     InUse(Digest),
     /// The disk is full: less has to be wanted.

@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Definitions in `src/runtime/wire`; beside each stands what is made of it.
-const DEFINITIONS: [&str; 11] = [
+const DEFINITIONS: [&str; 12] = [
+    "containers",
     "content",
     "cri",
     "diff",

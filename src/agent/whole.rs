@@ -64,7 +64,7 @@ pub(super) async fn show(
     let (whole, doubt) = shower.whole(image, digest, platform).await;
     if let Err(doubt) = doubt {
         if doubt.is_lasting() {
-            match runtime.withdraw(digest).await {
+            match runtime.withdraw(digest, Some(image)).await {
                 Ok(()) | Err(RuntimeError::InUse(_)) => {}
                 Err(error) => {
                     tracing::warn!(%image, %digest, %error, "a wrong record stays for now");

@@ -2,6 +2,7 @@
 
 mod largest;
 mod outcome;
+mod pin;
 mod recheck;
 mod room;
 
@@ -65,6 +66,8 @@ pub(super) struct Work {
     messages: BTreeMap<Digest, String>,
     /// Manifests whose turn is over, released once nothing that may share with them is under way.
     releases: BTreeSet<Digest>,
+    /// Until when what was pinned, by manifest.
+    pinned: BTreeMap<Digest, Timestamp>,
     /// A look at what is on the node is under way: the next one waits for it, or would be older.
     taking_stock: bool,
     stock_due: bool,
@@ -107,6 +110,7 @@ enum Done {
     /// Whether the record was wrong by now, and is taken back.
     Rechecked(ImageRef, Digest, bool),
     Withdrawn(Digest, Result<(), RuntimeError>),
+    Pinned(Digest, Result<(), RuntimeError>),
     Look(Look),
     /// Layers of a manifest that have to come again.
     Lacking(Digest, Result<Vec<Digest>, RuntimeError>),
@@ -150,6 +154,7 @@ impl Work {
             manifests: BTreeMap::new(),
             messages: BTreeMap::new(),
             releases: BTreeSet::new(),
+            pinned: BTreeMap::new(),
             taking_stock: false,
             stock_due: false,
             look_at: Timestamp::ZERO,
@@ -221,6 +226,7 @@ impl Work {
         let progress = self.engine.progress();
         self.measure(&progress);
         self.release(&progress);
+        self.pin(&progress, now);
         let report_at = self.report(&progress, now);
         let recheck_at = self.recheck(now);
         let look_at = self.look(&progress, now);
@@ -257,6 +263,7 @@ impl Work {
         self.entries.retain(|digest, _| live.contains(digest));
         self.manifests.retain(|digest, _| live.contains(digest));
         self.messages.retain(|digest, _| live.contains(digest));
+        self.pinned.retain(|digest, _| live.contains(digest));
         self.rechecks.retain(|digest| live.contains(digest));
         for digest in live {
             self.entries.entry(digest).or_insert(now);
@@ -272,12 +279,16 @@ impl Work {
             // Our own commit, of which the result is on its way.
             RuntimeChange::Present(digest) if self.transfers.contains_key(&digest) => {}
             RuntimeChange::Present(digest) => self.tell(Input::BlobPresent(digest)),
-            RuntimeChange::Gone(digest) => {
+            RuntimeChange::Gone { image, digest } => {
                 // The kubelet makes room, or an operator: what they took is not brought again unasked.
-                tracing::info!(node = self.node, %digest, "somebody removed an image of ours");
-                self.tell(Input::Unrecorded(digest));
+                let why = "somebody removed it";
+                tracing::info!(node = self.node, %image, %digest, "{why}");
+                self.messages.insert(digest.clone(), why.to_owned());
+                self.pinned.remove(&digest);
+                self.tell(Input::Unrecorded { image, digest });
                 self.is_gone();
             }
+            RuntimeChange::Unseen => self.take_stock(),
             RuntimeChange::Foreground { digest, active } => {
                 self.tell(Input::Foreground { digest, active });
             }
@@ -323,18 +334,16 @@ impl Work {
                 let platform = self.platform(&digest);
                 self.spawn(async move {
                     let platform = platform.as_ref();
-                    if runtime.brings_images() {
-                        let what = (&image, &digest);
-                        let shown = whole::show(&*runtime, &shower, what, platform).await;
-                        return Done::Record(image, digest, shown);
-                    }
-                    let (whole, doubt) = shower.whole(&image, &digest, platform).await;
-                    let shown = runtime.record(&whole).await.map_err(PullError::from);
-                    let shown = shown.and_then(|()| Ok(doubt.map(|()| whole.show)?));
+                    let what = (&image, &digest);
+                    let shown = if runtime.brings_images() {
+                        whole::show(&*runtime, &shower, what, platform).await
+                    } else {
+                        record(&*runtime, &shower, what, platform).await
+                    };
                     Done::Record(image, digest, shown)
                 });
             }
-            Effect::Withdraw(digest) => self.withdraw(digest),
+            Effect::Withdraw(digest) => self.withdraw(digest, None),
             Effect::Release(digest) => {
                 self.releases.insert(digest);
             }
@@ -386,10 +395,11 @@ impl Work {
         self.transfers.insert(digest, transfer);
     }
 
-    fn withdraw(&self, digest: Digest) {
+    /// Takes the record of one name back, or those of all.
+    fn withdraw(&self, digest: Digest, name: Option<ImageRef>) {
         let runtime = self.runtime.clone();
         self.spawn(async move {
-            let withdrawn = runtime.withdraw(&digest).await;
+            let withdrawn = runtime.withdraw(&digest, name.as_ref()).await;
             Done::Withdrawn(digest, withdrawn)
         });
     }
@@ -491,4 +501,19 @@ impl Work {
         }
         strongest
     }
+}
+
+/// Shows a whole image to pods. Its registry is asked last of all: what makes it ready takes seconds, or
+/// minutes where containerd unpacks a layer, in which a tag may move.
+async fn record(
+    runtime: &dyn ContainerRuntime,
+    shower: &Shower,
+    (image, digest): (&ImageRef, &Digest),
+    platform: Option<&Platform>,
+) -> Result<Show, PullError> {
+    runtime.prepare(image, digest).await?;
+    let (whole, doubt) = shower.whole(image, digest, platform).await;
+    runtime.record(&whole).await?;
+    doubt?;
+    Ok(whole.show)
 }

@@ -222,6 +222,7 @@ async fn runtime(
         staging,
         sync: config.sync,
         records: !found.verifies,
+        pins: config.pin,
         clock: clock.clone(),
     };
     Ok(Arc::new(Containerd::open(options, Arc::new(store)).await?))

@@ -123,6 +123,7 @@ pub(crate) fn agent(read: &mut Read) -> Agent {
         staging: raw.staging,
         sync: raw.sync,
         unrecorded: raw.unrecorded.0.into_iter().map(Pattern::new).collect(),
+        pin: raw.pin,
         recheck: raw.recheck.0,
         credentials: raw.credentials,
         layout: raw.layout,

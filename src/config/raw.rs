@@ -232,6 +232,10 @@ pub struct RawAgent {
     /// Images that are held ready but never recorded: pods' kubelets ask the registry what the tag
     /// means, and move no layer. `*` stands for any text in the whole reference.
     pub unrecorded: List,
+    /// Whether the kubelet's image collector passes over what is recorded, for as long as the plan
+    /// foresees it: it removes other unused images first then. From containerd 2.0 on, which ends a pin
+    /// by itself where the agent does not come back.
+    pub pin: bool,
     /// How often a recorded tag is asked again at its registry, until a pod uses it: one that moved
     /// loses its record. `0s` never asks.
     pub recheck: Span,
@@ -414,6 +418,7 @@ impl Default for RawAgent {
             staging: None,
             sync: false,
             unrecorded: List(vec!["*:latest".into()]),
+            pin: false,
             recheck: secs(30),
             credentials: None,
             layout: "/var/lib/forelay/layout".into(),

@@ -160,16 +160,18 @@ impl Machine {
         self.state().present.clone()
     }
 
-    /// Takes the agent's record of a manifest away unless a container uses it.
-    fn forget(&self, manifest: &Digest) -> bool {
+    /// Takes the agent's record of one name of a manifest, or of all, away unless a container uses it.
+    fn forget(&self, manifest: &Digest, name: Option<&ImageRef>) -> bool {
         let mut state = self.state();
-        let recorded = |of: &Option<Digest>| of.as_ref() == Some(manifest);
+        let goes = |image: &ImageRef, of: &Option<Digest>| {
+            of.as_ref() == Some(manifest) && name.is_none_or(|name| name == image)
+        };
         let in_use = state
             .images
             .iter()
-            .any(|(image, of)| recorded(of) && state.used.contains(image));
+            .any(|(image, of)| goes(image, of) && state.used.contains(image));
         if !in_use {
-            state.images.retain(|_, of| !recorded(of));
+            state.images.retain(|image, of| !goes(image, of));
         }
         !in_use
     }
@@ -266,10 +268,14 @@ impl ContainerRuntime for AgentSide {
         .boxed()
     }
 
-    fn withdraw<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {
+    fn withdraw<'a>(
+        &'a self,
+        digest: &'a Digest,
+        name: Option<&'a ImageRef>,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
         async move {
-            if self.0.forget(digest) {
-                self.0.layout.withdraw(digest).await?;
+            if self.0.forget(digest, name) {
+                self.0.layout.withdraw(digest, name).await?;
             }
             Ok(())
         }
@@ -278,7 +284,7 @@ impl ContainerRuntime for AgentSide {
 
     fn release<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {
         async move {
-            if !self.0.forget(digest) {
+            if !self.0.forget(digest, None) {
                 return Ok(());
             }
             let before = self.0.layout.inventory().await?;

@@ -86,6 +86,8 @@ pub struct NodeEngine {
     brought: BTreeMap<Digest, ByteSize>,
     /// Records by manifest digest and name: one image may be planned under two names.
     recorded: BTreeSet<(Digest, ImageRef)>,
+    /// Records that would be wrong, or that somebody took away: not made while the plan stays as it is.
+    refused: BTreeSet<(Digest, ImageRef)>,
     foreground: BTreeSet<Digest>,
     pressed: bool,
     room: ByteSize,
@@ -134,6 +136,7 @@ impl NodeEngine {
             present: BTreeSet::new(),
             brought: BTreeMap::new(),
             recorded: BTreeSet::new(),
+            refused: BTreeSet::new(),
             foreground: BTreeSet::new(),
             pressed: false,
             room: ByteSize(u64::MAX),
@@ -177,28 +180,30 @@ impl NodeEngine {
                 self.manifests.insert(manifest.digest.clone(), manifest);
             }
             Input::Failed { digest, lasting } => {
-                let records = self.records_asked.len();
-                self.records_asked.retain(|(asked, _)| *asked != digest);
-                let ours = self.transfers.remove(&digest).is_some()
-                    | self.manifests_asked.remove(&digest)
-                    | (self.records_asked.len() < records);
+                let ours =
+                    self.transfers.remove(&digest).is_some() | self.manifests_asked.remove(&digest);
                 if ours {
                     self.troubles.failed(&digest, lasting, now);
                 }
             }
-            Input::Fetched { digest, moved } => {
-                self.measure(&digest, moved, now);
-                if let Some(transfer) = self.transfers.remove(&digest) {
-                    self.brought.insert(digest.clone(), transfer.size);
-                }
-                self.troubles.forgive(&digest);
-                self.present.insert(digest);
-            }
+            Input::Fetched { digest, moved } => self.take_fetched(digest, moved, now),
             Input::Lacking { manifest, layers } => self.take_lacking(&manifest, layers),
-            Input::Recorded(digest) => self.take_recorded(&digest),
-            Input::Unrecorded(digest) => {
-                self.recorded.retain(|(recorded, _)| *recorded != digest);
-                self.troubles.failed(&digest, true, now);
+            Input::Recorded { image, digest } => {
+                let record = (digest, image);
+                if self.records_asked.remove(&record) {
+                    self.troubles.forgive(&record.0);
+                    self.recorded.insert(record);
+                }
+            }
+            Input::NotRecorded {
+                image,
+                digest,
+                lasting,
+            } => self.take_failed_record((digest, image), lasting, now),
+            Input::Unrecorded { image, digest } => {
+                let record = (digest, image);
+                self.recorded.remove(&record);
+                self.refused.insert(record);
             }
             Input::Room(bytes) => self.room = bytes,
             Input::Pressed(pressed) => self.pressed = pressed,
@@ -255,6 +260,7 @@ impl NodeEngine {
         // refused for good.
         if !same {
             self.troubles.forgive_given_up();
+            self.refused.clear();
         }
         self.plans_changed = true;
     }
@@ -287,18 +293,25 @@ impl NodeEngine {
         }
     }
 
-    fn take_recorded(&mut self, digest: &Digest) {
-        self.troubles.forgive(digest);
-        let names: Vec<ImageRef> = self
-            .records_asked
-            .iter()
-            .filter(|(asked, _)| asked == digest)
-            .map(|(_, image)| image.clone())
-            .collect();
-        for image in names {
-            let record = (digest.clone(), image);
-            self.records_asked.remove(&record);
-            self.recorded.insert(record);
+    fn take_fetched(&mut self, digest: Digest, moved: ByteSize, now: Timestamp) {
+        self.measure(&digest, moved, now);
+        if let Some(transfer) = self.transfers.remove(&digest) {
+            self.brought.insert(digest.clone(), transfer.size);
+        }
+        self.troubles.forgive(&digest);
+        self.present.insert(digest);
+    }
+
+    /// A name that moved says nothing of the manifest's other names; what else goes wrong is the
+    /// manifest's, the runtime's or the registry's, and rests.
+    fn take_failed_record(&mut self, record: (Digest, ImageRef), lasting: bool, now: Timestamp) {
+        if !self.records_asked.remove(&record) {
+            return;
+        }
+        if lasting {
+            self.refused.insert(record);
+        } else {
+            self.troubles.failed(&record.0, false, now);
         }
     }
 
@@ -349,6 +362,7 @@ impl NodeEngine {
         }
         self.lingering.retain(|digest, _| !live.contains(digest));
         self.recorded.retain(|(digest, _)| live.contains(digest));
+        self.refused.retain(|(digest, _)| live.contains(digest));
         self.manifests.retain(|digest, _| live.contains(digest));
         let layers: BTreeSet<&Digest> = self
             .manifests
@@ -403,6 +417,7 @@ impl NodeEngine {
                 present: &self.present,
                 brought: &self.brought,
                 troubles: &self.troubles,
+                refused: &self.refused,
                 disk: self.limits.disk,
                 room: self.room,
             },
@@ -498,6 +513,7 @@ impl NodeEngine {
             if whole
                 && !self.recorded.contains(&record)
                 && !self.records_asked.contains(&record)
+                && !self.refused.contains(&record)
                 && self.troubles.verdict(&entry.digest, now) == Verdict::Free
             {
                 self.records_asked.insert(record);
@@ -518,7 +534,7 @@ impl NodeEngine {
         let record = (entry.digest.clone(), entry.image.clone());
         let phase = if self.recorded.contains(&record) {
             Phase::Recorded
-        } else if demand.failed.contains(&entry.digest) {
+        } else if demand.failed.contains(&entry.digest) || self.refused.contains(&record) {
             Phase::Failed
         } else if demand.left_out.contains(&entry.digest) {
             Phase::LeftOut

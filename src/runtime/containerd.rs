@@ -16,11 +16,13 @@ mod image;
 pub mod label;
 pub mod lease;
 pub mod mounts;
+mod pin;
 mod place;
 mod pulls;
 mod record;
 mod snapshot;
 mod stage;
+mod users;
 mod watch;
 mod writer;
 

@@ -152,18 +152,30 @@ impl OciLayout {
         Ok((ByteSize(bytes.len() as u64), Manifest::media_type(&bytes)))
     }
 
-    async fn withdraw_names(&self, digest: &Digest) -> Result<(), RuntimeError> {
+    async fn withdraw_names(
+        &self,
+        digest: &Digest,
+        name: Option<&ImageRef>,
+    ) -> Result<(), RuntimeError> {
         let _turn = self.turn.lock().await;
-        self.unlist(digest).await.map(drop)
+        self.unlist(digest, name).await.map(drop)
     }
 
-    /// Takes our entries of a manifest out of the index; the manifests that are still listed.
-    async fn unlist(&self, digest: &Digest) -> Result<Vec<Digest>, RuntimeError> {
+    /// Takes our entry of one name of a manifest, or those of all, out of the index; the manifests that
+    /// are still listed.
+    async fn unlist(
+        &self,
+        digest: &Digest,
+        name: Option<&ImageRef>,
+    ) -> Result<Vec<Digest>, RuntimeError> {
         let mut index = self.index().await?;
         let before = index.manifests.len();
-        index
-            .manifests
-            .retain(|entry| entry.digest != digest.as_str() || !entry.is_ours());
+        let goes = |entry: &Entry| {
+            let named = entry.annotations.get(REF_NAME);
+            let meant = name.is_none_or(|name| named.is_some_and(|named| named == name.as_str()));
+            entry.digest == digest.as_str() && entry.is_ours() && meant
+        };
+        index.manifests.retain(|entry| !goes(entry));
         let kept = index.manifests.iter();
         let kept = kept.filter_map(|entry| entry.digest.parse().ok()).collect();
         if index.manifests.len() != before {
@@ -174,7 +186,7 @@ impl OciLayout {
 
     async fn give_up(&self, digest: &Digest) -> Result<(), RuntimeError> {
         let _turn = self.turn.lock().await;
-        let kept = self.unlist(digest).await?;
+        let kept = self.unlist(digest, None).await?;
         let mut needed = BTreeSet::new();
         for root in kept {
             self.closure(root, &mut needed).await?;
@@ -263,8 +275,12 @@ impl ContainerRuntime for OciLayout {
         })
     }
 
-    fn withdraw<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {
-        Box::pin(self.withdraw_names(digest))
+    fn withdraw<'a>(
+        &'a self,
+        digest: &'a Digest,
+        name: Option<&'a ImageRef>,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(self.withdraw_names(digest, name))
     }
 
     fn release<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {

@@ -23,6 +23,8 @@ macro_rules! generated {
 }
 
 generated! {
+    /// What runs, and from which images.
+    containers
     /// The content store.
     content
     /// The Container Runtime Interface.

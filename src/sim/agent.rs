@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::domain::image::Digest;
+use crate::domain::image::{Digest, ImageRef};
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::engine::node::{Effect, Input, Limits, NodeEngine};
@@ -22,7 +22,7 @@ pub enum AgentAct {
     /// Stop streaming it.
     Stop(LayerId),
     /// Make this image's record.
-    Record(Digest),
+    Record(ImageRef, Digest),
     /// Take it away.
     Withdraw(Digest),
     /// Give up the layers that only this image needed.
@@ -119,7 +119,7 @@ fn act(effect: Effect, view: View<'_>) -> AgentAct {
         Effect::FetchManifest { digest, .. } => AgentAct::Ask(digest),
         Effect::FetchBlob { digest, .. } => AgentAct::Start(layer(&digest)),
         Effect::Cancel(digest) => AgentAct::Stop(layer(&digest)),
-        Effect::Record { digest, .. } => AgentAct::Record(digest),
+        Effect::Record { image, digest } => AgentAct::Record(image, digest),
         Effect::Withdraw(digest) => AgentAct::Withdraw(digest),
         Effect::Release(digest) => AgentAct::Release(digest),
     }

@@ -229,7 +229,7 @@ async fn an_image_that_somebody_else_pulled_is_never_removed() {
     let status = site.deliver(&runtime).await;
     assert_eq!(status.present, 1, "{status:?}");
     assert_eq!(runtime.recorded().await.unwrap(), []);
-    runtime.withdraw(&site.manifest()).await.unwrap();
+    runtime.withdraw(&site.manifest(), None).await.unwrap();
     runtime.release(&site.manifest()).await.unwrap();
     assert!(site.is_there("team/web:1").await);
 }
@@ -268,7 +268,7 @@ async fn a_used_image_is_not_removed_and_is_the_kubelets_from_then_on() {
     assert_eq!(cri.ended(&container).await, 0);
     let digest = site.manifest();
     let used = RuntimeError::InUse(digest.clone());
-    assert_eq!(runtime.withdraw(&digest).await, Err(used));
+    assert_eq!(runtime.withdraw(&digest, None).await, Err(used));
     runtime.release(&digest).await.unwrap();
     assert!(site.is_there("team/web:1").await);
     cri.remove(pod).await;
@@ -284,7 +284,7 @@ async fn an_image_that_somebody_else_also_named_stays() {
     let runtime = site.runtime().await;
     site.deliver(&runtime).await;
     site.cri().await.pull(&named("team/web:2")).await.unwrap();
-    let error = runtime.withdraw(&site.manifest()).await.unwrap_err();
+    let error = runtime.withdraw(&site.manifest(), None).await.unwrap_err();
     assert!(error.to_string().contains("team/web:2"), "{error}");
     runtime.release(&site.manifest()).await.unwrap();
     assert!(site.is_there("team/web:1").await && site.is_there("team/web:2").await);
@@ -350,7 +350,10 @@ async fn what_others_take_and_bring_is_told() {
         image: Some(crate::pod::spec(&name)),
     };
     cri.images.remove_image(request).await.unwrap();
-    let gone = RuntimeChange::Gone(site.manifest());
+    let gone = RuntimeChange::Gone {
+        image: name.parse().unwrap(),
+        digest: site.manifest(),
+    };
     assert_eq!(changes.next().await, Some(gone));
     assert_eq!(runtime.recorded().await.unwrap(), []);
     cri.pull(&name).await.unwrap();

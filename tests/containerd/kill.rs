@@ -12,16 +12,18 @@ use std::time::{Duration, Instant};
 
 use forelay::domain::quantity::ByteSize;
 use forelay::runtime::containerd::Client;
+use forelay::telemetry::clock::SystemClock;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::equal::Reference;
 use crate::image::{Form, Image, Layer, file, folder};
 use crate::node::{Node, Site};
+use crate::program::busybox;
 use crate::registry::Upstream;
 use crate::relay::Relay;
 
-/// How the child is told what to do: socket, staging, registry.
+/// How the child is told what to do: socket, staging, registry, which image.
 const ORDERS: &str = "FORELAY_TEST_NODE_AGENT";
 
 /// Instants of one delivery at which it is killed.
@@ -49,29 +51,44 @@ fn a_process_with_orders_is_an_agent() {
     let Ok(orders) = std::env::var(ORDERS) else {
         return;
     };
-    let [socket, staging, origin] = orders.split(' ').collect::<Vec<_>>()[..] else {
+    let [socket, staging, origin, which] = orders.split(' ').collect::<Vec<_>>()[..] else {
         panic!("orders: {orders}");
     };
     let site = Site {
         socket: socket.into(),
         staging: staging.into(),
         origin: origin.to_owned(),
+        mirrors: Vec::new(),
         unrecorded: Vec::new(),
         budget: ByteSize(u64::MAX),
+        pins: false,
+        clock: Arc::new(SystemClock),
+    };
+    // The same program writes the same bytes again.
+    let image = if which == "small" {
+        small_image()
+    } else {
+        image()
     };
     Runtime::new().unwrap().block_on(async {
         let runtime = Arc::new(site.runtime().await);
-        site.deliver_by(runtime, &[("team/web:1", &image())]).await;
+        site.deliver_by(runtime, &[("team/web:1", &image)]).await;
     });
 }
 
+/// Two layers: each call for a layer has a first and a last.
+pub fn small_image() -> Image {
+    busybox(Form::Gzip, "small")
+}
+
 /// A child that never outlives its test.
-struct AgentChild(Child);
+pub struct AgentChild(Child);
 
 impl AgentChild {
-    fn start(site: &Site) -> Self {
+    /// An agent that delivers the `large` image, or the `small` one.
+    pub fn start(site: &Site, which: &str) -> Self {
         let (socket, staging) = (site.socket.display(), site.staging.display());
-        let orders = format!("{socket} {staging} {}", site.origin);
+        let orders = format!("{socket} {staging} {} {which}", site.origin);
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "kill::a_process_with_orders_is_an_agent"])
             .env(ORDERS, orders)
@@ -81,7 +98,7 @@ impl AgentChild {
         Self(child)
     }
 
-    fn ended(&mut self) -> bool {
+    pub fn ended(&mut self) -> bool {
         self.0.try_wait().unwrap().is_some()
     }
 }
@@ -119,16 +136,16 @@ async fn assert_nothing_left(client: &Client, staging: &Path, image: &Image) {
 }
 
 /// A registry with the image, what containerd makes of it, and how long an agent takes.
-struct Around {
-    image: Image,
+pub struct Around {
+    pub image: Image,
     reference: Reference,
     relay: Relay,
     _origin: Upstream,
 }
 
 impl Around {
-    async fn start() -> Self {
-        let (origin, image) = (Upstream::start(), image());
+    pub async fn start(image: Image) -> Self {
+        let origin = Upstream::start();
         image.push(&origin, "team/web", "1").await;
         Self {
             reference: Reference::pull(&origin, &image).await,
@@ -138,17 +155,17 @@ impl Around {
         }
     }
 
-    async fn node(&self) -> Node {
+    pub async fn node(&self) -> Node {
         Node::start(self.relay.url()).await
     }
 
     /// The next agent finishes, the image is what it should be, and nothing else is there.
-    async fn assert_mended(&self, node: &Node) {
+    pub async fn assert_mended(&self, node: &Node, after: &str) {
         let status = node.deliver(&[("team/web:1", &self.image)]).await;
-        assert_eq!(status.present, 1, "{status:?}");
+        assert_eq!(status.present, 1, "{after}: {status:?}");
         let client = node.daemon.client().await;
         let found = self.reference.differences(&client, &self.image).await;
-        assert!(found.is_empty(), "{}", found.join("\n"));
+        assert!(found.is_empty(), "{after}: {}", found.join("\n"));
         assert_nothing_left(&client, &node.staging(), &self.image).await;
     }
 }
@@ -156,7 +173,7 @@ impl Around {
 /// How long one delivery takes that nobody disturbs, the child's start included.
 async fn undisturbed(node: &Node) -> Duration {
     let begun = Instant::now();
-    let mut child = AgentChild::start(&node.site());
+    let mut child = AgentChild::start(&node.site(), "large");
     while !child.ended() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -165,16 +182,16 @@ async fn undisturbed(node: &Node) -> Duration {
 
 #[tokio::test]
 async fn a_killed_agent_leaves_nothing_that_the_next_one_does_not_clear_away() {
-    let around = Around::start().await;
+    let around = Around::start(image()).await;
     let whole = undisturbed(&around.node().await).await;
     let mut killed = 0;
     for stage in 1..=STAGES {
         let node = around.node().await;
-        let mut child = AgentChild::start(&node.site());
+        let mut child = AgentChild::start(&node.site(), "large");
         tokio::time::sleep(whole * stage / (STAGES + 1)).await;
         killed += u32::from(!child.ended());
         drop(child);
-        around.assert_mended(&node).await;
+        around.assert_mended(&node, &format!("stage {stage}")).await;
     }
     assert!(
         killed >= STAGES / 2,
@@ -184,7 +201,7 @@ async fn a_killed_agent_leaves_nothing_that_the_next_one_does_not_clear_away() {
 
 #[tokio::test]
 async fn a_killed_daemon_is_found_again_and_the_delivery_goes_on() {
-    let around = Around::start().await;
+    let around = Around::start(image()).await;
     let node = around.node().await;
     let begun = Instant::now();
     node.deliver(&[("team/web:1", &around.image)]).await;
@@ -202,6 +219,6 @@ async fn a_killed_daemon_is_found_again_and_the_delivery_goes_on() {
         drop(runtime);
         let message = &status.images[0].message;
         assert_eq!(status.present, 1, "{message:?}");
-        around.assert_mended(&node).await;
+        around.assert_mended(&node, &format!("stage {stage}")).await;
     }
 }

@@ -5,6 +5,7 @@ mod registry;
 #[path = "../delivery/relay.rs"]
 mod relay;
 
+mod between;
 mod by_hand;
 mod calls;
 mod cri;
@@ -13,14 +14,20 @@ mod daemon;
 mod debian;
 mod delivery;
 mod equal;
+mod flips;
 mod guest;
 mod image;
 mod keep;
 mod kill;
+mod names;
 mod node;
+mod pins;
 mod place;
 mod pod;
 mod program;
 mod recipe;
+mod slow;
 mod small;
+mod stages;
 mod tree;
+mod unseen;

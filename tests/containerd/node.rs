@@ -56,8 +56,14 @@ pub struct Site {
     pub socket: PathBuf,
     pub staging: PathBuf,
     pub origin: String,
+    /// Asked before the origin.
+    pub mirrors: Vec<String>,
     pub unrecorded: Vec<Pattern>,
     pub budget: ByteSize,
+    /// Whether records are pinned.
+    pub pins: bool,
+    /// By which leases are renewed.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Node {
@@ -84,8 +90,11 @@ impl Node {
             socket: self.daemon.socket(),
             staging: self.staging(),
             origin: self.origin.clone(),
+            mirrors: Vec::new(),
             unrecorded: self.unrecorded.clone(),
             budget: self.budget,
+            pins: false,
+            clock: Arc::new(SystemClock),
         }
     }
 
@@ -126,7 +135,8 @@ impl Site {
             staging: self.staging.clone(),
             sync: false,
             records: true,
-            clock: Arc::new(SystemClock),
+            pins: self.pins,
+            clock: self.clock.clone(),
         };
         Runtime::open(options, Arc::new(store)).await.unwrap()
     }
@@ -158,6 +168,7 @@ impl Site {
 
     fn options(&self, runtime: Arc<dyn ContainerRuntime>) -> agent::Options {
         let source = Registry::new(ClientOptions {
+            mirrors: self.mirrors.clone(),
             origins: BTreeMap::from([(NAME.to_owned(), self.origin.clone())]),
             system_proxy: false,
             rounds: 1,

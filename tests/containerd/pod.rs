@@ -110,8 +110,8 @@ impl Cri {
         Pod { id, config }
     }
 
-    /// Creates and starts a container; its ID.
-    pub async fn start(
+    /// Creates a container; its ID.
+    pub async fn create(
         &mut self,
         pod: &Pod,
         image: &str,
@@ -131,12 +131,18 @@ impl Cri {
             config: Some(config),
             sandbox_config: Some(pod.config.clone()),
         };
-        let id = self
-            .runtime
-            .create_container(request)
-            .await?
-            .into_inner()
-            .container_id;
+        let created = self.runtime.create_container(request).await?;
+        Ok(created.into_inner().container_id)
+    }
+
+    /// Creates and starts a container; its ID.
+    pub async fn start(
+        &mut self,
+        pod: &Pod,
+        image: &str,
+        command: &[&str],
+    ) -> Result<String, Status> {
+        let id = self.create(pod, image, command).await?;
         let request = StartContainerRequest {
             container_id: id.clone(),
         };

@@ -135,6 +135,7 @@ async fn a_wrong_layer_is_discarded_and_fetched_elsewhere() {
     // The first blob that is asked for is the config, the second the layer.
     let faults = [Fault::Flip(3), Fault::Flip(400_000)];
     let mirror = Relay::start(origin.address, faults).await;
+    mirror.spoil_manifests([Fault::Flip(9)]);
     let url = format!("http://{}", origin.address);
     cluster.publish(own(), vec![entry(&web, &pushed, Priority::Pending)]);
     let mut agent = start(
@@ -255,21 +256,27 @@ async fn an_image_that_does_not_exist_is_reported_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_tag_that_moves_after_delivery_takes_its_record_with_it() {
+async fn a_tag_that_moves_after_delivery_takes_its_record_with_it_and_no_others() {
     let (origin, cluster) = (Upstream::start(), Cluster::start().await);
     let folder = tempfile::tempdir().unwrap();
     let layout = folder.path();
-    let web = image("web:1");
+    // One manifest under two tags.
+    let (web, same) = (image("web:1"), image("web:2"));
     let pushed = origin.push(&web, &[(1, 1000)]).await;
-    cluster.publish(own(), vec![entry(&web, &pushed, Priority::Predicted)]);
+    let also = origin.push(&same, &[(1, 1000)]).await;
+    assert_eq!(pushed.manifest.digest, also.manifest.digest);
+    let entries = [&web, &same].map(|tag| entry(tag, &pushed, Priority::Predicted));
+    cluster.publish(own(), entries.into());
     let url = format!("http://{}", origin.address);
     let mut options = options(layout, &[], Some(url));
     options.recheck = Duration::from_millis(50);
     let agent = start(&cluster.url, options);
-    until("it is listed", async || listed(layout).len() == 1).await;
+    until("both are listed", async || listed(layout).len() == 2).await;
     // The plan still names what the tag meant.
     origin.push(&web, &[(2, 1000)]).await;
-    until("it is listed no more", async || listed(layout).is_empty()).await;
+    until("it is listed no more", async || listed(layout).len() == 1).await;
+    let name = |tag: &ImageRef| (tag.to_string(), pushed.manifest.digest.to_string());
+    assert_eq!(listed(layout), [name(&same)]);
     until("its status says why", async || {
         let status = cluster.node_prefetch().await.status.unwrap_or_default();
         let message = status
@@ -279,6 +286,9 @@ async fn a_tag_that_moves_after_delivery_takes_its_record_with_it() {
         message.is_some_and(|message| message.contains("something else"))
     })
     .await;
+    let status = cluster.node_prefetch().await.status.unwrap();
+    let phases: Vec<ImagePhase> = status.images.iter().map(|image| image.phase).collect();
+    assert_eq!(phases, [ImagePhase::Failed, ImagePhase::Present]);
     agent.stop().await;
 }
 

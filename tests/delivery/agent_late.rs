@@ -18,6 +18,7 @@ use crate::upstream::Upstream;
 /// Answers when it is let.
 struct Slow {
     inner: Arc<dyn Tags>,
+    notes: Notes,
     asked: watch::Sender<bool>,
     answers: watch::Receiver<bool>,
 }
@@ -25,6 +26,7 @@ struct Slow {
 impl Tags for Slow {
     fn meaning<'a>(&'a self, image: &'a ImageRef) -> BoxFuture<'a, Result<Digest, ResolveError>> {
         async {
+            self.notes.note("asked");
             self.asked.send_replace(true);
             let mut answers = self.answers.clone();
             answers.wait_for(|answer| *answer).await.unwrap();
@@ -34,16 +36,28 @@ impl Tags for Slow {
     }
 }
 
-/// Notes what is recorded and withdrawn.
-struct Noting {
-    inner: Arc<dyn ContainerRuntime>,
-    notes: Arc<Mutex<Vec<&'static str>>>,
+/// What happened, in its order.
+#[derive(Clone, Default)]
+struct Notes(Arc<Mutex<Vec<&'static str>>>);
+
+impl Notes {
+    fn note(&self, what: &'static str) {
+        self.0.lock().unwrap().push(what);
+    }
+
+    fn all(&self) -> Vec<&'static str> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn count(&self, what: &str) -> usize {
+        self.all().iter().filter(|note| **note == what).count()
+    }
 }
 
-impl Noting {
-    fn note(&self, what: &'static str) {
-        self.notes.lock().unwrap().push(what);
-    }
+/// Notes what is prepared, recorded and withdrawn.
+struct Noting {
+    inner: Arc<dyn ContainerRuntime>,
+    notes: Notes,
 }
 
 impl ContainerRuntime for Noting {
@@ -66,19 +80,36 @@ impl ContainerRuntime for Noting {
         self.inner.open(digest, size)
     }
 
+    fn prepare<'a>(
+        &'a self,
+        image: &'a ImageRef,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        async {
+            let prepared = self.inner.prepare(image, digest).await;
+            self.notes.note("prepared");
+            prepared
+        }
+        .boxed()
+    }
+
     fn record<'a>(&'a self, whole: &'a Whole) -> BoxFuture<'a, Result<(), RuntimeError>> {
         async {
             let recorded = self.inner.record(whole).await;
-            self.note("recorded");
+            self.notes.note("recorded");
             recorded
         }
         .boxed()
     }
 
-    fn withdraw<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {
-        async {
-            let withdrawn = self.inner.withdraw(digest).await;
-            self.note("withdrawn");
+    fn withdraw<'a>(
+        &'a self,
+        digest: &'a Digest,
+        name: Option<&'a ImageRef>,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        async move {
+            let withdrawn = self.inner.withdraw(digest, name).await;
+            self.notes.note("withdrawn");
             withdrawn
         }
         .boxed()
@@ -100,19 +131,19 @@ async fn a_record_that_comes_after_its_plan_has_gone_is_taken_back() {
     let mut options = options(folder.path(), &[], Some(url));
     let (asked, mut was_asked) = watch::channel(false);
     let (answer, answers) = watch::channel(false);
+    let notes = Notes::default();
     let slow = Slow {
         inner: options.tags.take().unwrap(),
+        notes: notes.clone(),
         asked,
         answers,
     };
     options.tags = Some(Arc::new(slow));
     options.limits.linger = std::time::Duration::from_hours(1);
-    let notes: Arc<Mutex<Vec<&'static str>>> = Arc::default();
     options.runtime = Arc::new(Noting {
         inner: options.runtime.clone(),
         notes: notes.clone(),
     });
-    let noted = |what| notes.lock().unwrap().iter().filter(|n| **n == what).count();
     cluster.publish(
         node.clone(),
         vec![entry(&web, &pushed, Priority::Predicted)],
@@ -121,10 +152,18 @@ async fn a_record_that_comes_after_its_plan_has_gone_is_taken_back() {
     was_asked.wait_for(|asked| *asked).await.unwrap();
     cluster.publish(node, Vec::new());
     // There is nothing to withdraw yet.
-    until("the plan's end is heard", async || noted("withdrawn") == 1).await;
+    until("the plan's end is heard", async || {
+        notes.count("withdrawn") == 1
+    })
+    .await;
     answer.send_replace(true);
-    until("its record is taken back", async || noted("withdrawn") == 2).await;
-    assert_eq!(noted("recorded"), 1);
+    until("its record is taken back", async || {
+        notes.count("withdrawn") == 2
+    })
+    .await;
+    // What takes long comes first: between the registry's answer and the record there is nothing.
+    let story = ["prepared", "asked", "withdrawn", "recorded", "withdrawn"];
+    assert_eq!(notes.all(), story);
     assert!(listed(folder.path()).is_empty());
     agent.stop().await;
 }

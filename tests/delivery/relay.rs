@@ -48,6 +48,7 @@ pub struct Relay {
 struct Shared {
     target: SocketAddr,
     faults: Mutex<VecDeque<Fault>>,
+    manifests: Mutex<VecDeque<Fault>>,
     seen: Mutex<Vec<Seen>>,
     end: CancellationToken,
 }
@@ -59,6 +60,7 @@ impl Relay {
         let shared = Arc::new(Shared {
             target,
             faults: Mutex::new(faults.into_iter().collect()),
+            manifests: Mutex::default(),
             seen: Mutex::default(),
             end: end.clone(),
         });
@@ -83,6 +85,11 @@ impl Relay {
         format!("http://{}", self.address)
     }
 
+    /// Faults that GETs of manifests use up from now on.
+    pub fn spoil_manifests(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.shared.manifests.lock().unwrap().extend(faults);
+    }
+
     /// GETs of blobs so far.
     pub fn seen(&self) -> Vec<Seen> {
         self.shared.seen.lock().unwrap().clone()
@@ -105,6 +112,9 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
             .unwrap()
             .pop_front()
             .unwrap_or(Fault::None);
+    } else if request.method() == "GET" && path.contains("/manifests/") {
+        let next = shared.manifests.lock().unwrap().pop_front();
+        fault = next.unwrap_or(Fault::None);
     }
     let mut headers = request.headers().clone();
     headers.remove("host");

@@ -27,23 +27,16 @@ impl Work {
                 self.blob_done(digest, number, &moved, result);
             }
             // The plan let go of it while its registry was asked: nobody would ask about it again.
-            Done::Record(_, digest, Ok(_)) if !self.is_planned(&digest) => self.withdraw(digest),
+            Done::Record(image, digest, Ok(_)) if !self.is_planned(&image, &digest) => {
+                self.withdraw(digest, Some(image));
+            }
             Done::Record(image, digest, Ok(show)) => {
                 let now = self.clock.now();
                 self.rechecks.note(&image, &digest, show, now);
                 self.finished(&image, &digest);
-                self.tell(Input::Recorded(digest));
+                self.tell(Input::Recorded { image, digest });
             }
-            Done::Record(image, digest, Err(error)) => {
-                let lacks = matches!(error, PullError::Runtime(RuntimeError::Incomplete { .. }));
-                let failed = matches!(error, PullError::Runtime(_));
-                self.failed(&image, digest.clone(), &error);
-                if lacks {
-                    self.ask_lacking(digest);
-                } else if failed {
-                    self.take_stock();
-                }
-            }
+            Done::Record(image, digest, Err(error)) => self.not_recorded(image, digest, &error),
             Done::Rechecked(image, digest, gone) => self.rechecked(image, digest, gone),
             Done::Lacking(manifest, Ok(layers)) => {
                 self.tell(Input::Lacking { manifest, layers });
@@ -55,6 +48,11 @@ impl Work {
             Done::Withdrawn(_, Err(RuntimeError::InUse(_))) => {}
             Done::Withdrawn(digest, Err(error)) => {
                 tracing::warn!(node = self.node, %digest, %error, "cannot withdraw an image");
+            }
+            Done::Pinned(_, Ok(())) => {}
+            // Tried again when the plan is renewed: until then the kubelet may have it.
+            Done::Pinned(digest, Err(error)) => {
+                tracing::warn!(node = self.node, %digest, %error, "cannot pin an image");
             }
             Done::Look(look) => self.looked(look),
             Done::Inventory(found) => {
@@ -139,9 +137,23 @@ impl Work {
         }
     }
 
-    fn is_planned(&self, digest: &Digest) -> bool {
+    fn not_recorded(&mut self, image: ImageRef, digest: Digest, error: &PullError) {
+        self.explain_image(&image, &digest, error);
+        self.tell(Input::NotRecorded {
+            image,
+            digest: digest.clone(),
+            lasting: error.is_lasting(),
+        });
+        match error {
+            PullError::Runtime(RuntimeError::Incomplete { .. }) => self.ask_lacking(digest),
+            PullError::Runtime(_) => self.take_stock(),
+            _ => {}
+        }
+    }
+
+    fn is_planned(&self, image: &ImageRef, digest: &Digest) -> bool {
         let mut live = self.engine.progress().into_iter();
-        live.any(|entry| entry.digest == *digest)
+        live.any(|entry| entry.digest == *digest && entry.image == *image)
     }
 
     /// A layer that stands in another image may be of no use to this one: asks which have to come.
@@ -162,10 +174,14 @@ impl Work {
         }
     }
 
-    fn failed(&mut self, image: &ImageRef, digest: Digest, error: &PullError) {
+    fn explain_image(&mut self, image: &ImageRef, digest: &Digest, error: &PullError) {
         self.measures.failed.of(error.reason()).inc();
         tracing::warn!(node = self.node, %image, %digest, %error, "image is not to be had now");
         self.messages.insert(digest.clone(), error.to_string());
+    }
+
+    fn failed(&mut self, image: &ImageRef, digest: Digest, error: &PullError) {
+        self.explain_image(image, &digest, error);
         let lasting = error.is_lasting();
         self.tell(Input::Failed { digest, lasting });
     }

@@ -80,7 +80,7 @@ impl Work {
                 };
                 // One that a container uses, or that cannot be taken back now, is asked about again.
                 let gone = wrong
-                    && match runtime.withdraw(&digest).await {
+                    && match runtime.withdraw(&digest, Some(&image)).await {
                         Ok(()) => true,
                         Err(error) => {
                             tracing::warn!(%image, %digest, %error, "a wrong record stays for now");
@@ -102,7 +102,7 @@ impl Work {
             let why = "its registry says something else by now: the record is taken back";
             tracing::info!(node = self.node, %image, %digest, "{why}");
             self.messages.insert(digest.clone(), why.to_owned());
-            self.tell(Input::Unrecorded(digest));
+            self.tell(Input::Unrecorded { image, digest });
             self.is_gone();
         } else if let Some(due) = self.rechecks.due.get_mut(&record) {
             // A registry that is away says nothing against a record, either.

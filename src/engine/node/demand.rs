@@ -44,6 +44,8 @@ pub struct Stock<'a> {
     pub brought: &'a BTreeMap<Digest, ByteSize>,
     /// Failures.
     pub troubles: &'a Troubles,
+    /// Names, with their manifests, of which no record may be made now: nothing is brought for them.
+    pub refused: &'a BTreeSet<(Digest, ImageRef)>,
     /// The budget.
     pub disk: ByteSize,
     /// Unpacked bytes for which the disk has room.
@@ -80,7 +82,11 @@ pub fn demand(entries: &[PlanEntry], stock: Stock<'_>) -> Demand {
     let mut room = stock.disk - stock.brought.values().copied().sum();
     let mut free = stock.room;
     let mut counted: BTreeSet<&Digest> = BTreeSet::new();
-    for entry in entries {
+    let refused = |entry: &&PlanEntry| {
+        let record = (entry.digest.clone(), entry.image.clone());
+        stock.refused.contains(&record)
+    };
+    for entry in entries.iter().filter(|entry| !refused(entry)) {
         let Some(manifest) = stock.manifests.get(&entry.digest) else {
             if stock.troubles.is_given_up(&entry.digest) {
                 demand.failed.insert(entry.digest.clone());

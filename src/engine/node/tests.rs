@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 mod guest;
+mod names;
 use crate::domain::image::{Layer, Platform};
 use crate::domain::plan::{LetGo, Reason, Target};
 
@@ -71,8 +72,12 @@ fn plan(entries: Vec<PlanEntry>) -> Plan {
     }
 }
 
+/// Of which image, or layer, this is the digest.
+fn number(of: &Digest) -> u8 {
+    u8::from_str_radix(&of.hex()[..2], 16).unwrap()
+}
+
 fn blobs_of(effects: &[Effect]) -> Vec<u8> {
-    let number = |d: &Digest| u8::from_str_radix(&d.hex()[..2], 16).unwrap();
     effects
         .iter()
         .filter_map(|effect| match effect {
@@ -89,11 +94,18 @@ fn planned(limits: Limits, entries: Vec<(PlanEntry, &[u8])>) -> (NodeEngine, Vec
     let list = entries.iter().map(|(entry, _)| entry.clone()).collect();
     engine.input(Input::NodePlan(Some(plan(list))), now);
     for (entry, layers) in &entries {
-        let n = u8::from_str_radix(&entry.digest.hex()[..2], 16).unwrap();
-        engine.input(Input::Manifest(manifest(n, layers)), now);
+        let manifest = manifest(number(&entry.digest), layers);
+        engine.input(Input::Manifest(manifest), now);
     }
     let effects = engine.step(now);
     (engine, effects)
+}
+
+fn recorded(n: u8) -> Input {
+    Input::Recorded {
+        image: name(n),
+        digest: digest(n),
+    }
 }
 
 fn fetched(n: u8) -> Input {
@@ -282,7 +294,7 @@ fn an_image_that_no_plan_names_any_more_loses_its_record_at_once_and_its_layers_
         digest: digest(1),
     };
     assert_eq!(engine.step(now), std::slice::from_ref(&record));
-    engine.input(Input::Recorded(digest(1)), now);
+    engine.input(recorded(1), now);
     let wish = |entries: Vec<PlanEntry>, engine: &mut NodeEngine, now| {
         engine.input(Input::NodePlan(Some(plan(entries))), now);
         engine.step(now)
@@ -472,14 +484,19 @@ impl Driver {
             failure(&digest, fails).unwrap_or(Input::Fetched { digest, moved })
         } else {
             let (digest, record) = self.asked.remove(at - self.transfers.len());
-            failure(&digest, fails).unwrap_or_else(|| {
-                if record {
-                    self.recorded.insert(digest.clone());
-                    Input::Recorded(digest)
-                } else {
-                    Input::Manifest(self.manifests[&digest].clone())
+            if !record {
+                let told = || Input::Manifest(self.manifests[&digest].clone());
+                failure(&digest, fails).unwrap_or_else(told)
+            } else if fails {
+                Input::NotRecorded {
+                    image: name(number(&digest)),
+                    digest,
+                    lasting: false,
                 }
-            })
+            } else {
+                self.recorded.insert(digest.clone());
+                recorded(number(&digest))
+            }
         };
         self.engine.input(input, self.now);
         true

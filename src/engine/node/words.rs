@@ -33,8 +33,7 @@ pub enum Input {
     /// A manifest that was asked for. It lists layers only: the config blob belongs to fetching
     /// the manifest, and the driver has both before it says so.
     Manifest(ImageManifest),
-    /// A manifest or blob could not be had, or (by the manifest's digest) an image's record could
-    /// not be made; `lasting` when trying again is no use.
+    /// A manifest or blob could not be had; `lasting` when trying again is no use.
     Failed {
         /// manifest or blob
         digest: Digest,
@@ -48,10 +47,30 @@ pub enum Input {
         /// bytes that travelled in all attempts
         moved: ByteSize,
     },
-    /// The image's record is made: pods can use it.
-    Recorded(Digest),
-    /// Its record was taken back, as it would be wrong now: not made again until the plan changes.
-    Unrecorded(Digest),
+    /// An image's record is made: pods can use it.
+    Recorded {
+        /// name
+        image: ImageRef,
+        /// manifest
+        digest: Digest,
+    },
+    /// An image's record could not be made; `lasting` when the name means something else by now.
+    NotRecorded {
+        /// name
+        image: ImageRef,
+        /// manifest
+        digest: Digest,
+        /// back off only, or give this name up until the plan changes
+        lasting: bool,
+    },
+    /// Its record is gone, or was taken back as it would be wrong now: not made again until the plan
+    /// changes.
+    Unrecorded {
+        /// name
+        image: ImageRef,
+        /// manifest
+        digest: Digest,
+    },
     /// Bytes that may be added to the disk, unpacked, before the kubelet removes images.
     Room(ByteSize),
     /// The machine is short of memory or of its disk's time: what no pod waits for has to wait.

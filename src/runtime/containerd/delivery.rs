@@ -10,15 +10,17 @@ use futures::stream::BoxStream;
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, spawn_blocking};
 
-use crate::domain::image::{Digest, ImageManifest};
+use crate::domain::image::{Digest, ImageManifest, ImageRef};
 use crate::domain::manifest::MANIFEST_MAX;
 use crate::domain::quantity::ByteSize;
+use crate::domain::time::Timestamp;
 use crate::port::{
     BlobStore, BlobWriter, Clock, ContainerRuntime, RuntimeChange, RuntimeError, Whole,
 };
 use crate::runtime::containerd::chain::{Image, Images, Link};
 use crate::runtime::containerd::client::Client;
 use crate::runtime::containerd::error::ContainerdError;
+use crate::runtime::containerd::pin;
 use crate::runtime::containerd::place::{KEY, Places, renewal};
 use crate::runtime::containerd::record;
 use crate::runtime::containerd::stage::Stage;
@@ -33,6 +35,15 @@ const UNPACKED_AT_ONCE: usize = 4;
 /// Paused layers that are kept with their threads: one that gave way goes on where it was.
 const PARKED_MAX: usize = 2;
 
+/// Why there is a record of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Made {
+    /// The manifest that it leads to.
+    pub(super) manifest: Digest,
+    /// The plan's name for it; none for one that only goes with another.
+    pub(super) asked: Option<ImageRef>,
+}
+
 /// Where containerd is, and where layers wait.
 pub struct Options {
     /// Its socket.
@@ -43,6 +54,8 @@ pub struct Options {
     pub sync: bool,
     /// Whether images get records at all.
     pub records: bool,
+    /// Whether records may be pinned, where the daemon ends pins by itself.
+    pub pins: bool,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -63,12 +76,12 @@ pub(super) struct Shared {
     pub(super) sync: bool,
     /// Whether records may be made: not past image verifiers.
     pub(super) records: bool,
+    pub(super) pins: bool,
     pub(super) staging: PathBuf,
     pub(super) images: Mutex<Images>,
-    /// One change of snapshots and records at a time.
-    pub(super) places: tokio::sync::Mutex<Places>,
-    /// Names that have a record of ours, and the manifests that they were made for.
-    names: Mutex<BTreeMap<String, Digest>>,
+    pub(super) places: Places,
+    /// Names that have a record of ours.
+    names: Mutex<BTreeMap<String, Made>>,
     /// Paused layers, each with the claim that keeps everybody else away from its tree.
     parked: Mutex<VecDeque<(Claim, Unpacking)>>,
     writing: Arc<Mutex<BTreeSet<Digest>>>,
@@ -104,6 +117,7 @@ impl Containerd {
     pub async fn open(options: Options, store: Arc<dyn BlobStore>) -> Result<Self, RuntimeError> {
         let client = Client::connect(&options.socket).await;
         let client = client.map_err(failed)?;
+        let pins = options.pins && pin::end_by_themselves(&client).await.map_err(failed)?;
         let staging = options.staging.clone();
         let stage = blocking(move || Stage::open(&staging)).await?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -115,18 +129,21 @@ impl Containerd {
             clock: options.clock,
             sync: options.sync,
             records: options.records,
+            pins,
             staging: options.staging,
             images: Mutex::default(),
-            places: tokio::sync::Mutex::default(),
+            places: Places::default(),
             names: Mutex::default(),
             parked: Mutex::default(),
             writing: Arc::default(),
             turns: Arc::new(Semaphore::new(all_turns)),
             all_turns,
         });
-        shared.recover().await?;
+        // What is taken up again is held and renewed from the first instant on.
         let renewing = tokio::spawn(renew(shared.clone())).abort_handle();
-        Ok(Self { shared, renewing })
+        let opened = Self { shared, renewing };
+        opened.shared.recover().await?;
+        Ok(opened)
     }
 }
 
@@ -148,7 +165,7 @@ impl ContainerRuntime for Containerd {
         Box::pin(async move {
             let shared = &self.shared;
             let image = shared.learn(&manifest.digest).await?;
-            let placed = shared.places.lock().await.advance(shared, &image).await?;
+            let placed = shared.places.advance(shared, &image).await?;
             let above = image.links.iter().skip(placed);
             let lacking = above.filter(|link| !shared.has_come(&link.layer));
             Ok(lacking.map(|link| link.layer.clone()).collect())
@@ -170,12 +187,32 @@ impl ContainerRuntime for Containerd {
         Box::pin(self.shared.open(digest, size))
     }
 
+    fn prepare<'a>(
+        &'a self,
+        image: &'a ImageRef,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(record::prepare(&self.shared, image, digest))
+    }
+
     fn record<'a>(&'a self, whole: &'a Whole) -> BoxFuture<'a, Result<(), RuntimeError>> {
         Box::pin(record::show(&self.shared, whole))
     }
 
-    fn withdraw<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {
-        Box::pin(record::withdraw(&self.shared, digest))
+    fn withdraw<'a>(
+        &'a self,
+        digest: &'a Digest,
+        name: Option<&'a ImageRef>,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(record::withdraw(&self.shared, digest, name))
+    }
+
+    fn pin<'a>(
+        &'a self,
+        digest: &'a Digest,
+        until: Timestamp,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
+        Box::pin(pin::pin(&self.shared, digest, until))
     }
 
     fn release<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {
@@ -206,7 +243,7 @@ async fn renew(shared: Arc<Shared>) {
     loop {
         let next = shared.clock.now() + renewal();
         shared.clock.sleep_until(next).await;
-        shared.places.lock().await.renew(&shared).await;
+        shared.places.renew(&shared).await;
     }
 }
 
@@ -217,16 +254,31 @@ impl Shared {
         self.images.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn note_record(&self, name: &str, manifest: &Digest) {
-        let names = self.names.lock();
-        let mut names = names.unwrap_or_else(PoisonError::into_inner);
-        names.insert(name.to_owned(), manifest.clone());
+    pub(super) fn note_record(&self, name: &str, made: Made) {
+        let mut names = self.names();
+        let old = names
+            .remove(name)
+            .filter(|old| old.manifest == made.manifest);
+        let asked = made.asked.or(old.and_then(|old| old.asked));
+        names.insert(name.to_owned(), Made { asked, ..made });
     }
 
-    /// The manifest that this name was recorded for, if it still counts as recorded.
-    pub(super) fn forget_record(&self, name: &str) -> Option<Digest> {
-        let names = self.names.lock();
-        names.unwrap_or_else(PoisonError::into_inner).remove(name)
+    /// Why this name was recorded, if it still counts as recorded.
+    pub(super) fn forget_record(&self, name: &str) -> Option<Made> {
+        self.names().remove(name)
+    }
+
+    pub(super) fn made_record(&self, name: &str) -> Option<Made> {
+        self.names().get(name).cloned()
+    }
+
+    /// Every name that has a record of ours, as far as is known.
+    pub(super) fn recorded_names(&self) -> Vec<String> {
+        self.names().keys().cloned().collect()
+    }
+
+    fn names(&self) -> MutexGuard<'_, BTreeMap<String, Made>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes up what earlier runs left, then clears away what does not count any more.
@@ -238,7 +290,6 @@ impl Shared {
             }
         }
         let images: Vec<Arc<Image>> = self.images().all().cloned().collect();
-        let mut places = self.places.lock().await;
         for snapshot in self.client.snapshots(&[]).await.map_err(failed)? {
             if snapshot.name.starts_with(KEY) {
                 self.client
@@ -249,11 +300,12 @@ impl Shared {
         }
         for image in images {
             // One that cannot be placed is its own trouble, and is told again when it is wanted.
-            if let Err(error) = places.advance(self, &image).await {
+            if let Err(error) = self.places.advance(self, &image).await {
                 tracing::warn!(manifest = %image.manifest, %error, "an earlier image cannot be placed");
             }
         }
-        let swept = places.sweep(self).await?;
+        pin::sweep(self).await?;
+        let swept = self.places.sweep(self).await?;
         if swept > 0 {
             tracing::info!(swept, "leases of an earlier run are ended");
         }
@@ -380,10 +432,9 @@ impl Shared {
         let images = self.images().with(layer);
         let shared = self.clone();
         tokio::spawn(async move {
-            let mut places = shared.places.lock().await;
             for image in images {
                 // The record asks again, and tells whoever waits for it.
-                if let Err(error) = places.advance(&shared, &image).await {
+                if let Err(error) = shared.places.advance(&shared, &image).await {
                     tracing::debug!(manifest = %image.manifest, %error, "cannot place a layer yet");
                 }
             }

@@ -54,8 +54,8 @@ pub struct Tenure {
     purpose: String,
     term: Duration,
     current: Mutex<LeaseId>,
-    /// Oldest first; more than one after a renewal that failed half-way.
-    before: tokio::sync::Mutex<Vec<LeaseId>>,
+    /// Oldest first; more than one after a renewal that failed half-way; `None` once it is ended.
+    before: tokio::sync::Mutex<Option<Vec<LeaseId>>>,
 }
 
 // === impl LeaseId ===
@@ -223,7 +223,7 @@ impl Tenure {
             purpose: purpose.to_owned(),
             term,
             current: Mutex::new(lease.id),
-            before: tokio::sync::Mutex::default(),
+            before: tokio::sync::Mutex::new(Some(Vec::new())),
         })
     }
 
@@ -245,6 +245,9 @@ impl Tenure {
     /// renewal makes up for this one.
     pub async fn renew(&self, client: &Client, now: Timestamp) -> Result<(), ContainerdError> {
         let mut before = self.before.lock().await;
+        let Some(before) = before.as_mut() else {
+            return Ok(());
+        };
         let old = self.id();
         let new = client.lease_begin(&self.purpose, now + self.term).await?;
         if let Err(error) = client.take_over(&old, &new.id).await {
@@ -253,7 +256,7 @@ impl Tenure {
             return Err(error);
         }
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = new.id.clone();
-        let late = std::mem::replace(&mut *before, vec![old]);
+        let late = std::mem::replace(before, vec![old]);
         for (i, lease) in late.iter().enumerate() {
             let taken = client.take_over(lease, &new.id).await;
             let ended = match taken {
@@ -272,12 +275,13 @@ impl Tenure {
     ///
     /// # Errors
     /// [`ContainerdError`] when the daemon cannot be asked: the lease ends by itself after its term.
-    pub async fn end(self, client: &Client, collect: Collect) -> Result<(), ContainerdError> {
-        let current = self.id();
-        for lease in self.before.into_inner() {
+    pub async fn end(&self, client: &Client, collect: Collect) -> Result<(), ContainerdError> {
+        // A renewal that is under way is waited for: what it makes ends, too.
+        let before = self.before.lock().await.take();
+        for lease in before.unwrap_or_default() {
             client.lease_end(&lease, Collect::Later).await?;
         }
-        client.lease_end(&current, collect).await.map(drop)
+        client.lease_end(&self.id(), collect).await.map(drop)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::fs::File;
@@ -13,7 +13,7 @@ use crate::port::RuntimeError;
 use crate::runtime::containerd::chain::{Image, Link};
 use crate::runtime::containerd::content::NewBlob;
 use crate::runtime::containerd::delivery::{Shared, blocking, failed};
-use crate::runtime::containerd::error::ContainerdError;
+use crate::runtime::containerd::error::{ContainerdError, found};
 use crate::runtime::containerd::label::{Labels, SNAPSHOT_REF, UNCOMPRESSED};
 use crate::runtime::containerd::lease::{Collect, LeaseId, Tenure};
 use crate::runtime::containerd::mounts::Mounts;
@@ -28,18 +28,28 @@ const TERM: Duration = Duration::from_mins(10);
 pub(super) const KEY: &str = "forelay-";
 
 /// Images on their way, each held by a lease of its own until it has a record or is given up.
+///
+/// Leases are renewed without any of the locks: containerd may unpack a layer for minutes, and all that is
+/// held would end meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    held: BTreeMap<Digest, Held>,
+    held: Mutex<BTreeMap<Digest, Arc<Held>>>,
+    /// One change of snapshots, staged trees and records at a time: some milliseconds each.
+    turn: tokio::sync::Mutex<()>,
+    /// One layer at a time that containerd unpacks itself, which nothing else waits for.
+    applying: tokio::sync::Mutex<()>,
 }
 
 /// What is held for one image.
 #[derive(Debug)]
-struct Held {
+pub(super) struct Held {
     tenure: Tenure,
     /// Layers from the base up that stand in their places, under this lease.
-    placed: usize,
+    placed: AtomicUsize,
 }
+
+/// Nobody else changes snapshots, staged trees or records while it is kept.
+pub(super) type Turn<'a> = tokio::sync::MutexGuard<'a, ()>;
 
 /// Keys of one process are told apart by their number; those of an earlier one are removed at the start.
 static KEYS: AtomicU64 = AtomicU64::new(0);
@@ -52,54 +62,90 @@ enum Placed {
     No,
 }
 
+/// Why nothing more can be placed just now.
+enum Stopped<'a> {
+    /// All stands, or the next layer has not come.
+    Waits,
+    /// The next layer is one that containerd has to unpack.
+    Apply(Place<'a>),
+}
+
 // === impl Places ===
 
 impl Places {
+    /// Waits until nobody else changes anything.
+    pub(super) async fn turn(&self) -> Turn<'_> {
+        self.turn.lock().await
+    }
+
     /// Places what has come; how many layers stand, from the base up.
     pub(super) async fn advance(
-        &mut self,
+        &self,
         shared: &Arc<Shared>,
         image: &Image,
     ) -> Result<usize, RuntimeError> {
-        let mut placed = self.hold(shared, image).await?.placed;
-        while let Some(link) = image.links.get(placed) {
-            let below = placed.checked_sub(1).map(|i| &image.links[i].chain);
-            let lease = self.lease(&image.manifest).expect("just held");
-            let place = Place {
-                shared,
-                lease,
-                link,
-                below,
+        let mut applying = None;
+        loop {
+            let turn = self.turn().await;
+            let Some(held) = self.hold(shared, image, &turn).await? else {
+                return Ok(0);
             };
-            let Placed::Yes = place.fill().await? else {
-                break;
-            };
-            placed += 1;
-            if let Some(held) = self.held.get_mut(&image.manifest) {
-                held.placed = placed;
+            let stopped = held.fill(shared, image).await?;
+            drop(turn);
+            match stopped {
+                Stopped::Waits => return Ok(held.placed()),
+                // Whoever applied before may have brought this one: looked at again.
+                Stopped::Apply(_) if applying.is_none() => {
+                    applying = Some(self.applying.lock().await);
+                }
+                Stopped::Apply(place) => {
+                    let Placed::Yes = place.fill(true).await? else {
+                        return Ok(held.placed());
+                    };
+                    held.count(place.at);
+                }
             }
         }
-        Ok(placed)
     }
 
     /// As `advance`, and looks again at what was counted before: a daemon whose state was emptied, or that
     /// was away for longer than a lease, has lost it.
     pub(super) async fn standing(
-        &mut self,
+        &self,
         shared: &Arc<Shared>,
         image: &Image,
     ) -> Result<usize, RuntimeError> {
         let placed = self.advance(shared, image).await?;
-        let Some(top) = placed.checked_sub(1).map(|i| &image.links[i].chain) else {
+        if self.stands(shared, image, placed).await? {
             return Ok(placed);
+        }
+        self.advance(shared, image).await
+    }
+
+    /// Whether so many layers stand and are held; what was counted is forgotten where they do not.
+    pub(super) async fn stands(
+        &self,
+        shared: &Shared,
+        image: &Image,
+        placed: usize,
+    ) -> Result<bool, RuntimeError> {
+        let Some(held) = self.get(&image.manifest) else {
+            return Ok(false);
         };
-        let lease = self.lease(&image.manifest).expect("advance holds it");
-        match shared.client.hold_snapshot(&lease, top.as_str()).await {
-            Ok(true) => Ok(placed),
-            // The lease is gone, too, or its snapshot: what it held is counted anew.
-            Ok(false) | Err(ContainerdError::NotFound(_)) => {
-                self.held.remove(&image.manifest);
-                self.advance(shared, image).await
+        let Some(top) = placed.checked_sub(1).map(|i| &image.links[i].chain) else {
+            return Ok(true);
+        };
+        let client = &shared.client;
+        match client.hold_snapshot(&held.tenure.id(), top.as_str()).await {
+            Ok(true) => Ok(true),
+            Ok(false) => {
+                held.placed.store(0, Ordering::Release);
+                Ok(false)
+            }
+            // The lease itself is gone.
+            Err(ContainerdError::NotFound(_)) => {
+                self.held().remove(&image.manifest);
+                Ok(false)
             }
             Err(error) => Err(failed(error)),
         }
@@ -107,53 +153,67 @@ impl Places {
 
     /// The lease that holds what is made for an image.
     pub(super) fn lease(&self, manifest: &Digest) -> Option<LeaseId> {
-        self.held.get(manifest).map(|held| held.tenure.id())
+        self.get(manifest).map(|held| held.tenure.id())
     }
 
-    /// Holds every layer of the image that stands already, whoever put it there.
-    async fn hold(&mut self, shared: &Shared, image: &Image) -> Result<&Held, RuntimeError> {
+    /// Layers of an image that stand in their places and are held.
+    pub(super) fn placed(&self, manifest: &Digest) -> usize {
+        self.get(manifest).map_or(0, |held| held.placed())
+    }
+
+    /// Holds every layer of the image that stands already, whoever put it there; `None` for one that was
+    /// released meanwhile, of which nothing may be held any more.
+    pub(super) async fn hold(
+        &self,
+        shared: &Shared,
+        image: &Image,
+        _: &Turn<'_>,
+    ) -> Result<Option<Arc<Held>>, RuntimeError> {
         let manifest = &image.manifest;
-        if !self.held.contains_key(manifest) {
-            let now = shared.clock.now();
-            let begun = Tenure::begin(&shared.client, manifest.hex(), now, TERM).await;
-            let held = Held {
-                tenure: begun.map_err(failed)?,
-                placed: 0,
-            };
-            self.held.insert(manifest.clone(), held);
+        if shared.images().get(manifest).is_none() {
+            return Ok(None);
         }
-        let held = self.held.get_mut(manifest).expect("just put in");
-        let lease = held.tenure.id();
-        for (i, link) in image.links.iter().enumerate().skip(held.placed).rev() {
-            let there = shared.client.snapshot(link.chain.as_str()).await;
-            if there.map_err(failed)?.is_none() {
-                continue;
-            }
-            let name = link.chain.as_str();
-            if shared
-                .client
-                .hold_snapshot(&lease, name)
-                .await
-                .map_err(failed)?
-            {
-                held.placed = i + 1;
-                // What waited for these places came too late.
-                for link in &image.links[..=i] {
-                    shared.stage.drop_layer(&link.layer)?;
-                }
-                break;
+        let mut held = match self.get(manifest) {
+            Some(held) => held,
+            None => self.begin(shared, manifest).await?,
+        };
+        let before = held.placed();
+        let mut looked = held.look(shared, image).await;
+        if matches!(looked, Err(ContainerdError::NotFound(_))) {
+            // The lease is gone, with all that it held.
+            held = self.begin(shared, manifest).await?;
+            looked = held.look(shared, image).await;
+        }
+        let placed = looked.map_err(failed)?;
+        if placed > before {
+            // What waited for these places came too late.
+            for link in &image.links[..placed] {
+                shared.stage.drop_layer(&link.layer)?;
             }
         }
+        Ok(Some(held))
+    }
+
+    async fn begin(&self, shared: &Shared, manifest: &Digest) -> Result<Arc<Held>, RuntimeError> {
+        let now = shared.clock.now();
+        let begun = Tenure::begin(&shared.client, manifest.hex(), now, TERM).await;
+        let held = Arc::new(Held {
+            tenure: begun.map_err(failed)?,
+            placed: AtomicUsize::new(0),
+        });
+        self.held().insert(manifest.clone(), held.clone());
         Ok(held)
     }
 
     /// What holds the image from now on is its record, or nothing.
     pub(super) async fn let_go(
-        &mut self,
+        &self,
         shared: &Shared,
         manifest: &Digest,
+        _: &Turn<'_>,
     ) -> Result<(), RuntimeError> {
-        match self.held.remove(manifest) {
+        let held = self.held().remove(manifest);
+        match held {
             Some(held) => {
                 let ended = held.tenure.end(&shared.client, Collect::Later).await;
                 ended.map_err(failed)
@@ -164,7 +224,8 @@ impl Places {
 
     /// Another term for everything that is held.
     pub(super) async fn renew(&self, shared: &Shared) {
-        for (manifest, held) in &self.held {
+        let all = self.held().clone();
+        for (manifest, held) in all {
             let now = shared.clock.now();
             if let Err(error) = held.tenure.renew(&shared.client, now).await {
                 tracing::warn!(%manifest, %error, "cannot renew a lease yet");
@@ -172,11 +233,102 @@ impl Places {
         }
     }
 
+    /// Looks again at all that is held, and holds it again where it has to be: nobody told what became of
+    /// it.
+    pub(super) async fn recount(&self, shared: &Shared) -> Result<(), RuntimeError> {
+        let all: Vec<Digest> = self.held().keys().cloned().collect();
+        for manifest in all {
+            let turn = self.turn().await;
+            let (image, held) = (shared.images().get(&manifest), self.get(&manifest));
+            if let (Some(image), Some(held)) = (image, held) {
+                held.placed.store(0, Ordering::Release);
+                let kept = found(shared.client.held(&held.tenure.id()).await);
+                if kept.map_err(failed)?.is_none() {
+                    self.held().remove(&manifest);
+                }
+                self.hold(shared, &image, &turn).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Ends the leases of earlier runs: what still counts is held by now.
     pub(super) async fn sweep(&self, shared: &Shared) -> Result<usize, RuntimeError> {
-        let ours: Vec<LeaseId> = self.held.values().map(|held| held.tenure.id()).collect();
+        let ours: Vec<LeaseId> = self.held().values().map(|held| held.tenure.id()).collect();
         let swept = shared.client.sweep(&ours, Collect::Later).await;
         swept.map_err(failed)
+    }
+
+    fn get(&self, manifest: &Digest) -> Option<Arc<Held>> {
+        self.held().get(manifest).cloned()
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<Digest, Arc<Held>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Held ===
+
+impl Held {
+    fn placed(&self) -> usize {
+        self.placed.load(Ordering::Acquire)
+    }
+
+    /// One more layer stands, if none was found to be lost meanwhile.
+    fn count(&self, placed: usize) {
+        let (acquire, release) = (Ordering::Acquire, Ordering::AcqRel);
+        let _ = self
+            .placed
+            .compare_exchange(placed, placed + 1, release, acquire);
+    }
+
+    /// Counts and holds what stands above what was counted.
+    async fn look(&self, shared: &Shared, image: &Image) -> Result<usize, ContainerdError> {
+        let (client, lease) = (&shared.client, self.tenure.id());
+        let above = image.links.iter().enumerate().skip(self.placed()).rev();
+        for (i, link) in above {
+            let name = link.chain.as_str();
+            let there = client.snapshot(name).await?.is_some();
+            if there && client.hold_snapshot(&lease, name).await? {
+                self.placed.store(i + 1, Ordering::Release);
+                break;
+            }
+        }
+        Ok(self.placed())
+    }
+
+    /// The lowest place that is empty.
+    fn next<'a>(&'a self, shared: &'a Arc<Shared>, image: &'a Image) -> Option<Place<'a>> {
+        let placed = self.placed();
+        Some(Place {
+            shared,
+            held: self,
+            at: placed,
+            link: image.links.get(placed)?,
+            below: placed.checked_sub(1).map(|i| &image.links[i].chain),
+        })
+    }
+
+    /// Fills places from the base up, as far as no layer has to be unpacked by containerd.
+    async fn fill<'a>(
+        &'a self,
+        shared: &'a Arc<Shared>,
+        image: &'a Image,
+    ) -> Result<Stopped<'a>, RuntimeError> {
+        while let Some(place) = self.next(shared, image) {
+            if !shared.has_come(&place.link.layer) {
+                break;
+            }
+            if shared.stage.is_left(&place.link.layer) {
+                return Ok(Stopped::Apply(place));
+            }
+            let Placed::Yes = place.fill(false).await? else {
+                break;
+            };
+            self.count(place.at);
+        }
+        Ok(Stopped::Waits)
     }
 }
 
@@ -188,7 +340,9 @@ pub(super) fn renewal() -> Duration {
 /// One layer's place in one image.
 struct Place<'a> {
     shared: &'a Arc<Shared>,
-    lease: LeaseId,
+    held: &'a Held,
+    /// How many layers are below it.
+    at: usize,
     link: &'a Link,
     /// The snapshot that it stands on.
     below: Option<&'a Digest>,
@@ -197,22 +351,23 @@ struct Place<'a> {
 // === impl Place ===
 
 impl Place<'_> {
-    /// Fills it if the layer has come.
-    async fn fill(&self) -> Result<Placed, RuntimeError> {
+    /// Asked anew for each call: renewals go on meanwhile.
+    fn lease(&self) -> LeaseId {
+        self.held.tenure.id()
+    }
+
+    /// Fills it with a layer that has come; `left` to containerd or not.
+    async fn fill(&self, left: bool) -> Result<Placed, RuntimeError> {
         let (stage, link) = (&self.shared.stage, self.link);
-        let left = stage.is_left(&link.layer);
-        if !self.shared.has_come(&link.layer) {
-            return Ok(Placed::No);
-        }
         let number = KEYS.fetch_add(1, Ordering::Relaxed);
         let key = format!("{KEY}{}-{number} {}", std::process::id(), link.chain);
         let labels = Labels::from([(SNAPSHOT_REF.to_owned(), link.chain.to_string())]);
         let below = self.below.map(Digest::as_str);
-        let prepared = self
-            .shared
-            .client
-            .prepare(&self.lease, &key, below, labels.clone());
-        let mounts = match prepared.await {
+        let client = &self.shared.client;
+        let prepared = client
+            .prepare(&self.lease(), &key, below, labels.clone())
+            .await;
+        let mounts = match prepared {
             Ok(mounts) => mounts,
             Err(ContainerdError::Exists(_)) => return self.stands_already().await,
             Err(error) => return Err(failed(error)),
@@ -242,7 +397,7 @@ impl Place<'_> {
     /// Somebody else was faster: theirs is as good, and is held like ours.
     async fn stands_already(&self) -> Result<Placed, RuntimeError> {
         let name = self.link.chain.as_str();
-        let held = self.shared.client.hold_snapshot(&self.lease, name).await;
+        let held = self.shared.client.hold_snapshot(&self.lease(), name).await;
         if !held.map_err(failed)? {
             return Ok(Placed::No);
         }
@@ -255,7 +410,7 @@ impl Place<'_> {
         match self
             .shared
             .client
-            .commit(&self.lease, name, key, labels)
+            .commit(&self.lease(), name, key, labels)
             .await
         {
             Ok(()) => {
@@ -334,7 +489,8 @@ impl Place<'_> {
             size: link.size.0,
             labels: Labels::from([(UNCOMPRESSED.to_owned(), link.diff_id.to_string())]),
         };
-        let written = shared.client.write_blob_from(&self.lease, &blob, file);
+        let lease = self.lease();
+        let written = shared.client.write_blob_from(&lease, &blob, file);
         written.await.map_err(failed)?;
         let descriptor = Descriptor {
             media_type: link.media_type.clone(),
@@ -342,7 +498,8 @@ impl Place<'_> {
             size: i64::try_from(link.size.0).unwrap_or(i64::MAX),
             ..Descriptor::default()
         };
-        let applied = shared.client.apply(&self.lease, descriptor, mounts).await;
+        let lease = self.lease();
+        let applied = shared.client.apply(&lease, descriptor, mounts).await;
         let applied = applied.map_err(failed)?.digest;
         if applied == link.diff_id.as_str() {
             return Ok(Placed::Yes);

@@ -7,11 +7,11 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::sync::mpsc;
 
-use crate::port::RuntimeChange;
-use crate::runtime::containerd::delivery::Shared;
-use crate::runtime::containerd::error::ContainerdError;
+use crate::port::{RuntimeChange, RuntimeError};
+use crate::runtime::containerd::delivery::{Made, Shared, failed};
 use crate::runtime::containerd::event::Event;
 use crate::runtime::containerd::pulls::{self, Pulls};
+use crate::runtime::containerd::record;
 
 /// Changes that may wait: a burst of commits of one pull is a hundred at most.
 const QUEUE: usize = 256;
@@ -60,10 +60,16 @@ async fn events(
     shared: &Arc<Shared>,
     pulls: &Pulls,
     tell: &mpsc::Sender<RuntimeChange>,
-) -> Result<(), ContainerdError> {
-    let mut events = shared.client.events().await?;
+) -> Result<(), RuntimeError> {
+    let mut events = shared.client.events().await.map_err(failed)?;
+    // From here on all is told; what happened before is made up for.
+    for change in unseen(shared).await? {
+        if tell.send(change).await.is_err() {
+            return Ok(());
+        }
+    }
     while let Some(event) = events.next().await {
-        let event = event?;
+        let event = event.map_err(failed)?;
         pulls.note(&event, shared.clock.now());
         let changes: Vec<RuntimeChange> = match event {
             Event::SnapshotCommitted { name, .. } => {
@@ -72,7 +78,7 @@ async fn events(
             }
             Event::ImageDeleted(name) => {
                 let ours = shared.forget_record(&name);
-                ours.into_iter().map(RuntimeChange::Gone).collect()
+                ours.and_then(gone).into_iter().collect()
             }
             _ => Vec::new(),
         };
@@ -83,4 +89,22 @@ async fn events(
         }
     }
     Ok(())
+}
+
+/// What may have happened while nobody listened: records that are not there any more, snapshots.
+async fn unseen(shared: &Arc<Shared>) -> Result<Vec<RuntimeChange>, RuntimeError> {
+    shared.places.recount(shared).await?;
+    // Asked for after the names were noted: a record that is made meanwhile is not missed.
+    let known = shared.recorded_names();
+    let there = record::all_ours(shared).await?;
+    let lost = known.into_iter().filter(|name| !there.contains(name));
+    let lost = lost.filter_map(|name| shared.forget_record(&name).and_then(gone));
+    Ok(lost.chain([RuntimeChange::Unseen]).collect())
+}
+
+/// That somebody took a record of ours away; nothing to tell of one that only went with another.
+fn gone(made: Made) -> Option<RuntimeChange> {
+    let digest = made.manifest;
+    made.asked
+        .map(|image| RuntimeChange::Gone { image, digest })
 }

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use tokio::sync::Semaphore;
 
-use crate::domain::image::{Digest, ImageManifest};
+use crate::domain::image::{Digest, ImageManifest, ImageRef};
 use crate::domain::manifest::{ImageParts, Manifest};
 use crate::domain::quantity::ByteSize;
 use crate::port::{
@@ -132,7 +132,11 @@ impl ContainerRuntime for CriRuntime {
         Box::pin(pull::record(&self.shared, whole))
     }
 
-    fn withdraw<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {
+    fn withdraw<'a>(
+        &'a self,
+        digest: &'a Digest,
+        _: Option<&'a ImageRef>,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>> {
         Box::pin(remove::withdraw(&self.shared, digest))
     }
 

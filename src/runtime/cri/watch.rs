@@ -55,10 +55,16 @@ impl Watch {
         let images = shared.images().await?;
         let ours = ledger.all();
         let gone = ours.filter(|(_, pulled)| find(&images, &pulled.config).is_none());
-        let gone: Vec<Digest> = gone.map(|(manifest, _)| manifest.clone()).collect();
-        for manifest in gone {
-            ledger.strike(&manifest).await;
-            self.told.push_back(RuntimeChange::Gone(manifest));
+        let gone: Vec<(Digest, Vec<String>)> = gone
+            .map(|(manifest, pulled)| (manifest.clone(), pulled.names.clone()))
+            .collect();
+        for (digest, names) in gone {
+            ledger.strike(&digest).await;
+            let images = names.iter().filter_map(|name| name.parse().ok());
+            self.told.extend(images.map(|image| RuntimeChange::Gone {
+                image,
+                digest: digest.clone(),
+            }));
         }
         let known = shared.known().into_iter();
         let now: BTreeSet<Digest> = known

@@ -191,11 +191,27 @@ async fn a_withdrawn_image_loses_its_name_and_keeps_its_blobs_until_it_is_releas
     let manifest = world.manifest(&["config", "layer"]);
     let blobs = world.store.list().len();
     world.record("a:1", &manifest).await.unwrap();
-    world.layout.withdraw(&manifest).await.unwrap();
+    world.layout.withdraw(&manifest, None).await.unwrap();
     assert_eq!(world.layout.images().await.unwrap(), []);
     assert_eq!(world.store.list().len(), blobs);
     world.layout.release(&manifest).await.unwrap();
     assert_eq!(world.store.list().len(), 0);
+}
+
+#[tokio::test]
+async fn a_name_that_is_withdrawn_leaves_the_manifests_other_names() {
+    let world = World::new();
+    let manifest = world.manifest(&["config", "layer"]);
+    for name in ["a:1", "a:2"] {
+        world.record(name, &manifest).await.unwrap();
+    }
+    let moved = image("a:1");
+    let withdrawn = world.layout.withdraw(&manifest, Some(&moved)).await;
+    withdrawn.unwrap();
+    assert_eq!(
+        world.layout.images().await.unwrap(),
+        [(image("a:2"), manifest)]
+    );
 }
 
 #[tokio::test]

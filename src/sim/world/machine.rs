@@ -231,10 +231,10 @@ impl World<'_> {
                     self.open_flow(node, layer, Mover::Agent);
                 }
                 AgentAct::Stop(layer) => self.stop_agent_flow(node, layer),
-                AgentAct::Record(digest) => {
-                    let image = facts.catalogue.by_manifest.get(&digest);
-                    self.machines[node].recorded.extend(image);
-                    self.tell_agent(node, Input::Recorded(digest));
+                AgentAct::Record(image, digest) => {
+                    let recorded = facts.catalogue.by_manifest.get(&digest);
+                    self.machines[node].recorded.extend(recorded);
+                    self.tell_agent(node, Input::Recorded { image, digest });
                 }
                 AgentAct::Withdraw(digest) => {
                     if let Some(image) = facts.catalogue.by_manifest.get(&digest) {
