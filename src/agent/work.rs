@@ -14,12 +14,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::agent::measure::Measures;
+use crate::agent::mirror::Book;
 use crate::agent::pace::Pace;
 use crate::agent::pull::{Moved, Order, PullError, Puller};
 use crate::agent::report::Reporter;
 use crate::agent::show::Shower;
 use crate::agent::status::{Facts, Journal};
-use crate::agent::work::recheck::Rechecks;
+use crate::agent::work::recheck::{Rechecks, next_moved};
 use crate::agent::work::room::Look;
 use crate::agent::{AgentError, Options, Seen};
 use crate::api::NodePrefetchStatus;
@@ -46,6 +47,7 @@ pub(super) struct Work {
     measures: Measures,
     signals: Option<mpsc::Sender<Signal>>,
     gate: Option<Gate>,
+    book: Option<Book>,
     /// The node's own plan has been seen, if only as missing.
     plan_seen: bool,
     plans: (Option<Plan>, Option<Plan>),
@@ -120,6 +122,7 @@ impl Work {
                 tags: options.tags,
                 source: options.source.clone(),
                 unrecorded: options.unrecorded.into(),
+                book: options.book.clone(),
             },
             rechecks: Rechecks::new(options.recheck),
             puller: Puller {
@@ -134,6 +137,7 @@ impl Work {
             measures,
             signals: options.signals,
             gate: options.gate,
+            book: options.book,
             plan_seen: false,
             plans: (None, None),
             generation: None,
@@ -173,6 +177,7 @@ impl Work {
             }
         }
         let mut changes = self.runtime.changes();
+        let book = self.book.clone();
         let mut watching = true;
         loop {
             let wake = self.step();
@@ -184,6 +189,7 @@ impl Work {
                 },
                 Some(done) = self.results.recv() => self.take(done),
                 Some(change) = changes.next() => self.change(change),
+                (image, digest) = next_moved(book.as_ref()) => self.moved(image, digest),
                 () = self.clock.sleep_until(wake) => {}
             }
         }
@@ -375,8 +381,10 @@ impl Work {
             return;
         }
         let (runtime, releases) = (self.runtime.clone(), std::mem::take(&mut self.releases));
+        let book = self.book.clone();
         self.spawn(async move {
             for digest in releases {
+                book.iter().for_each(|book| book.forget(&digest));
                 if let Err(error) = runtime.release(&digest).await {
                     tracing::warn!(%digest, %error, "cannot release an image");
                 }

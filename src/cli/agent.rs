@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use crate::agent::mirror::{self as agent_mirror, Book, Mirror};
 use crate::agent::{self, Agent};
 use crate::cli::render::{Output, OutputArgs};
 use crate::cli::{Context, Exit, kubernetes, serve};
@@ -22,6 +23,7 @@ use crate::telemetry::clock::SystemClock;
 use crate::telemetry::metric::Metrics;
 
 mod check;
+mod mirror;
 mod once;
 mod plan_file;
 
@@ -72,11 +74,17 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let gates = Gates::default();
     let mut metrics = Metrics::new("agent");
     let listen = config.listen;
-    let options = match options(config, clock).await {
+    let place = mirror::Place {
+        socket: config.containerd.clone(),
+        config_path: config.mirror.config_path.clone(),
+    };
+    let anybody = Arc::new(anybody(&config)?);
+    let options = match options(&config, clock, &anybody).await {
         Err(error) if error.is::<LeftAlone>() => {
             // A pod that ended would only be started again.
             tracing::warn!("{error}");
             return serve::until_told(&common, listen, (metrics, gates), |stop| async move {
+                mirror::run(None, place, stop.clone()).await;
                 stop.cancelled().await;
                 Ok(())
             })
@@ -84,13 +92,33 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         }
         options => options?,
     };
+    let is_containerd = is_containerd(&config);
+    let mirrored = config.mirror.enabled && is_containerd;
+    let book = mirrored.then(|| Book::new(config.mirror.fresh, options.clock.clone()));
+    let mirror = book.clone().map(|book| {
+        let options = mirror_options(&config, &options, (book, anybody));
+        Mirror::new(options, &mut metrics)
+    });
     let options = agent::Options {
         gate: Some(gates.gate("plans")),
+        book,
         ..options
     };
     let working = Agent::new(options, &mut metrics);
     serve::until_told(&common, listen, (metrics, gates), |stop| async move {
-        Ok(Box::pin(working.run(client, stop)).await?)
+        let ended = stop.child_token();
+        let beside = async {
+            if is_containerd {
+                mirror::run(mirror, place, ended.clone()).await;
+            }
+        };
+        let working = async {
+            let worked = Box::pin(working.run(client, stop)).await;
+            ended.cancel();
+            worked
+        };
+        let (worked, ()) = tokio::join!(working, beside);
+        Ok(worked?)
     })
     .await
 }
@@ -103,7 +131,8 @@ async fn by_hand(plan: PathBuf, json: bool, mut context: Context) -> anyhow::Res
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let node = config.node_name.clone();
     let resolver = Registry::new(registry_options(&config)?)?;
-    let options = options(config, clock.clone()).await?;
+    let anybody = Arc::new(anybody(&config)?);
+    let options = options(&config, clock.clone(), &anybody).await?;
     let agent = Agent::new(options, &mut Metrics::new("agent"));
     let around = (clock, &resolver as _);
     Box::pin(once::run(&plan, &node, agent, around, (json, &context))).await
@@ -114,28 +143,35 @@ fn named(layers: Layers) -> Layers {
     layers.with_default("agent.node_name", "this-node")
 }
 
-/// Everything but the gate.
-async fn options(config: config::Agent, clock: Arc<dyn Clock>) -> anyhow::Result<agent::Options> {
-    let source = Registry::new(registry_options(&config)?)?;
-    // Who may read an image, and what its tag means, is the origin's to say, to anybody: a cache may have
-    // credentials of its own, and answers from memory.
-    let anybody = Registry::new(registry::Options {
+/// Who may read an image, and what its tag means, is the origin's to say, to anybody: a cache may have
+/// credentials of its own, and answers from memory.
+fn anybody(config: &config::Agent) -> anyhow::Result<Registry> {
+    Ok(Registry::new(registry::Options {
         mirrors: Vec::new(),
         keychain: Keychain::default(),
         rounds: 1,
-        ..registry_options(&config)?
-    })?;
-    let tags = config.origin_fallback.then(|| Arc::new(anybody) as _);
-    let runtime = runtime(&config, &clock).await?;
+        ..registry_options(config)?
+    })?)
+}
+
+/// Everything but the gate and the book.
+async fn options(
+    config: &config::Agent,
+    clock: Arc<dyn Clock>,
+    anybody: &Arc<Registry>,
+) -> anyhow::Result<agent::Options> {
+    let source = Registry::new(registry_options(config)?)?;
+    let tags = config.origin_fallback.then(|| anybody.clone() as _);
+    let runtime = runtime(config, &clock).await?;
     Ok(agent::Options {
-        node: config.node_name,
+        node: config.node_name.clone(),
         pool: None,
-        pool_labels: config.pool_labels,
+        pool_labels: config.pool_labels.clone(),
         clock,
         runtime,
         source: Arc::new(source),
         tags,
-        unrecorded: config.unrecorded,
+        unrecorded: config.unrecorded.clone(),
         recheck: config.recheck,
         pressed: agent::guest::is_pressed,
         limits: Limits {
@@ -148,7 +184,24 @@ async fn options(config: config::Agent, clock: Arc<dyn Clock>) -> anyhow::Result
         report_pause: Duration::from_secs(10),
         signals: None,
         gate: None,
+        book: None,
     })
+}
+
+/// What the mirror shares with its agent.
+fn mirror_options(
+    config: &config::Agent,
+    agent: &agent::Options,
+    (book, origins): (Book, Arc<Registry>),
+) -> agent_mirror::Options {
+    agent_mirror::Options {
+        listen: config.mirror.listen,
+        book,
+        runtime: agent.runtime.clone(),
+        source: agent.source.clone(),
+        origins,
+        clock: agent.clock.clone(),
+    }
 }
 
 fn registry_options(config: &config::Agent) -> anyhow::Result<registry::Options> {
@@ -169,17 +222,20 @@ fn registry_options(config: &config::Agent) -> anyhow::Result<registry::Options>
     })
 }
 
+fn is_containerd(config: &config::Agent) -> bool {
+    match config.runtime {
+        RuntimeKind::Containerd => true,
+        RuntimeKind::Layout => false,
+        RuntimeKind::Auto => config.containerd.exists(),
+    }
+}
+
 /// containerd where it is asked for or found, otherwise a directory.
 async fn runtime(
     config: &config::Agent,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<Arc<dyn ContainerRuntime>> {
-    let found = match config.runtime {
-        RuntimeKind::Containerd => true,
-        RuntimeKind::Layout => false,
-        RuntimeKind::Auto => config.containerd.exists(),
-    };
-    if !found {
+    if !is_containerd(config) {
         let (store, recovery) = Store::open(&config.layout, clock.now())?;
         tracing::info!(layout = %config.layout.display(), ?recovery, "layout opened");
         return Ok(Arc::new(OciLayout::open(&config.layout, Arc::new(store))?));

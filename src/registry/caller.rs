@@ -1,15 +1,13 @@
 //! What an origin says to somebody else's credential: asked with it, and nothing of it kept.
 
-use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::header::{AsHeaderName, WWW_AUTHENTICATE};
+use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, StatusCode};
 
 use crate::domain::image::{Digest, ImageRef};
-use crate::domain::quantity::ByteSize;
 use crate::registry::error::RegistryError;
 use crate::registry::manifest::ACCEPTED;
 use crate::registry::request::Ask;
-use crate::registry::{Head, Registry, endpoint};
+use crate::registry::{Registry, endpoint};
 
 /// Longest challenge that is passed on: Docker Hub's has 150 characters.
 const CHALLENGE_MAX: usize = 2_048;
@@ -18,7 +16,7 @@ const CHALLENGE_MAX: usize = 2_048;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
     /// It is there, and this caller may have it.
-    Means(Head),
+    Means(Digest),
     /// A `Bearer` challenge (RFC 6750), as the origin wrote it: where a token is to be had.
     Asks(String),
     /// Nothing for this caller, or nothing at all: registries do not say which.
@@ -69,16 +67,8 @@ fn said(answer: &Response, url: &str) -> Result<Said, RegistryError> {
     }
     let digest: Option<Digest> =
         text(answer, "docker-content-digest").and_then(|digest| digest.parse().ok());
-    match digest.filter(|_| status.is_success()) {
-        Some(digest) => Ok(Said::Means(Head {
-            digest,
-            media_type: text(answer, CONTENT_TYPE).map(str::to_owned),
-            size: text(answer, CONTENT_LENGTH)
-                .and_then(|size| size.parse().ok())
-                .map(ByteSize),
-        })),
-        None => Ok(Said::Refuses),
-    }
+    let digest = digest.filter(|_| status.is_success());
+    Ok(digest.map_or(Said::Refuses, Said::Means))
 }
 
 fn is_bearer(challenge: &str) -> bool {
@@ -86,6 +76,6 @@ fn is_bearer(challenge: &str) -> bool {
     scheme.eq_ignore_ascii_case("bearer")
 }
 
-fn text(answer: &Response, name: impl AsHeaderName) -> Option<&str> {
+fn text(answer: &Response, name: &str) -> Option<&str> {
     answer.headers().get(name)?.to_str().ok()
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::Serialize;
 
+use crate::agent::mirror::{self, Outlook};
+use crate::cli::agent::mirror::folders;
 use crate::cli::{Context, Exit, render};
 use crate::config;
 use crate::domain::quantity::ByteSize;
@@ -22,7 +24,14 @@ struct Report {
     inodes_free: Option<u64>,
     /// Lazy snapshotters that are started.
     lazy: Vec<&'static str>,
-    config_path: Option<PathBuf>,
+    /// Folders of `hosts.toml` files.
+    config_paths: Option<Vec<PathBuf>>,
+    /// The file that leads to the mirror, where there can be one.
+    mirror: Option<PathBuf>,
+    /// Why there is none.
+    mirror_obstacle: Option<String>,
+    /// Directories of registries that pass the mirror by.
+    mirror_apart: Vec<PathBuf>,
     image_verifiers: bool,
     /// `record`, `warm`, or `nothing`.
     may: &'static str,
@@ -37,7 +46,8 @@ pub(super) async fn run(json: bool, context: &Context) -> anyhow::Result<Exit> {
     let socket = &config.containerd;
     let found = look(socket).await;
     let found = found.with_context(|| format!("nothing to deliver to at {}", socket.display()))?;
-    let report = report(socket, &found);
+    let outlook = outlook(&config.mirror, &found);
+    let report = report(socket, &found, outlook);
     if json {
         render::json(&report)?;
     } else {
@@ -49,7 +59,18 @@ pub(super) async fn run(json: bool, context: &Context) -> anyhow::Result<Exit> {
     })
 }
 
-fn report(socket: &Path, found: &Found) -> Report {
+/// What a mirror would find here.
+fn outlook(config: &config::Mirror, found: &Found) -> Outlook {
+    if !config.enabled {
+        return Outlook {
+            obstacle: Some("agent.mirror.enabled or agent.origin_fallback is false".to_owned()),
+            ..Outlook::default()
+        };
+    }
+    mirror::look(&folders(config.config_path.as_deref(), found))
+}
+
+fn report(socket: &Path, found: &Found, outlook: Outlook) -> Report {
     let (may, because) = verdict(found);
     let space = |pick: fn(&Space) -> u64| found.space.as_ref().map(pick);
     Report {
@@ -61,7 +82,10 @@ fn report(socket: &Path, found: &Found) -> Report {
         bytes_free: space(|s| s.bytes_free).map(ByteSize),
         inodes_free: space(|s| s.inodes_free),
         lazy: found.lazy.iter().map(|lazy| lazy.name).collect(),
-        config_path: found.config_path.clone(),
+        config_paths: found.config_paths.clone(),
+        mirror: outlook.file,
+        mirror_obstacle: outlook.obstacle,
+        mirror_apart: outlook.apart,
         image_verifiers: found.verifies,
         may,
         because,
@@ -115,7 +139,8 @@ fn words(report: &Report) -> String {
         ),
         ("snapshots in", path(&report.root)),
         ("free there", free),
-        ("hosts.toml in", path(&report.config_path)),
+        ("hosts.toml in", folders_of(report)),
+        ("mirror", mirror_of(report)),
         ("lazy snapshotters", lazy),
         (
             "image verifiers",
@@ -139,6 +164,32 @@ fn words(report: &Report) -> String {
     rows.into_iter().chain(because).collect()
 }
 
+fn folders_of(report: &Report) -> String {
+    match report.config_paths.as_deref() {
+        None => "not told".to_owned(),
+        Some([]) => "none is configured".to_owned(),
+        Some(paths) => listed(paths),
+    }
+}
+
+/// Whether pulls that ask again come to the agent first.
+fn mirror_of(report: &Report) -> String {
+    let apart = match report.mirror_apart.as_slice() {
+        [] => String::new(),
+        apart => format!("; passed by: {}", listed(apart)),
+    };
+    match (&report.mirror, &report.mirror_obstacle) {
+        (Some(file), _) => format!("can be, by {}{apart}", file.display()),
+        (None, Some(obstacle)) => format!("none: {obstacle}{apart}"),
+        (None, None) => "none".to_owned(),
+    }
+}
+
+fn listed(paths: &[PathBuf]) -> String {
+    let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    names.join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,7 +207,7 @@ mod tests {
                 inodes_free: 900,
             }),
             lazy: Vec::new(),
-            config_path: None,
+            config_paths: None,
             discards_layers: None,
             verifies: false,
         }
@@ -164,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_plain_node_gets_records() {
-        let report = report(Path::new("/c.sock"), &found());
+        let report = report(Path::new("/c.sock"), &found(), Outlook::default());
         assert_eq!((report.may, report.because.len()), ("record", 0));
         assert!(words(&report).contains("50.0 GiB of 100.0 GiB, 900 inodes"));
     }
@@ -210,9 +261,45 @@ mod tests {
                 "native",
             ),
         ] {
-            let report = report(Path::new("/c.sock"), &found);
+            let report = report(Path::new("/c.sock"), &found, Outlook::default());
             assert_eq!(report.may, may);
             assert!(words(&report).contains(word), "{}", words(&report));
         }
+    }
+
+    #[test]
+    fn a_mirror_is_told_with_who_passes_it_by_or_what_stands_in_its_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().to_owned();
+        std::fs::create_dir(root.join("quay.io")).unwrap();
+        let config = config::Mirror {
+            enabled: true,
+            listen: ([127, 0, 0, 1], 1).into(),
+            config_path: Some(root.clone()),
+            fresh: std::time::Duration::ZERO,
+        };
+        let said = |config: &config::Mirror, found: &Found| {
+            words(&report(Path::new("/c.sock"), found, outlook(config, found)))
+        };
+        let told = said(&config, &found());
+        let file = root.join("_default/hosts.toml");
+        let expected = format!(
+            "can be, by {}; passed by: {}",
+            file.display(),
+            root.join("quay.io").display()
+        );
+        assert!(told.contains(&expected), "{told}");
+        std::fs::create_dir(root.join("_default")).unwrap();
+        std::fs::write(&file, "theirs").unwrap();
+        assert!(said(&config, &found()).contains("is somebody else's"));
+        let unconfigured = config::Mirror {
+            config_path: None,
+            ..config
+        };
+        let none = Found {
+            config_paths: Some(Vec::new()),
+            ..found()
+        };
+        assert!(said(&unconfigured, &none).contains("no config_path"));
     }
 }
