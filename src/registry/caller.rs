@@ -65,8 +65,8 @@ fn said(answer: &Response, url: &str) -> Result<Said, RegistryError> {
     if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
         return Err(RegistryError::unavailable(format!("{url}: {status}")));
     }
-    let digest: Option<Digest> =
-        text(answer, "docker-content-digest").and_then(|digest| digest.parse().ok());
+    let named = answer.headers().get("docker-content-digest");
+    let digest = named.and_then(|digest| digest.to_str().ok()?.parse::<Digest>().ok());
     let digest = digest.filter(|_| status.is_success());
     Ok(digest.map_or(Said::Refuses, Said::Means))
 }
@@ -74,8 +74,4 @@ fn said(answer: &Response, url: &str) -> Result<Said, RegistryError> {
 fn is_bearer(challenge: &str) -> bool {
     let scheme = challenge.split(' ').next().unwrap_or_default();
     scheme.eq_ignore_ascii_case("bearer")
-}
-
-fn text(answer: &Response, name: &str) -> Option<&str> {
-    answer.headers().get(name)?.to_str().ok()
 }

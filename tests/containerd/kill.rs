@@ -56,6 +56,7 @@ fn a_process_with_orders_is_an_agent() {
         staging: staging.into(),
         origin: origin.to_owned(),
         unrecorded: Vec::new(),
+        ..Site::default()
     };
     Runtime::new().unwrap().block_on(async {
         let runtime = Arc::new(site.runtime().await);

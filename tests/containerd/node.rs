@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use forelay::agent::mirror::Book;
 use forelay::agent::{self, Agent};
 use forelay::api::NodePrefetchStatus;
 use forelay::domain::image::{ImageRef, Platform};
@@ -18,7 +19,7 @@ use forelay::domain::quantity::ByteSize;
 use forelay::engine::node::Limits;
 use forelay::plan::policy::Pattern;
 use forelay::port::{Clock, ContainerRuntime};
-use forelay::registry::{Options as ClientOptions, Registry};
+use forelay::registry::{Keychain, Options as ClientOptions, Registry};
 use forelay::runtime::containerd::{self, Containerd as Runtime};
 use forelay::store::{Durability, Store};
 use forelay::telemetry::clock::SystemClock;
@@ -48,12 +49,16 @@ pub struct Node {
 }
 
 /// What an agent has to know of a node.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Site {
     pub socket: PathBuf,
     pub staging: PathBuf,
     pub origin: String,
     pub unrecorded: Vec<Pattern>,
+    /// What the agent tells a mirror.
+    pub book: Option<Book>,
+    /// Who the agent is at registries.
+    pub keychain: Keychain,
 }
 
 impl Node {
@@ -80,6 +85,7 @@ impl Node {
             staging: self.staging(),
             origin: self.origin.clone(),
             unrecorded: self.unrecorded.clone(),
+            ..Site::default()
         }
     }
 
@@ -151,21 +157,15 @@ impl Site {
     }
 
     fn options(&self, runtime: Arc<dyn ContainerRuntime>) -> agent::Options {
-        let source = Registry::new(ClientOptions {
-            origins: BTreeMap::from([(NAME.to_owned(), self.origin.clone())]),
-            system_proxy: false,
-            rounds: 1,
-            ..ClientOptions::default()
-        });
-        let source = Arc::new(source.unwrap());
+        let source = self.registry(self.keychain.clone());
         agent::Options {
             node: "node".to_owned(),
             pool: None,
             pool_labels: Vec::new(),
             clock: Arc::new(SystemClock),
             runtime,
-            source: source.clone(),
-            tags: Some(source),
+            source,
+            tags: Some(self.registry(Keychain::default())),
             unrecorded: self.unrecorded.clone(),
             recheck: Duration::ZERO,
             pressed: || false,
@@ -179,13 +179,29 @@ impl Site {
             report_pause: Duration::from_secs(1),
             signals: None,
             gate: None,
+            book: self.book.clone(),
         }
+    }
+
+    /// A client of all registries; the one of [`NAME`] is where the site says.
+    pub fn registry(&self, keychain: Keychain) -> Arc<Registry> {
+        let registry = Registry::new(ClientOptions {
+            origins: BTreeMap::from([(NAME.to_owned(), self.origin.clone())]),
+            keychain,
+            system_proxy: false,
+            rounds: 1,
+            ..ClientOptions::default()
+        });
+        Arc::new(registry.unwrap())
     }
 }
 
-/// `forelay.test/<repository>:<tag>`.
-pub fn named(repository_and_tag: &str) -> String {
-    format!("{NAME}/{repository_and_tag}")
+/// `forelay.test/<repository>:<tag>`, unless a registry of this machine is named already.
+pub fn named(name: &str) -> String {
+    if name.starts_with("127.0.0.1:") {
+        return name.to_owned();
+    }
+    format!("{NAME}/{name}")
 }
 
 fn entry(name: &str, image: &Image) -> PlanEntry {

@@ -97,9 +97,7 @@ impl Book {
 
     pub(super) fn remembered(&self, image: &ImageRef) -> Option<Digest> {
         let now = self.shared.clock.now();
-        self.pages()
-            .known
-            .remembered(image, self.shared.fresh, now)
+        self.pages().known.remembered(image, self.shared.fresh, now)
     }
 
     pub(super) fn document(&self, image: &ImageRef, digest: &Digest) -> Option<(Document, Access)> {

@@ -68,13 +68,18 @@ pub fn look(roots: &[PathBuf]) -> Outlook {
         apart: Vec::new(),
     };
     let Some((last, earlier)) = there.split_last() else {
-        let names: Vec<String> = roots.iter().map(|root| root.display().to_string()).collect();
+        let names: Vec<String> = roots
+            .iter()
+            .map(|root| root.display().to_string())
+            .collect();
         return failed(match names.as_slice() {
             [] => "containerd has no config_path".to_owned(),
             names => format!("{} is not here", names.join(", ")),
         });
     };
-    let earlier = earlier.iter().find_map(|root| obstacle(&root.join(DEFAULT)));
+    let earlier = earlier
+        .iter()
+        .find_map(|root| obstacle(&root.join(DEFAULT)));
     match earlier.or_else(|| obstacle(&last.join(DEFAULT))) {
         Some(obstacle) => Outlook {
             apart,
@@ -118,7 +123,8 @@ pub fn sweep(roots: &[PathBuf]) {
 fn write(directory: &Path, file: &Path, text: &str) -> io::Result<()> {
     let mut new = NamedTempFile::with_prefix_in(".forelay-", directory)?;
     new.write_all(text.as_bytes())?;
-    new.as_file().set_permissions(Permissions::from_mode(0o644))?;
+    new.as_file()
+        .set_permissions(Permissions::from_mode(0o644))?;
     if is_ours(file) {
         new.persist(file)?;
     } else {

@@ -163,11 +163,7 @@ impl Known {
     }
 
     /// The document of this digest in the repository of `image`; whether anybody may read it.
-    pub(super) fn document(
-        &self,
-        image: &ImageRef,
-        digest: &Digest,
-    ) -> Option<(Document, Access)> {
+    pub(super) fn document(&self, image: &ImageRef, digest: &Digest) -> Option<(Document, Access)> {
         let found = self.siblings(image).filter_map(|(_, name)| {
             let document = name.document(digest)?;
             Some((document, name.access))
@@ -280,9 +276,7 @@ mod tests {
         }
         known.closed(&image("a.io/web:1"));
         known.said(&image("a.io/web:2"), &digest(1), at(0));
-        let (_, access) = known
-            .document(&image("a.io/web:1"), &digest(1))
-            .unwrap();
+        let (_, access) = known.document(&image("a.io/web:1"), &digest(1)).unwrap();
         assert_eq!(access, Access::Everybody);
     }
 

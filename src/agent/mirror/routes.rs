@@ -56,9 +56,12 @@ async fn answer(
     let reply = replied.unwrap_or(Reply::Nothing("late"));
     desk.count(&reply);
     match reply {
-        Reply::Document { bytes, media_type, digest, .. } => {
-            document(bytes, &media_type, Some(&digest), is_head)
-        }
+        Reply::Document {
+            bytes,
+            media_type,
+            digest,
+            ..
+        } => document(bytes, &media_type, Some(&digest), is_head),
         Reply::Challenge(challenge) => {
             let refused = Problem {
                 status: 401,
@@ -68,9 +71,10 @@ async fn answer(
             problem(&refused, Some(challenge))
         }
         // Never 429 or a silence: containerd then asks again, or waits.
-        Reply::Nothing(why) => {
-            problem(&Problem::unknown(asked.kind, format!("not here: {why}")), None)
-        }
+        Reply::Nothing(why) => problem(
+            &Problem::unknown(asked.kind, format!("not here: {why}")),
+            None,
+        ),
     }
 }
 
