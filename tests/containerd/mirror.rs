@@ -220,9 +220,10 @@ async fn a_private_image_is_for_who_has_a_token_and_its_pull_moves_no_layer() {
         let before = gate.passed().len();
         let id = sha256(&image.config).to_string();
         assert_eq!(cri.pull_as(&name, Some(USER)).await.unwrap(), id);
+        // Documents may be: an index that the agent had no reason to fetch.
         let passed = gate.passed().split_off(before);
         assert!(
-            passed.iter().all(|line| line.starts_with("HEAD ")),
+            passed.iter().all(|line| !line.contains("/blobs/")),
             "{passed:?}"
         );
     }
@@ -256,7 +257,8 @@ async fn somebody_elses_hosts_toml_is_left_as_it_is() {
     image.push(&origin, "team/web", "1").await;
     let mut mirrored = Mirrored::start(origin.address, |_| {}).await;
     mirrored.stop().await;
-    let theirs = format!("server = \"http://{}\"\n", origin.address);
+    let url = format!("http://{}", origin.address);
+    let theirs = format!("server = \"{url}\"\n\n[host.\"{url}\"]\n");
     fs::create_dir(mirrored.file().parent().unwrap()).unwrap();
     fs::write(mirrored.file(), &theirs).unwrap();
     let (_, end, serving) = serve(&mirrored.node, &mirrored.site, &mirrored.runtime).await;
