@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::mirror::desk::Desk;
-use crate::agent::mirror::hosts::Placed;
+use crate::agent::mirror::hosts::{HostsError, Placed};
 use crate::agent::mirror::listen::Bounded;
 use crate::agent::mirror::origin::Doorman;
 use crate::port::{BlobSource, Clock, ContainerRuntime};
@@ -146,8 +146,12 @@ fn lead(folders: &[PathBuf], address: SocketAddr) -> Option<Placed> {
             tracing::info!(%address, file = %placed.file().display(), ?apart, "mirror");
             Some(placed)
         }
+        Err(HostsError::Obstacle(why)) => {
+            tracing::info!(%address, why, "containerd is not led to the mirror");
+            None
+        }
         Err(error) => {
-            tracing::warn!(%address, %error, "containerd is not led to the mirror");
+            tracing::warn!(%address, %error, "containerd cannot be led to the mirror");
             None
         }
     }

@@ -384,7 +384,9 @@ impl Work {
         let book = self.book.clone();
         self.spawn(async move {
             for digest in releases {
-                book.iter().for_each(|book| book.forget(&digest));
+                if let Some(book) = &book {
+                    book.forget(&digest);
+                }
                 if let Err(error) = runtime.release(&digest).await {
                     tracing::warn!(%digest, %error, "cannot release an image");
                 }

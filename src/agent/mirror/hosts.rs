@@ -212,6 +212,8 @@ impl Drop for Placed {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
 
     fn address(port: u16) -> SocketAddr {
@@ -272,14 +274,14 @@ mod tests {
     fn an_empty_directory_of_somebody_else_is_used_and_stays() {
         let (_folder, root) = root();
         fs::create_dir(root.join(DEFAULT)).unwrap();
-        drop(place(&[root.clone()], address(7)).unwrap());
+        drop(place(slice::from_ref(&root), address(7)).unwrap());
         assert_eq!(fs::read_dir(root.join(DEFAULT)).unwrap().count(), 0);
     }
 
     #[test]
     fn a_file_that_was_replaced_meanwhile_is_not_taken_away() {
         let (_folder, root) = root();
-        let placed = place(&[root.clone()], address(7)).unwrap();
+        let placed = place(slice::from_ref(&root), address(7)).unwrap();
         fs::write(placed.file(), "theirs now").unwrap();
         drop(placed);
         let left = fs::read_to_string(root.join(DEFAULT).join(FILE)).unwrap();

@@ -82,10 +82,11 @@ impl Doorman {
         access: Access,
         caller: Option<&HeaderValue>,
     ) -> Word {
-        match (caller, access) {
-            (Some(caller), _) => self.ask_for(image, caller).await,
-            (None, Access::Some) => self.challenge(image).await,
-            (None, Access::Unknown | Access::Everybody) => self.ask_for_nobody(image).await,
+        match (access, caller) {
+            (Access::Some, None) => self.challenge(image).await,
+            (Access::Some | Access::Unknown, Some(caller)) => self.ask_for(image, caller).await,
+            // What everybody may read needs no token of anybody's.
+            (Access::Unknown, None) | (Access::Everybody, _) => self.ask_for_nobody(image).await,
         }
     }
 

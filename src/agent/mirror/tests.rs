@@ -268,6 +268,19 @@ async fn while_its_origin_is_away_a_tag_means_what_was_said_within_the_freshness
 }
 
 #[tokio::test]
+async fn what_everybody_may_read_needs_no_token_and_none_is_passed_on() {
+    let stage = Stage::new().await;
+    assert_eq!(stage.status("manifests/1", None).await, 200);
+    stage.origin().asked.clear();
+    let shown = Some("Bearer of-somebody");
+    assert_eq!(stage.status("manifests/1", shown).await, 200);
+    let asked = std::mem::take(&mut stage.origin().asked);
+    assert!(asked.iter().all(|(_, shown)| shown.is_none()), "{asked:?}");
+    stage.origin().is_away = true;
+    assert_eq!(stage.status("manifests/1", shown).await, 200);
+}
+
+#[tokio::test]
 async fn an_origin_that_is_away_is_asked_once_and_not_by_every_pull() {
     let stage = Stage::new().await;
     stage.origin().is_away = true;

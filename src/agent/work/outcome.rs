@@ -16,7 +16,9 @@ impl Work {
                 tracing::debug!(%image, %digest, lacking = lacking.len(), "manifest is there");
                 self.messages.remove(&digest);
                 // A pull that comes before the layers are here finds the manifest.
-                self.book.iter().for_each(|book| book.hold(&image, &digest));
+                if let Some(book) = &self.book {
+                    book.hold(&image, &digest);
+                }
                 self.manifests.insert(digest.clone(), manifest.clone());
                 self.tell(Input::Manifest(manifest));
                 self.tell(Input::Lacking {
