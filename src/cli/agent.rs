@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::agent::mirror::{self as agent_mirror, Book, Mirror};
 use crate::agent::{self, Agent};
 use crate::cli::render::{Output, OutputArgs};
 use crate::cli::{Context, Exit, kubernetes, serve};
@@ -79,7 +78,7 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         config_path: config.mirror.config_path.clone(),
     };
     let anybody = Arc::new(anybody(&config)?);
-    let options = match options(&config, clock, &anybody).await {
+    let mut options = match options(&config, clock, &anybody).await {
         Err(error) if error.is::<LeftAlone>() => {
             // A pod that ended would only be started again.
             tracing::warn!("{error}");
@@ -94,16 +93,9 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     };
     let is_containerd = is_containerd(&config);
     let mirrored = config.mirror.enabled && is_containerd;
-    let book = mirrored.then(|| Book::new(config.mirror.fresh, options.clock.clone()));
-    let mirror = book.clone().map(|book| {
-        let options = mirror_options(&config, &options, (book, anybody));
-        Mirror::new(options, &mut metrics)
-    });
-    let options = agent::Options {
-        gate: Some(gates.gate("plans")),
-        book,
-        ..options
-    };
+    let mirror =
+        mirrored.then(|| mirror::prepare(&config.mirror, &mut options, anybody, &mut metrics));
+    options.gate = Some(gates.gate("plans"));
     let working = Agent::new(options, &mut metrics);
     serve::until_told(&common, listen, (metrics, gates), |stop| async move {
         let ended = stop.child_token();
@@ -186,22 +178,6 @@ async fn options(
         gate: None,
         book: None,
     })
-}
-
-/// What the mirror shares with its agent.
-fn mirror_options(
-    config: &config::Agent,
-    agent: &agent::Options,
-    (book, origins): (Book, Arc<Registry>),
-) -> agent_mirror::Options {
-    agent_mirror::Options {
-        listen: config.mirror.listen,
-        book,
-        runtime: agent.runtime.clone(),
-        source: agent.source.clone(),
-        origins,
-        clock: agent.clock.clone(),
-    }
 }
 
 fn registry_options(config: &config::Agent) -> anyhow::Result<registry::Options> {

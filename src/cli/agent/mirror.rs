@@ -1,11 +1,16 @@
 //! The node's mirror beside its agent, and where the file goes that leads containerd there.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::mirror::{self, Mirror};
+use crate::agent;
+use crate::agent::mirror::{self, Book, Mirror};
+use crate::config;
+use crate::registry::Registry;
 use crate::runtime::containerd::check::{Found, look};
+use crate::telemetry::metric::Metrics;
 
 /// Where containerd from 2.2 on looks when nobody says otherwise (`plugins/cri/images`); 2.0 and 2.1 look
 /// nowhere then, and a file more is read by nobody.
@@ -16,6 +21,26 @@ pub(super) struct Place {
     pub(super) socket: PathBuf,
     /// As configured.
     pub(super) config_path: Option<PathBuf>,
+}
+
+/// A mirror that answers from what the agent of these options will know.
+pub(super) fn prepare(
+    config: &config::Mirror,
+    agent: &mut agent::Options,
+    origins: Arc<Registry>,
+    metrics: &mut Metrics,
+) -> Mirror {
+    let book = Book::new(config.fresh, agent.clock.clone());
+    agent.book = Some(book.clone());
+    let options = mirror::Options {
+        listen: config.listen,
+        book,
+        runtime: agent.runtime.clone(),
+        source: agent.source.clone(),
+        origins,
+        clock: agent.clock.clone(),
+    };
+    Mirror::new(options, metrics)
 }
 
 /// Folders of `hosts.toml` files, the first one that has a registry's being used.
