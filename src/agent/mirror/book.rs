@@ -91,6 +91,10 @@ impl Book {
         }
     }
 
+    pub(super) fn has(&self, registry: &str, repository: &str) -> bool {
+        self.pages().known.has(registry, repository)
+    }
+
     pub(super) fn name(&self, image: &ImageRef) -> Option<Name> {
         self.pages().known.name(image).cloned()
     }

@@ -84,7 +84,11 @@ impl Desk {
         let Ok(_place) = self.requests.try_acquire() else {
             return Reply::Nothing("busy");
         };
-        let Some(image) = asked.image(registry) else {
+        // Most requests are for what others pull: these names are not even parsed, which the first time takes
+        // a regular expression to be built.
+        let known = self.book.has(registry, &asked.repository);
+        let image = known.then(|| asked.image(registry)).flatten();
+        let Some(image) = image else {
             return Reply::Nothing("unknown");
         };
         match (asked.kind, image.digest(), self.book.name(&image)) {

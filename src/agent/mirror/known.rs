@@ -151,6 +151,12 @@ impl Known {
         (name.access == Access::Everybody && now.since(*at) <= fresh).then(|| means.clone())
     }
 
+    /// Whether there is any name of this repository.
+    pub(super) fn has(&self, registry: &str, repository: &str) -> bool {
+        let mut names = self.names.keys();
+        names.any(|name| name.registry() == registry && name.repository() == repository)
+    }
+
     /// Names in the repository of `image`, with what is known of them.
     pub(super) fn siblings<'a>(
         &'a self,
@@ -264,6 +270,8 @@ mod tests {
         assert_eq!(found(3), None);
         let elsewhere = image("b.io/team/web:1");
         assert_eq!(known.document(&elsewhere, &digest(1)), None);
+        assert!(known.has("a.io", "team/web"));
+        assert!(!known.has("b.io", "team/web") && !known.has("a.io", "team"));
         known.forget(&digest(1));
         assert_eq!(known.document(&web, &digest(2)), None);
     }
