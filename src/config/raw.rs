@@ -251,7 +251,7 @@ pub struct RawAgent {
     pub linger: Span,
     /// Address of `/livez`, `/readyz` and `/metrics`.
     pub listen: String,
-    /// The mirror that containerd asks first.
+    /// The mirror that containerd asks first, on loopback: for manifests of images that the agent brought.
     pub mirror: RawMirror,
 }
 

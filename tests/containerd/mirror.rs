@@ -1,4 +1,4 @@
-//! The agent's mirror before the real daemon: pulls that ask again, with the registry up, away or private.
+//! The agent's mirror before the real daemon: registries that are up, away or private.
 
 #![allow(
     clippy::disallowed_methods,
