@@ -140,6 +140,8 @@ impl Stage {
         let client = registry::Options {
             system_proxy: false,
             rounds: 1,
+            // For the library that fetches tokens.
+            plain_http: vec![registry.clone()],
             ..registry::Options::default()
         };
         let origins = Arc::new(Registry::new(client).unwrap());
