@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::measure::Measures;
+use crate::agent::mirror::Book;
 use crate::agent::nice::Niceness;
 use crate::agent::report::{ApiReporter, OnceReporter};
 use crate::agent::work::Work;
@@ -28,6 +29,7 @@ use crate::telemetry::metric::Metrics;
 
 pub mod guest;
 mod measure;
+pub mod mirror;
 pub mod nice;
 mod pace;
 mod pull;
@@ -77,6 +79,8 @@ pub struct Options {
     pub signals: Option<mpsc::Sender<Signal>>,
     /// Opened when the plans have been seen for the first time.
     pub gate: Option<Gate>,
+    /// What the node's mirror answers from, where there is one.
+    pub book: Option<Book>,
 }
 
 /// An agent that cannot go on.

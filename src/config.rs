@@ -170,6 +170,21 @@ pub struct Agent {
     pub linger: Duration,
     /// Address of the admin server.
     pub listen: SocketAddr,
+    /// The mirror that containerd asks first.
+    pub mirror: Mirror,
+}
+
+/// `[agent.mirror]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// Whether there is one; only where origins may be asked.
+    pub enabled: bool,
+    /// Its address, of loopback.
+    pub listen: SocketAddr,
+    /// Folder of `hosts.toml` files, where not the one that containerd names.
+    pub config_path: Option<PathBuf>,
+    /// How long an origin's word on a tag counts while it does not answer.
+    pub fresh: Duration,
 }
 
 /// `forelay cache`.

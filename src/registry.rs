@@ -17,6 +17,7 @@ use crate::port::{
     BlobSource, BlobStream, BlobWanted, FetchError, ImageResolver, RawManifest, ResolveError, Tags,
 };
 pub use crate::registry::auth::{Keychain, KeychainError};
+pub use crate::registry::caller::Said;
 use crate::registry::endpoint::Endpoint;
 pub use crate::registry::error::RegistryError;
 pub use crate::registry::manifest::Head;
@@ -24,6 +25,7 @@ use crate::registry::request::Requests;
 
 mod auth;
 mod blob;
+mod caller;
 mod content_range;
 mod endpoint;
 mod error;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::agent::mirror::Book;
 use crate::domain::image::{Digest, ImageRef, Platform};
 use crate::domain::manifest::{IndexEntry, Manifest, ManifestError};
 use crate::plan::policy::Pattern;
@@ -14,6 +15,8 @@ pub(super) struct Shower {
     pub(super) source: Arc<dyn BlobSource>,
     /// Images that never get a record.
     pub(super) unrecorded: Arc<[Pattern]>,
+    /// What the mirror answers from: registries are asked here anyway.
+    pub(super) book: Option<Book>,
 }
 
 /// Why an image is held without a record, though it might have one.
@@ -66,6 +69,7 @@ impl Shower {
             index,
             show,
         };
+        self.note(|book| book.hold(image, digest));
         if self.unrecorded.iter().any(|p| p.matches(image.as_str())) {
             return (whole(Show::Warm, None), Ok(()));
         }
@@ -105,9 +109,13 @@ impl Shower {
         let now = match tags.meaning(image).await {
             Ok(now) => now,
             // A repository that hides itself from the unknown answers either way.
-            Err(ResolveError::Denied { .. } | ResolveError::NotFound { .. }) => return Ok(None),
+            Err(ResolveError::Denied { .. } | ResolveError::NotFound { .. }) => {
+                self.note(|book| book.closed(image));
+                return Ok(None);
+            }
             Err(error) => return Err(unknown(error.to_string())),
         };
+        self.note(|book| book.said(image, &now));
         if now == *digest {
             return Ok(Some(None));
         }
@@ -123,9 +131,16 @@ impl Shower {
         };
         let lists = lists(&raw, digest, platform).map_err(|e| unknown(e.to_string()))?;
         if lists {
+            self.note(|book| book.indexed(image, &raw));
             Ok(Some(Some(raw)))
         } else {
             Err(moved())
+        }
+    }
+
+    fn note(&self, what: impl FnOnce(&Book)) {
+        if let Some(book) = &self.book {
+            what(book);
         }
     }
 }
@@ -245,6 +260,7 @@ mod tests {
             tags: Some(registry.clone()),
             source: registry,
             unrecorded: [Pattern::new(never)].into(),
+            book: None,
         };
         let amd64 = Platform::linux("amd64");
         let planned = digest_of(b"planned");

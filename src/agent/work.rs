@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::agent::measure::Measures;
+use crate::agent::mirror::Book;
 use crate::agent::nice::Niceness;
 use crate::agent::pace::Pace;
 use crate::agent::pull::{Moved, Order, PullError, Puller};
@@ -24,7 +25,7 @@ use crate::agent::show::Shower;
 use crate::agent::status::{Facts, Journal};
 use crate::agent::whole;
 use crate::agent::work::largest::largest_first;
-use crate::agent::work::recheck::Rechecks;
+use crate::agent::work::recheck::{Rechecks, next_moved};
 use crate::agent::work::room::Look;
 use crate::agent::{AgentError, Options, Seen};
 use crate::api::NodePrefetchStatus;
@@ -51,6 +52,7 @@ pub(super) struct Work {
     measures: Measures,
     signals: Option<mpsc::Sender<Signal>>,
     gate: Option<Gate>,
+    book: Option<Book>,
     /// The node's own plan has been seen, if only as missing.
     plan_seen: bool,
     plans: (Option<Plan>, Option<Plan>),
@@ -130,6 +132,7 @@ impl Work {
                 tags: options.tags,
                 source: options.source.clone(),
                 unrecorded: options.unrecorded.into(),
+                book: options.book.clone(),
             },
             rechecks: Rechecks::new(options.recheck),
             puller: Puller {
@@ -144,6 +147,7 @@ impl Work {
             measures,
             signals: options.signals,
             gate: options.gate,
+            book: options.book,
             plan_seen: false,
             plans: (None, None),
             generation: None,
@@ -185,6 +189,7 @@ impl Work {
             }
         }
         let mut changes = self.runtime.changes();
+        let book = self.book.clone();
         let mut watching = true;
         loop {
             let wake = self.step();
@@ -196,6 +201,7 @@ impl Work {
                 },
                 Some(done) = self.results.recv() => self.take(done),
                 Some(change) = changes.next() => self.change(change),
+                (image, digest) = next_moved(book.as_ref()) => self.moved(image, digest),
                 () = self.clock.sleep_until(wake) => {}
             }
         }
@@ -431,8 +437,12 @@ impl Work {
             return;
         }
         let (runtime, releases) = (self.runtime.clone(), std::mem::take(&mut self.releases));
+        let book = self.book.clone();
         self.spawn(async move {
             for digest in releases {
+                if let Some(book) = &book {
+                    book.forget(&digest);
+                }
                 if let Err(error) = runtime.release(&digest).await {
                     tracing::warn!(%digest, %error, "cannot release an image");
                 }

@@ -105,19 +105,7 @@ impl Shared {
             None => None,
         };
         let registry = registry.ok_or_else(unknown)?;
-        let Asked {
-            repository,
-            reference,
-            ..
-        } = asked;
-        let joint = if reference.contains(':') { '@' } else { ':' };
-        let text = format!("{registry}/{repository}{joint}{reference}");
-        let image: ImageRef = text.parse().map_err(|_| unknown())?;
-        // A name such as `host` without dot or port would be read as a part of the repository.
-        if image.registry() != registry {
-            return Err(unknown());
-        }
-        Ok(image)
+        asked.image(registry).ok_or_else(unknown)
     }
 
     async fn manifest(&self, wish: Wish) -> Result<Response, Problem> {

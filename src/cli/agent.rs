@@ -25,6 +25,7 @@ use crate::telemetry::metric::Metrics;
 
 mod check;
 mod choice;
+mod mirror;
 mod once;
 mod plan_file;
 
@@ -75,12 +76,18 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     let gates = Gates::default();
     let mut metrics = Metrics::new("agent");
     let listen = config.listen;
+    let place = mirror::Place {
+        socket: config.containerd.clone(),
+        config_path: config.mirror.config_path.clone(),
+    };
     let source = Registry::new(registry_options(&config)?)?;
-    let options = match options(config, source, clock).await {
+    let anybody = Arc::new(anybody(&config, &source)?);
+    let mut options = match options(&config, source, clock, &anybody).await {
         Err(error) if error.is::<LeftAlone>() => {
             // A pod that ended would only be started again.
             tracing::warn!("{error}");
             return serve::until_told(&common, listen, (metrics, gates), |stop| async move {
+                mirror::run(None, place, stop.clone()).await;
                 stop.cancelled().await;
                 Ok(())
             })
@@ -88,13 +95,26 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
         }
         options => options?,
     };
-    let options = agent::Options {
-        gate: Some(gates.gate("plans")),
-        ..options
-    };
+    let is_containerd = is_containerd(&config);
+    let mirrored = config.mirror.enabled && is_containerd;
+    let mirror =
+        mirrored.then(|| mirror::prepare(&config.mirror, &mut options, anybody, &mut metrics));
+    options.gate = Some(gates.gate("plans"));
     let working = Agent::new(options, &mut metrics);
     serve::until_told(&common, listen, (metrics, gates), |stop| async move {
-        Ok(Box::pin(working.run(client, stop)).await?)
+        let ended = stop.child_token();
+        let beside = async {
+            if is_containerd {
+                mirror::run(mirror, place, ended.clone()).await;
+            }
+        };
+        let working = async {
+            let worked = Box::pin(working.run(client, stop)).await;
+            ended.cancel();
+            worked
+        };
+        let (worked, ()) = tokio::join!(working, beside);
+        Ok(worked?)
     })
     .await
 }
@@ -108,7 +128,8 @@ async fn by_hand(plan: PathBuf, json: bool, mut context: Context) -> anyhow::Res
     let node = config.node_name.clone();
     let source = Registry::new(registry_options(&config)?)?;
     let resolver = source.beside(registry_options(&config)?)?;
-    let options = options(config, source, clock.clone()).await?;
+    let anybody = Arc::new(anybody(&config, &source)?);
+    let options = options(&config, source, clock.clone(), &anybody).await?;
     let agent = Agent::new(options, &mut Metrics::new("agent"));
     let around = (clock, &resolver as _);
     Box::pin(once::run(&plan, &node, agent, around, (json, &context))).await
@@ -130,22 +151,26 @@ fn named(layers: Layers) -> Layers {
     layers.with_default("agent.node_name", "this-node")
 }
 
-/// Everything but the gate.
-async fn options(
-    config: config::Agent,
-    source: Registry,
-    clock: Arc<dyn Clock>,
-) -> anyhow::Result<agent::Options> {
-    // Who may read an image, and what its tag means, is the origin's to say, to anybody: a cache may have
-    // credentials of its own, and answers from memory.
-    let anybody = source.beside(registry::Options {
+/// Who may read an image, and what its tag means, is the origin's to say, to anybody: a cache may have
+/// credentials of its own, and answers from memory.
+fn anybody(config: &config::Agent, source: &Registry) -> anyhow::Result<Registry> {
+    Ok(source.beside(registry::Options {
         mirrors: Vec::new(),
         keychain: Keychain::default(),
         rounds: 1,
-        ..registry_options(&config)?
-    })?;
-    let tags = config.origin_fallback.then(|| Arc::new(anybody) as _);
-    let runtime = runtime(&config, &clock).await?;
+        ..registry_options(config)?
+    })?)
+}
+
+/// Everything but the gate and the book.
+async fn options(
+    config: &config::Agent,
+    source: Registry,
+    clock: Arc<dyn Clock>,
+    anybody: &Arc<Registry>,
+) -> anyhow::Result<agent::Options> {
+    let tags = config.origin_fallback.then(|| anybody.clone() as _);
+    let runtime = runtime(config, &clock).await?;
     // What queues the kubelet's pulls is the kubelet: a second one of ours would only be in their way.
     let concurrency = if runtime.brings_images() {
         1
@@ -153,14 +178,14 @@ async fn options(
         config.concurrency
     };
     Ok(agent::Options {
-        node: config.node_name,
+        node: config.node_name.clone(),
         pool: None,
-        pool_labels: config.pool_labels,
+        pool_labels: config.pool_labels.clone(),
         clock,
         runtime,
         source: Arc::new(source),
         tags,
-        unrecorded: config.unrecorded,
+        unrecorded: config.unrecorded.clone(),
         recheck: config.recheck,
         pressed: agent::guest::is_pressed,
         nice: Niceness::of_process(),
@@ -175,6 +200,7 @@ async fn options(
         report_pause: Duration::from_secs(10),
         signals: None,
         gate: None,
+        book: None,
     })
 }
 
@@ -194,6 +220,15 @@ fn registry_options(config: &config::Agent) -> anyhow::Result<registry::Options>
         keychain,
         ..registry::Options::default()
     })
+}
+
+/// Whether pulls can be led to a mirror here.
+fn is_containerd(config: &config::Agent) -> bool {
+    match config.runtime {
+        RuntimeKind::Containerd => true,
+        RuntimeKind::Layout | RuntimeKind::Cri => false,
+        RuntimeKind::Auto => config.containerd.exists(),
+    }
 }
 
 /// What this node allows.

@@ -8,10 +8,12 @@ use reqwest::Url;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::model;
-use crate::config::raw::{RawKafka, RawPrometheus, RawQuery};
+use crate::config::raw::{RawKafka, RawMirror, RawPrometheus, RawQuery};
 use crate::config::read::Read;
 use crate::config::unit::List;
-use crate::config::{Agent, Cache, Common, Controller, Kafka, Kubernetes, Prometheus, Query};
+use crate::config::{
+    Agent, Cache, Common, Controller, Kafka, Kubernetes, Mirror, Prometheus, Query,
+};
 use crate::forecast::model::Model;
 use crate::plan::policy::Pattern;
 
@@ -135,6 +137,22 @@ pub(crate) fn agent(read: &mut Read) -> Agent {
         disk_budget: raw.disk_budget.0,
         linger: raw.linger.0,
         listen: address(read, "agent.listen", &raw.listen),
+        mirror: mirror(read, raw.mirror, raw.origin_fallback),
+    }
+}
+
+/// Tokens pass there in clear: it is nothing for a network.
+fn mirror(read: &mut Read, raw: RawMirror, origins: bool) -> Mirror {
+    let listen = address(read, "agent.mirror.listen", &raw.listen);
+    if !listen.ip().is_loopback() {
+        let message = format!("{listen} is no address of loopback");
+        read.report("agent.mirror.listen", message, "for example 127.0.0.1:9467");
+    }
+    Mirror {
+        enabled: raw.enabled && origins,
+        listen,
+        config_path: raw.config_path,
+        fresh: raw.fresh.0,
     }
 }
 

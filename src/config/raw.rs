@@ -267,6 +267,26 @@ pub struct RawAgent {
     pub linger: Span,
     /// Address of `/livez`, `/readyz` and `/metrics`.
     pub listen: String,
+    /// The mirror that containerd asks first, on loopback: for manifests of images that the agent brought.
+    pub mirror: RawMirror,
+}
+
+/// `[agent.mirror]`: answers containerd on loopback for images that the agent brought.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawMirror {
+    /// Whether there is one. It needs `agent.origin_fallback`, because origins say who may have an image; without
+    /// a folder for its `hosts.toml` nobody is led to it.
+    pub enabled: bool,
+    /// Its address: one of loopback.
+    pub listen: String,
+    /// Folder of containerd's `hosts.toml` files. Absent: where containerd says (1.6, 1.7), or its own default
+    /// (2.x, which does not say).
+    #[schemars(example = &"/etc/containerd/certs.d")]
+    pub config_path: Option<PathBuf>,
+    /// A tag is asked at its registry at every pull. Where that does not answer, what it last said counts for so
+    /// long; longer than `agent.recheck`, or what is recorded is not always fresh. `0s` never.
+    pub fresh: Span,
 }
 
 /// `[cache]`.
@@ -430,6 +450,18 @@ impl Default for RawAgent {
             disk_budget: gibibytes(20),
             linger: Span(limits.linger),
             listen: "0.0.0.0:9465".into(),
+            mirror: RawMirror::default(),
+        }
+    }
+}
+
+impl Default for RawMirror {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            listen: "127.0.0.1:9467".into(),
+            config_path: None,
+            fresh: secs(60),
         }
     }
 }

@@ -201,6 +201,31 @@ fn values_that_parse_but_cannot_work_are_problems() {
 }
 
 #[test]
+fn a_mirror_listens_on_loopback_and_only_where_origins_may_be_asked() {
+    let with = |key: &str, value: &str| {
+        environment(&[
+            ("NODE_NAME", "node-7"),
+            ("FORELAY_AGENT__CACHES", "http://a:5000"),
+            (key, value),
+        ])
+    };
+    let mirror = agent(&with("FORELAY_AGENT__MIRROR__FRESH", "5m"));
+    let mirror = mirror.unwrap().1.mirror;
+    assert!(mirror.enabled && mirror.listen.ip().is_loopback());
+    assert_eq!(mirror.fresh, Duration::from_mins(5));
+    for (key, value) in [
+        ("FORELAY_AGENT__MIRROR__ENABLED", "false"),
+        ("FORELAY_AGENT__ORIGIN_FALLBACK", "false"),
+    ] {
+        let mirror = agent(&with(key, value)).unwrap().1.mirror;
+        assert!(!mirror.enabled, "{key}");
+    }
+    let open = agent(&with("FORELAY_AGENT__MIRROR__LISTEN", "0.0.0.0:9467"));
+    let keys: Vec<_> = open.unwrap_err().0.into_iter().map(|p| p.key).collect();
+    assert_eq!(keys, ["agent.mirror.listen"]);
+}
+
+#[test]
 fn an_agent_without_a_node_or_a_place_to_fetch_from_is_refused() {
     let layers = environment(&[("FORELAY_AGENT__ORIGIN_FALLBACK", "no")]);
     let keys: Vec<_> = agent(&layers)

@@ -14,7 +14,7 @@ use crate::registry::error::RegistryError;
 use crate::registry::request::{Ask, Requests};
 
 /// Everything that a kubelet could run, in the order in which we like it.
-const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, \
+pub(super) const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json";

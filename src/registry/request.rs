@@ -78,7 +78,8 @@ impl Requests {
         checked(answer, &ask.url).await
     }
 
-    async fn once(
+    /// The answer to one request with this header, whatever its status.
+    pub(super) async fn once(
         &self,
         ask: &Ask<'_>,
         authorization: Option<HeaderValue>,

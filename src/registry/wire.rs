@@ -2,6 +2,8 @@
 
 use serde_json::json;
 
+use crate::domain::image::ImageRef;
+
 /// A request below `/v2/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
@@ -67,6 +69,20 @@ impl Asked {
                 kind,
                 reference: reference.to_owned(),
             })
+    }
+
+    /// What is asked for at `registry`, as pods would name it; `None` where that is no name.
+    pub fn image(&self, registry: &str) -> Option<ImageRef> {
+        let Self {
+            repository,
+            reference,
+            ..
+        } = self;
+        let joint = if reference.contains(':') { '@' } else { ':' };
+        let text = format!("{registry}/{repository}{joint}{reference}");
+        let image: ImageRef = text.parse().ok()?;
+        // A name such as `host` without dot or port would be read as a part of the repository.
+        (image.registry() == registry).then_some(image)
     }
 }
 
@@ -157,6 +173,29 @@ mod tests {
             "/v3/a/blobs/y",
         ] {
             assert_eq!(Asked::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_of_a_registry_is_named_as_pods_name_it() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        for (path, registry, name) in [
+            (
+                "library/nginx/manifests/1",
+                "docker.io",
+                Some("docker.io/library/nginx:1".to_owned()),
+            ),
+            (
+                &format!("team/web/manifests/{digest}"),
+                "quay.io",
+                Some(format!("quay.io/team/web@{digest}")),
+            ),
+            ("team/web/manifests/1", "host", None),
+            ("team/web/manifests/1", "a b.io", None),
+        ] {
+            let asked = Asked::parse(&format!("/v2/{path}")).unwrap();
+            let image = asked.image(registry);
+            assert_eq!(image.map(|image| image.to_string()), name);
         }
     }
 

@@ -93,8 +93,8 @@ async fn a_look_at_a_node_tells_what_is_there() {
     assert_eq!(found.lazy, []);
     // 2.x keeps what concerns images to itself.
     let tells = found.version.trim_start_matches('v').starts_with("1.");
-    let config_path = tells.then(|| daemon.certificates());
-    assert_eq!(found.config_path, config_path);
+    let config_paths = tells.then(|| vec![daemon.certificates()]);
+    assert_eq!(found.config_paths, config_paths);
     assert_eq!(found.discards_layers, tells.then_some(false));
     assert!(!found.verifies);
     assert_eq!(found.obstacle(), None);

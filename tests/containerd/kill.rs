@@ -10,9 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use forelay::domain::quantity::ByteSize;
 use forelay::runtime::containerd::Client;
-use forelay::telemetry::clock::SystemClock;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
@@ -60,9 +58,7 @@ fn a_process_with_orders_is_an_agent() {
         origin: origin.to_owned(),
         mirrors: Vec::new(),
         unrecorded: Vec::new(),
-        budget: ByteSize(u64::MAX),
-        pins: false,
-        clock: Arc::new(SystemClock),
+        ..Site::default()
     };
     // The same program writes the same bytes again.
     let image = if which == "small" {

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use forelay::agent::mirror::Book;
 use forelay::agent::nice::Niceness;
 use forelay::agent::{self, Agent};
 use forelay::api::NodePrefetchStatus;
@@ -19,7 +20,7 @@ use forelay::domain::quantity::ByteSize;
 use forelay::engine::node::Limits;
 use forelay::plan::policy::Pattern;
 use forelay::port::{Clock, ContainerRuntime};
-use forelay::registry::{Options as ClientOptions, Registry};
+use forelay::registry::{Keychain, Options as ClientOptions, Registry};
 use forelay::runtime::containerd::{self, Containerd as Runtime};
 use forelay::store::{Durability, Store};
 use forelay::telemetry::clock::SystemClock;
@@ -64,6 +65,10 @@ pub struct Site {
     pub pins: bool,
     /// By which leases are renewed.
     pub clock: Arc<dyn Clock>,
+    /// What the agent tells a mirror.
+    pub book: Option<Book>,
+    /// Who the agent is at registries.
+    pub keychain: Keychain,
 }
 
 impl Node {
@@ -90,11 +95,9 @@ impl Node {
             socket: self.daemon.socket(),
             staging: self.staging(),
             origin: self.origin.clone(),
-            mirrors: Vec::new(),
             unrecorded: self.unrecorded.clone(),
             budget: self.budget,
-            pins: false,
-            clock: Arc::new(SystemClock),
+            ..Site::default()
         }
     }
 
@@ -115,6 +118,23 @@ impl Node {
         images: &[(&str, &Image)],
     ) -> NodePrefetchStatus {
         self.site().deliver_by(runtime, images).await
+    }
+}
+
+impl Default for Site {
+    fn default() -> Self {
+        Self {
+            socket: PathBuf::new(),
+            staging: PathBuf::new(),
+            origin: String::new(),
+            mirrors: Vec::new(),
+            unrecorded: Vec::new(),
+            budget: ByteSize(u64::MAX),
+            pins: false,
+            clock: Arc::new(SystemClock),
+            book: None,
+            keychain: Keychain::default(),
+        }
     }
 }
 
@@ -167,22 +187,15 @@ impl Site {
     }
 
     fn options(&self, runtime: Arc<dyn ContainerRuntime>) -> agent::Options {
-        let source = Registry::new(ClientOptions {
-            mirrors: self.mirrors.clone(),
-            origins: BTreeMap::from([(NAME.to_owned(), self.origin.clone())]),
-            system_proxy: false,
-            rounds: 1,
-            ..ClientOptions::default()
-        });
-        let source = Arc::new(source.unwrap());
+        let source = self.registry(self.keychain.clone());
         agent::Options {
             node: "node".to_owned(),
             pool: None,
             pool_labels: Vec::new(),
             clock: Arc::new(SystemClock),
             runtime,
-            source: source.clone(),
-            tags: Some(source),
+            source,
+            tags: Some(self.registry(Keychain::default())),
             unrecorded: self.unrecorded.clone(),
             recheck: Duration::ZERO,
             pressed: || false,
@@ -198,13 +211,30 @@ impl Site {
             report_pause: Duration::from_secs(1),
             signals: None,
             gate: None,
+            book: self.book.clone(),
         }
+    }
+
+    /// A client of all registries; the one of [`NAME`] is where the site says.
+    pub fn registry(&self, keychain: Keychain) -> Arc<Registry> {
+        let registry = Registry::new(ClientOptions {
+            mirrors: self.mirrors.clone(),
+            origins: BTreeMap::from([(NAME.to_owned(), self.origin.clone())]),
+            keychain,
+            system_proxy: false,
+            rounds: 1,
+            ..ClientOptions::default()
+        });
+        Arc::new(registry.unwrap())
     }
 }
 
-/// `forelay.test/<repository>:<tag>`.
-pub fn named(repository_and_tag: &str) -> String {
-    format!("{NAME}/{repository_and_tag}")
+/// `forelay.test/<repository>:<tag>`, unless a registry of this machine is named already.
+pub fn named(name: &str) -> String {
+    if name.starts_with("127.0.0.1:") {
+        return name.to_owned();
+    }
+    format!("{NAME}/{name}")
 }
 
 fn entry(name: &str, image: &Image) -> PlanEntry {

@@ -5,11 +5,11 @@ use std::time::Duration;
 use forelay::runtime::wire::cri::image_service_client::ImageServiceClient;
 use forelay::runtime::wire::cri::runtime_service_client::RuntimeServiceClient;
 use forelay::runtime::wire::cri::{
-    ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus, ContainerStatusRequest,
-    CreateContainerRequest, Image, ImageSpec, ImageStatusRequest, LinuxPodSandboxConfig,
-    LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig,
-    PodSandboxMetadata, PullImageRequest, RemovePodSandboxRequest, RunPodSandboxRequest,
-    StartContainerRequest, StopPodSandboxRequest,
+    AuthConfig, ContainerConfig, ContainerMetadata, ContainerState, ContainerStatus,
+    ContainerStatusRequest, CreateContainerRequest, Image, ImageSpec, ImageStatusRequest,
+    LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
+    PodSandboxConfig, PodSandboxMetadata, PullImageRequest, RemovePodSandboxRequest,
+    RunPodSandboxRequest, StartContainerRequest, StopPodSandboxRequest,
 };
 use tonic::Status;
 use tonic::transport::Channel;
@@ -63,8 +63,23 @@ impl Cri {
 
     /// As a kubelet does when it has to pull; the image's ID.
     pub async fn pull(&mut self, name: &str) -> Result<String, Status> {
+        self.pull_as(name, None).await
+    }
+
+    /// As [`Cri::pull`], with a pull secret's user and password.
+    pub async fn pull_as(
+        &mut self,
+        name: &str,
+        user: Option<(&str, &str)>,
+    ) -> Result<String, Status> {
+        let auth = user.map(|(username, password)| AuthConfig {
+            username: username.to_owned(),
+            password: password.to_owned(),
+            ..AuthConfig::default()
+        });
         let request = PullImageRequest {
             image: Some(spec(name)),
+            auth,
             ..PullImageRequest::default()
         };
         Ok(self

@@ -168,6 +168,7 @@ pub fn options(layout: &Path, mirrors: &[String], origin: Option<String>) -> Opt
         report_pause: Duration::from_secs(10),
         signals: None,
         gate: None,
+        book: None,
     }
 }
 

@@ -15,6 +15,10 @@ impl Work {
             Done::Manifest(image, digest, Ok((manifest, lacking))) => {
                 tracing::debug!(%image, %digest, lacking = lacking.len(), "manifest is there");
                 self.messages.remove(&digest);
+                // A pull that comes before the layers are here finds the manifest.
+                if let Some(book) = &self.book {
+                    book.hold(&image, &digest);
+                }
                 self.manifests.insert(digest.clone(), manifest.clone());
                 self.tell(Input::Manifest(manifest));
                 self.tell(Input::Lacking {

@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures::future;
+
+use crate::agent::mirror::Book;
 use crate::agent::work::{Done, Work};
 use crate::domain::image::{Digest, ImageRef};
 use crate::domain::time::Timestamp;
@@ -45,6 +48,13 @@ impl Rechecks {
         self.due.retain(|(digest, _), _| live(digest));
     }
 
+    /// Somebody was told that this tag means something else: it is asked about at once.
+    fn hurry(&mut self, record: &(Digest, ImageRef), now: Timestamp) {
+        if let Some(due) = self.due.get_mut(record) {
+            *due = now;
+        }
+    }
+
     /// The records whose turn it is, the one that waits longest first; when to come again.
     fn next(&mut self, now: Timestamp) -> (Vec<(Digest, ImageRef)>, Option<Timestamp>) {
         let mut by_time: Vec<_> = self.due.iter().map(|(record, at)| (*at, record)).collect();
@@ -62,6 +72,14 @@ impl Rechecks {
         }
         // An answer wakes whoever waits for its registry.
         (next, None)
+    }
+}
+
+/// Waits for the mirror to find a tag that moved.
+pub(super) async fn next_moved(book: Option<&Book>) -> (ImageRef, Digest) {
+    match book {
+        Some(book) => book.next_moved().await,
+        None => future::pending().await,
     }
 }
 
@@ -91,6 +109,12 @@ impl Work {
             });
         }
         at
+    }
+
+    pub(super) fn moved(&mut self, image: ImageRef, digest: Digest) {
+        tracing::info!(node = self.node, %image, %digest, "the tag has moved, as a pull found");
+        let now = self.clock.now();
+        self.rechecks.hurry(&(digest, image), now);
     }
 
     pub(super) fn rechecked(&mut self, image: ImageRef, digest: Digest, gone: bool) {

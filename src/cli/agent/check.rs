@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::agent::mirror::{self, Outlook};
 use crate::cli::agent::check::pulls::Pulls;
 use crate::cli::agent::choice::{Choice, choose};
+use crate::cli::agent::mirror::folders;
 use crate::cli::{Context, Exit, render};
 use crate::config;
 use crate::domain::quantity::ByteSize;
@@ -28,7 +30,14 @@ struct Report {
     may_be_added: Option<ByteSize>,
     /// Lazy snapshotters that are started.
     lazy: Vec<&'static str>,
-    config_path: Option<PathBuf>,
+    /// Folders of `hosts.toml` files.
+    config_paths: Option<Vec<PathBuf>>,
+    /// The file that leads to the mirror, where there can be one.
+    mirror: Option<PathBuf>,
+    /// Why there is none.
+    mirror_obstacle: Option<String>,
+    /// Directories of registries that pass the mirror by.
+    mirror_apart: Vec<PathBuf>,
     image_verifiers: bool,
     /// `record`, `warm`, or `nothing`.
     may: &'static str,
@@ -61,7 +70,8 @@ pub(super) async fn run(json: bool, context: &Context) -> anyhow::Result<Exit> {
             config.layout.display()
         ),
     };
-    let report = report(socket, &found, obstacle);
+    let outlook = outlook(&config.mirror, &found);
+    let report = report(socket, &found, obstacle, outlook);
     if json {
         render::json(&report)?;
     } else {
@@ -73,7 +83,18 @@ pub(super) async fn run(json: bool, context: &Context) -> anyhow::Result<Exit> {
     })
 }
 
-fn report(socket: &Path, found: &Found, obstacle: Option<Obstacle>) -> Report {
+/// What a mirror would find here.
+fn outlook(config: &config::Mirror, found: &Found) -> Outlook {
+    if !config.enabled {
+        return Outlook {
+            obstacle: Some("agent.mirror.enabled or agent.origin_fallback is false".to_owned()),
+            ..Outlook::default()
+        };
+    }
+    mirror::look(&folders(config.config_path.as_deref(), found))
+}
+
+fn report(socket: &Path, found: &Found, obstacle: Option<Obstacle>, outlook: Outlook) -> Report {
     let (may, because) = verdict(found, obstacle);
     let space = |pick: fn(&Space) -> u64| found.space.as_ref().map(pick);
     Report {
@@ -86,7 +107,10 @@ fn report(socket: &Path, found: &Found, obstacle: Option<Obstacle>) -> Report {
         inodes_free: space(|s| s.inodes_free),
         may_be_added: found.space.as_ref().map(Space::may_be_added),
         lazy: found.lazy.iter().map(|lazy| lazy.name).collect(),
-        config_path: found.config_path.clone(),
+        config_paths: found.config_paths.clone(),
+        mirror: outlook.file,
+        mirror_obstacle: outlook.obstacle,
+        mirror_apart: outlook.apart,
         image_verifiers: found.verifies,
         may,
         because,
@@ -146,7 +170,8 @@ fn words(report: &Report) -> String {
             free(report.bytes_free, report.bytes, report.inodes_free),
         ),
         ("may be added", added(report.may_be_added)),
-        ("hosts.toml in", path(&report.config_path)),
+        ("hosts.toml in", folders_of(report)),
+        ("mirror", mirror_of(report)),
         ("lazy snapshotters", lazy),
         (
             "image verifiers",
@@ -185,6 +210,35 @@ fn lines(rows: &[(&str, String)], because: &[String]) -> String {
     rows.chain(because).collect()
 }
 
+fn folders_of(report: &Report) -> String {
+    match report.config_paths.as_deref() {
+        None => "not told".to_owned(),
+        Some([]) => "none is configured".to_owned(),
+        Some(paths) => listed(paths),
+    }
+}
+
+/// Whether pulls that ask again come to the agent first.
+fn mirror_of(report: &Report) -> String {
+    let apart = match report.mirror_apart.as_slice() {
+        [] => String::new(),
+        apart => format!("; passed by: {}", listed(apart)),
+    };
+    match (&report.mirror, &report.mirror_obstacle) {
+        (Some(file), _) => format!("can be, by {}{apart}", file.display()),
+        (None, Some(obstacle)) => format!("none: {obstacle}{apart}"),
+        (None, None) => "none".to_owned(),
+    }
+}
+
+fn listed(paths: &[PathBuf]) -> String {
+    let names: Vec<String> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    names.join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,7 +256,7 @@ mod tests {
                 inodes_free: 900,
             }),
             lazy: Vec::new(),
-            config_path: None,
+            config_paths: None,
             discards_layers: None,
             verifies: false,
         }
@@ -210,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_plain_node_gets_records() {
-        let report = report(Path::new("/c.sock"), &found(), None);
+        let report = report(Path::new("/c.sock"), &found(), None, Outlook::default());
         assert_eq!((report.may, report.because.len()), ("record", 0));
         let words = words(&report);
         assert!(words.contains("50.0 GiB of 100.0 GiB, 900 inodes"));
@@ -258,9 +312,51 @@ mod tests {
                 "native",
             ),
         ] {
-            let report = report(Path::new("/c.sock"), &found, found.obstacle());
+            let outlook = Outlook::default();
+            let report = report(Path::new("/c.sock"), &found, found.obstacle(), outlook);
             assert_eq!(report.may, may);
             assert!(words(&report).contains(word), "{}", words(&report));
         }
+    }
+
+    #[test]
+    fn a_mirror_is_told_with_who_passes_it_by_or_what_stands_in_its_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().to_owned();
+        std::fs::create_dir(root.join("quay.io")).unwrap();
+        let config = config::Mirror {
+            enabled: true,
+            listen: ([127, 0, 0, 1], 1).into(),
+            config_path: Some(root.clone()),
+            fresh: std::time::Duration::ZERO,
+        };
+        let said = |config: &config::Mirror, found: &Found| {
+            words(&report(
+                Path::new("/c.sock"),
+                found,
+                None,
+                outlook(config, found),
+            ))
+        };
+        let told = said(&config, &found());
+        let file = root.join("_default/hosts.toml");
+        let expected = format!(
+            "can be, by {}; passed by: {}",
+            file.display(),
+            root.join("quay.io").display()
+        );
+        assert!(told.contains(&expected), "{told}");
+        std::fs::create_dir(root.join("_default")).unwrap();
+        std::fs::write(&file, "theirs").unwrap();
+        assert!(said(&config, &found()).contains("is somebody else's"));
+        let unconfigured = config::Mirror {
+            config_path: None,
+            ..config
+        };
+        let none = Found {
+            config_paths: Some(Vec::new()),
+            ..found()
+        };
+        assert!(said(&unconfigured, &none).contains("no config_path"));
     }
 }

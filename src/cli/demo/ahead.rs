@@ -173,6 +173,7 @@ impl Ahead {
                 bandwidth: None,
                 report_pause: Duration::from_secs(10),
                 gate: None,
+                book: None,
             };
             let mut metrics = Metrics::new("demo-agent");
             if let Err(error) = agent::run(client, options, &mut metrics, stop).await {

@@ -43,9 +43,9 @@ pub struct Found {
     pub space: Option<Space>,
     /// Snapshotters that fetch files when they are read, registered and started ones only; we leave their images alone.
     pub lazy: Vec<Lazy>,
-    /// Where `hosts.toml` files are read from; `None` when none is configured, or the daemon does not tell:
-    /// 2.x keeps this to itself.
-    pub config_path: Option<PathBuf>,
+    /// Folders that `hosts.toml` files are read from, the first one that has a registry's being used; empty when
+    /// none is configured, `None` when the daemon does not tell: 2.x keeps this to itself.
+    pub config_paths: Option<Vec<PathBuf>>,
     /// Whether layers' blobs go once they are unpacked; `None` when the daemon does not tell.
     pub discards_layers: Option<bool>,
     /// Something judges images before they are used: then no record may be made past it.
@@ -67,7 +67,7 @@ pub struct Lazy {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Config {
-    registry: Registry,
+    registry: Option<Registry>,
     containerd: Option<Unpacking>,
 }
 
@@ -162,16 +162,18 @@ fn read(plugins: &[Plugin], config: &str, folder: Option<&Path>) -> Found {
         })
     });
     let lazy = lazy.collect();
-    let config_path = Some(config.registry.config_path).filter(|path| !path.is_empty());
-    // Several folders may be given; the first one that has a file is used.
-    let config_path = config_path.and_then(|paths| paths.split(':').next().map(PathBuf::from));
+    let config_paths = config.registry.map(|registry| {
+        let paths = registry.config_path.split(':');
+        let paths = paths.filter(|path| !path.is_empty());
+        paths.map(PathBuf::from).collect()
+    });
     Found {
         version: String::new(),
         root: in_use.and_then(root),
         snapshotter,
         space: None,
         lazy,
-        config_path,
+        config_paths,
         discards_layers: config.containerd.and_then(|c| c.discard_unpacked_layers),
         verifies: false,
     }
@@ -272,7 +274,9 @@ mod tests {
         ];
         let found = read(&plugins, "{}", Some(Path::new("/r/overlayfs")));
         assert_eq!(found.snapshotter.as_deref(), Some("overlayfs"));
-        assert_eq!((found.config_path, found.discards_layers), (None, None));
+        assert_eq!((found.config_paths, found.discards_layers), (None, None));
+        let none = read(&plugins, r#"{"registry": {}}"#, None);
+        assert_eq!(none.config_paths, Some(Vec::new()), "told, and none");
         let elsewhere = read(&plugins, "no JSON", Some(Path::new("/elsewhere")));
         assert_eq!(elsewhere.snapshotter, None);
         assert!(elsewhere.obstacle().is_some());
@@ -295,7 +299,8 @@ mod tests {
             panic!("{:?}", found.lazy);
         };
         assert!(lazy.in_use && lazy.id == "soci");
-        assert_eq!(found.config_path, Some(PathBuf::from("/a")));
+        let paths = ["/a", "/b"].map(PathBuf::from);
+        assert_eq!(found.config_paths, Some(paths.to_vec()));
         let obstacle = found.obstacle().unwrap();
         assert!(obstacle.to_string().contains("SOCI") && !obstacle.permits_pulls());
         // 2.x tells no name, and a proxied snapshotter no folder.

@@ -90,6 +90,8 @@ names! {
         "Layers that wait to be fetched";
     PresentImages: "present_images", None, None, false,
         "Images put into the runtime that are still there";
+    MirrorRequests: "mirror_requests", None, Some("outcome"), true,
+        "Requests to the node's mirror, by outcome (served, remembered, challenged, unknown, moved, away, ...)";
     StoredBytes: "stored", Some("bytes"), None, false,
         "Bytes of verified blobs on disk";
     ServedRequests: "served_requests", None, Some("status"), true,
