@@ -30,17 +30,15 @@ impl Niceness {
             set_thread(None, usual)?;
             io::Result::Ok(usual)
         });
-        match may.join() {
-            Ok(Ok(usual)) => Self {
+        if let Ok(Ok(usual)) = may.join() {
+            return Self {
                 set: set_all,
                 usual,
                 yields: None,
-            },
-            _ => {
-                tracing::debug!("this process may not change its priority");
-                Self::none()
-            }
+            };
         }
+        tracing::debug!("this process may not change its priority");
+        Self::none()
     }
 
     /// Of nobody: several agents in one process, or tests.

@@ -1,4 +1,4 @@
-//! The `forelay-agent` binary: the agent alone, since it has to reach a node before it can help there.
+//! The `forelay-agent` binary: the agent alone, small enough to be on a node first.
 
 use std::process::ExitCode;
 

@@ -151,7 +151,7 @@ impl ImageParts {
             digest: part.digest.clone(),
             size: part.size,
             // What is not compressed lies on the disk as it travels, but for padding.
-            unpacked: part.media_type.ends_with(".tar").then_some(part.size),
+            unpacked: is_plain(&part.media_type).then_some(part.size),
         });
         ImageManifest {
             digest,
@@ -159,6 +159,11 @@ impl ImageParts {
             layers: layers.collect(),
         }
     }
+}
+
+/// `application/vnd.oci.image.layer.v1.tar` and Docker's `.rootfs.diff.tar`, with nothing after it.
+fn is_plain(media_type: &str) -> bool {
+    media_type.rsplit('.').next() == Some("tar")
 }
 
 // === impl Platform ===

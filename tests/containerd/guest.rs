@@ -1,4 +1,4 @@
-//! A guest on the node: what others pull is seen in time, and what is put aside for it comes to no harm.
+//! A guest on the node: pulls of others are seen, and what is put aside for them comes whole.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ fn heavy(layers: u8, bytes: usize) -> Image {
         });
         let noise: Vec<u8> = noise.take(bytes / 8).flatten().collect();
         Layer::new(Form::Gzip, |tar| {
-            file(tar, &format!("noise-{n}"), 0o644, &noise)
+            file(tar, &format!("noise-{n}"), 0o644, &noise);
         })
     };
     Image::new((0..layers).map(layer).collect(), &json!({}))

@@ -48,7 +48,8 @@ impl Upstream {
         let sized = |layer: &Bytes| Layer {
             digest: sha256(layer),
             size: ByteSize(layer.len() as u64),
-            unpacked: None,
+            // Not compressed, as their type says.
+            unpacked: Some(ByteSize(layer.len() as u64)),
         };
         Pushed {
             manifest: ImageManifest {

@@ -18,7 +18,7 @@ const LAYERS: [&[&str]; 7] = [
         "telemetry",
     ],
     &["controller", "agent", "cache", "sim", "compose", "embedded"],
-    &["cli", "main"],
+    &["cli", "main", "bin"],
 ];
 
 /// Open to their own layer and to everything above.

@@ -368,12 +368,11 @@ impl Shared {
         // One that waits for its turn may still be the one that has to go for another.
         let turn = self.turns.clone().acquire_owned().await;
         let turn = turn.expect("nobody closes it");
-        let (claim, work) = match self.unpark(digest) {
-            Some(parked) => parked,
-            None => {
-                let claim = Claim::new(&self.writing, digest)?;
-                (claim, self.unpacking(&link).await?)
-            }
+        let (claim, work) = if let Some(parked) = self.unpark(digest) {
+            parked
+        } else {
+            let claim = Claim::new(&self.writing, digest)?;
+            (claim, self.unpacking(&link).await?)
         };
         Ok(Box::new(LayerWriter {
             shared: self.clone(),

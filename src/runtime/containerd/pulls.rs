@@ -195,7 +195,7 @@ mod tests {
         };
         for end in [committed, Event::SnapshotRemoved(key)] {
             pulls.note(&prepared, Timestamp::ZERO);
-            assert_eq!(pulls.chains(Timestamp::ZERO), [chain.clone()]);
+            assert_eq!(pulls.chains(Timestamp::ZERO), vec![chain.clone()]);
             pulls.note(&end, Timestamp::ZERO);
             assert!(pulls.chains(Timestamp::ZERO).is_empty());
         }
