@@ -114,11 +114,20 @@ pub struct Context {
     pub surroundings: Surroundings,
 }
 
-/// Runs what a program was asked for, in a runtime of its own; tells its error, if any, on standard error.
-pub fn enter<F>(program: &str, work: impl FnOnce() -> F) -> ExitCode
-where
-    F: Future<Output = anyhow::Result<Exit>>,
-{
+/// The program `forelay`.
+pub fn forelay() -> ExitCode {
+    let cli = Cli::parse();
+    enter("forelay", run(cli))
+}
+
+/// The program `forelay-agent`.
+pub fn forelay_agent() -> ExitCode {
+    let cli = AgentCli::parse();
+    enter("forelay-agent", run_agent(cli))
+}
+
+/// Carries out what a program was asked for, in a runtime of its own; tells its error, if any, on standard error.
+fn enter(program: &str, work: impl Future<Output = anyhow::Result<Exit>>) -> ExitCode {
     // The one TLS provider: without it the first TLS connection of rustls' default builder panics.
     // It can only be refused when there is one already, and nothing has run before this line.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -126,7 +135,7 @@ where
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(work()));
+        .and_then(|runtime| runtime.block_on(work));
     let exit = outcome.unwrap_or_else(|error| {
         let exit = Exit::of(&error);
         if exit != Exit::Ok {
@@ -138,7 +147,7 @@ where
 }
 
 /// Runs the agent's own command line.
-pub async fn run_agent(cli: AgentCli) -> anyhow::Result<Exit> {
+async fn run_agent(cli: AgentCli) -> anyhow::Result<Exit> {
     let context = Context::new(&cli.global, std::env::vars_os());
     agent::run(cli.args, &context).await
 }

@@ -32,7 +32,7 @@ pub use raw::{KafkaSecurity, LogFormat, POOL_LABELS, RuntimeKind};
 pub struct Common {
     /// How log lines look.
     pub log_format: LogFormat,
-    /// `tracing_subscriber::EnvFilter` directives, known to parse.
+    /// A level, or levels by module (`info,forelay::source=debug`), known to parse.
     pub log_level: String,
     /// How long work under way may take to finish after SIGTERM.
     pub shutdown_deadline: Duration,

@@ -1,11 +1,7 @@
-//! The `forelay` binary: parse, dispatch, map the outcome to an exit code.
+//! The `forelay` binary. All of it is the library's, where it is compiled once.
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use forelay::cli::{self, Cli};
-
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    cli::enter("forelay", || cli::run(cli))
+    forelay::cli::forelay()
 }

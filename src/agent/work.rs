@@ -5,6 +5,7 @@ mod outcome;
 mod pin;
 mod recheck;
 mod room;
+mod undone;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::agent::whole;
 use crate::agent::work::largest::largest_first;
 use crate::agent::work::recheck::{Rechecks, next_moved};
 use crate::agent::work::room::Look;
+use crate::agent::work::undone::Undone;
 use crate::agent::{AgentError, Options, Seen};
 use crate::api::NodePrefetchStatus;
 use crate::domain::image::{Digest, ImageManifest, ImageRef, Platform};
@@ -73,6 +75,10 @@ pub(super) struct Work {
     /// A look at what is on the node is under way: the next one waits for it, or would be older.
     taking_stock: bool,
     stock_due: bool,
+    /// Blobs that came while stock is taken: what is listed may be older.
+    came_meanwhile: Vec<Digest>,
+    /// What the runtime could not take back, and when to ask it again.
+    undone: BTreeMap<Undone, Timestamp>,
     /// When the machine is looked at next; not while a look is under way.
     look_at: Timestamp,
     looking: bool,
@@ -90,7 +96,6 @@ pub(super) struct Work {
 
 struct Transfer {
     number: u64,
-    priority: Priority,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -111,12 +116,13 @@ enum Done {
     Record(ImageRef, Digest, Result<Show, PullError>),
     /// Whether the record was wrong by now, and is taken back.
     Rechecked(ImageRef, Digest, bool),
-    Withdrawn(Digest, Result<(), RuntimeError>),
+    Withdrawn(Digest, Option<ImageRef>, Result<(), RuntimeError>),
     Pinned(Digest, Result<(), RuntimeError>),
     Look(Look),
     /// Layers of a manifest that have to come again.
     Lacking(Digest, Result<Vec<Digest>, RuntimeError>),
-    Inventory(Result<Vec<Digest>, RuntimeError>),
+    /// What is there, and what could not be given up.
+    Inventory(Result<Vec<Digest>, RuntimeError>, Vec<Digest>),
     Report(Box<NodePrefetchStatus>, Result<(), String>),
 }
 
@@ -161,6 +167,8 @@ impl Work {
             pinned: BTreeMap::new(),
             taking_stock: false,
             stock_due: false,
+            came_meanwhile: Vec::new(),
+            undone: BTreeMap::new(),
             look_at: Timestamp::ZERO,
             looking: false,
             pressed: options.pressed,
@@ -226,18 +234,36 @@ impl Work {
         for effect in effects {
             self.carry_out(effect, now);
         }
-        let mut transfers = self.transfers.values();
-        let awaited = transfers.any(|transfer| transfer.priority == Priority::Pending);
-        self.nice.yields(!awaited);
         let progress = self.engine.progress();
+        self.yield_cores(&progress);
+        let undone_at = self.ask_again(&progress, now);
         self.measure(&progress);
         self.release(&progress);
         self.pin(&progress, now);
         let report_at = self.report(&progress, now);
         let recheck_at = self.recheck(now);
         let look_at = self.look(&progress, now);
-        let wakes = [self.engine.wake_at(), report_at, recheck_at, look_at];
+        let wakes = [
+            self.engine.wake_at(),
+            report_at,
+            recheck_at,
+            look_at,
+            undone_at,
+        ];
         wakes.into_iter().flatten().min().unwrap_or(Timestamp::MAX)
+    }
+
+    /// Others have the cores first while only guesses travel. With nothing under way nobody has to: the mirror
+    /// answers pods' own pulls.
+    fn yield_cores(&mut self, progress: &[EntryProgress]) {
+        let priorities = self.priorities();
+        let waits = |entry: &EntryProgress| {
+            let pending = priorities.get(&entry.digest) == Some(&Priority::Pending);
+            let open = [Phase::Queued, Phase::Fetching, Phase::Recording];
+            pending && open.contains(&entry.phase)
+        };
+        let awaited = progress.iter().any(waits);
+        self.nice.yields(!self.transfers.is_empty() && !awaited);
     }
 
     fn see(&mut self, seen: Seen) {
@@ -294,7 +320,7 @@ impl Work {
                 self.tell(Input::Unrecorded { image, digest });
                 self.is_gone();
             }
-            RuntimeChange::Unseen => self.take_stock(),
+            RuntimeChange::Unseen => self.take_stock(BTreeSet::new()),
             RuntimeChange::Foreground { digest, active } => {
                 self.tell(Input::Foreground { digest, active });
             }
@@ -350,6 +376,7 @@ impl Work {
                 });
             }
             Effect::Withdraw(digest) => self.withdraw(digest, None),
+            Effect::WithdrawName { image, digest } => self.withdraw(digest, Some(image)),
             Effect::Release(digest) => {
                 self.releases.insert(digest);
             }
@@ -368,7 +395,7 @@ impl Work {
         self.transfers_started += 1;
         let number = self.transfers_started;
         let stop = self.stop.child_token();
-        let (digest, priority) = (order.digest.clone(), order.priority);
+        let digest = order.digest.clone();
         let account = Account {
             since: now,
             bytes: 0,
@@ -392,12 +419,7 @@ impl Work {
             // The loop has ended: nobody wants to know.
             let _ = done.send(told).await;
         });
-        let transfer = Transfer {
-            number,
-            priority,
-            stop,
-            task,
-        };
+        let transfer = Transfer { number, stop, task };
         self.transfers.insert(digest, transfer);
     }
 
@@ -406,7 +428,7 @@ impl Work {
         let runtime = self.runtime.clone();
         self.spawn(async move {
             let withdrawn = runtime.withdraw(&digest, name.as_ref()).await;
-            Done::Withdrawn(digest, withdrawn)
+            Done::Withdrawn(digest, name, withdrawn)
         });
     }
 
@@ -426,28 +448,30 @@ impl Work {
     /// A record was taken away: where images come whole their bytes have gone with it.
     fn is_gone(&mut self) {
         if self.runtime.brings_images() {
-            self.take_stock();
+            self.take_stock(BTreeSet::new());
         }
     }
 
-    /// Lists what is on the node, after giving up whatever waits to be given up.
-    fn take_stock(&mut self) {
+    /// Lists what is on the node, after giving these up.
+    fn take_stock(&mut self, releases: BTreeSet<Digest>) {
         if std::mem::replace(&mut self.taking_stock, true) {
             self.stock_due = true;
+            self.releases.extend(releases);
             return;
         }
-        let (runtime, releases) = (self.runtime.clone(), std::mem::take(&mut self.releases));
-        let book = self.book.clone();
+        let (runtime, book) = (self.runtime.clone(), self.book.clone());
         self.spawn(async move {
+            let mut kept = Vec::new();
             for digest in releases {
                 if let Some(book) = &book {
                     book.forget(&digest);
                 }
                 if let Err(error) = runtime.release(&digest).await {
                     tracing::warn!(%digest, %error, "cannot release an image");
+                    kept.push(digest);
                 }
             }
-            Done::Inventory(runtime.inventory().await)
+            Done::Inventory(runtime.inventory().await, kept)
         });
     }
 
@@ -463,8 +487,9 @@ impl Work {
                 Phase::Queued | Phase::Fetching | Phase::Recording
             )
         };
-        if !self.releases.is_empty() && !progress.iter().any(busy) {
-            self.take_stock();
+        if !self.releases.is_empty() && !self.taking_stock && !progress.iter().any(busy) {
+            let releases = std::mem::take(&mut self.releases);
+            self.take_stock(releases);
         }
     }
 

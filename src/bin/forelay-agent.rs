@@ -2,10 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use forelay::cli::{self, AgentCli};
-
 fn main() -> ExitCode {
-    let cli = AgentCli::parse();
-    cli::enter("forelay-agent", || cli::run_agent(cli))
+    forelay::cli::forelay_agent()
 }

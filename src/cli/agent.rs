@@ -104,7 +104,8 @@ pub async fn run(args: Args, context: &Context) -> anyhow::Result<Exit> {
     serve::until_told(&common, listen, (metrics, gates), |stop| async move {
         let ended = stop.child_token();
         let beside = async {
-            if is_containerd {
+            // Where there is none, what an earlier one left is taken away.
+            if is_containerd || place.socket.exists() || place.config_path.is_some() {
                 mirror::run(mirror, place, ended.clone()).await;
             }
         };

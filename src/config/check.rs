@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use reqwest::Url;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 use crate::config::model;
 use crate::config::raw::{RawKafka, RawMirror, RawPrometheus, RawQuery};
@@ -19,7 +19,7 @@ use crate::plan::policy::Pattern;
 
 pub(crate) fn common(read: &mut Read) -> Common {
     let raw = read.raw.clone();
-    if let Err(e) = EnvFilter::try_new(&raw.log.level) {
+    if let Err(e) = raw.log.level.parse::<Targets>() {
         read.report(
             "log.level",
             e.to_string(),

@@ -3,6 +3,7 @@
 mod demand;
 mod lanes;
 mod merge;
+mod plans;
 mod progress;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,6 @@ use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::engine::node::demand::{Demand, Stock, Wanted, demand, distinct};
 use crate::engine::node::lanes::Lanes;
-use crate::engine::node::merge::merged;
 pub use crate::engine::node::progress::{EntryProgress, Phase};
 pub use crate::engine::node::words::{Effect, Input};
 use crate::engine::trouble::{BackOff, Troubles, Verdict};
@@ -79,6 +79,8 @@ pub struct NodeEngine {
     manifests: BTreeMap<Digest, ImageManifest>,
     /// Manifests that no entry names any more, and since when: their bytes may still be there.
     lingering: BTreeMap<Digest, Timestamp>,
+    /// Manifests that an earlier run recorded and no plan has spoken of yet.
+    unclaimed: BTreeSet<Digest>,
     /// The node's own plan was told, if only that there is none: before that nothing is released.
     plan_told: bool,
     present: BTreeSet<Digest>,
@@ -132,6 +134,7 @@ impl NodeEngine {
             entries: Vec::new(),
             manifests: BTreeMap::new(),
             lingering: BTreeMap::new(),
+            unclaimed: BTreeSet::new(),
             plan_told: false,
             present: BTreeSet::new(),
             brought: BTreeMap::new(),
@@ -165,6 +168,7 @@ impl NodeEngine {
                 let there = distinct(&manifest).filter(|(layer, _)| self.present.contains(*layer));
                 let there = there.map(|(layer, size)| (layer.clone(), size));
                 self.brought.extend(there);
+                self.unclaimed.insert(manifest.digest.clone());
                 self.lingering.insert(manifest.digest, now);
                 self.plans_changed = true;
             }
@@ -250,21 +254,6 @@ impl NodeEngine {
             .collect()
     }
 
-    fn take_plan(&mut self, plan: Option<Plan>, slot: impl Fn(&mut Self) -> &mut Option<Plan>) {
-        let old = std::mem::replace(slot(self), plan);
-        let same = match (&old, &*slot(self)) {
-            (Some(old), Some(new)) => old.same_wishes(new),
-            (old, new) => old.is_none() && new.is_none(),
-        };
-        // A plan that only renews its expiry is no reason to ask a registry again for what it
-        // refused for good.
-        if !same {
-            self.troubles.forgive_given_up();
-            self.refused.clear();
-        }
-        self.plans_changed = true;
-    }
-
     fn take_inventory(&mut self, digests: Vec<Digest>) {
         self.present = digests.into_iter().collect();
         let present = &self.present;
@@ -328,50 +317,6 @@ impl NodeEngine {
                 .map(|since| *since + self.limits.linger),
         ];
         expiry.into_iter().chain(others.into_iter().flatten()).min()
-    }
-
-    /// When the node stops following its pool's plan; missing where it does not follow it.
-    fn newcomer_until(&self) -> Option<Timestamp> {
-        let follows = self.pool_plan.is_some() && self.node_plan.is_none();
-        let born = self.born.filter(|_| follows);
-        born.map(|at| at + self.limits.newcomer)
-    }
-
-    /// Renews `entries` when a plan changed or an entry expired; forgets what no entry needs.
-    fn merge_plans(&mut self, now: Timestamp) -> Vec<Effect> {
-        let expired = self.entries.iter().any(|entry| entry.expires <= now);
-        let settled = self.newcomer_until().is_some_and(|until| until <= now);
-        if !self.plans_changed && !expired && !settled {
-            return Vec::new();
-        }
-        self.plans_changed = false;
-        let old = std::mem::take(&mut self.entries);
-        let pool_plan = self.pool_plan.as_ref().filter(|_| !settled);
-        self.entries = merged(self.node_plan.as_ref(), pool_plan, now);
-        let live: BTreeSet<&Digest> = self.entries.iter().map(|entry| &entry.digest).collect();
-        self.manifests_asked.retain(|digest| live.contains(digest));
-        self.records_asked
-            .retain(|(digest, _)| live.contains(digest));
-        let gone: BTreeSet<Digest> = old
-            .into_iter()
-            .map(|entry| entry.digest)
-            .filter(|digest| !live.contains(digest))
-            .collect();
-        for digest in &gone {
-            self.lingering.entry(digest.clone()).or_insert(now);
-        }
-        self.lingering.retain(|digest, _| !live.contains(digest));
-        self.recorded.retain(|(digest, _)| live.contains(digest));
-        self.refused.retain(|(digest, _)| live.contains(digest));
-        self.manifests.retain(|digest, _| live.contains(digest));
-        let layers: BTreeSet<&Digest> = self
-            .manifests
-            .values()
-            .flat_map(|manifest| manifest.layers.iter().map(|layer| &layer.digest))
-            .collect();
-        self.troubles
-            .retain(|digest| live.contains(digest) || layers.contains(digest));
-        gone.into_iter().map(Effect::Withdraw).collect()
     }
 
     /// Gives up what has lingered long enough; where an image finds no room, also what the node's plan lets

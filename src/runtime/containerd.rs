@@ -31,4 +31,4 @@ pub use content::NewBlob;
 pub use delivery::{Containerd, Options, staging};
 pub use error::ContainerdError;
 pub use lease::{Collect, Lease, LeaseId};
-pub(super) use pulls::Writes;
+pub(super) use pulls::{Seen, Writes};

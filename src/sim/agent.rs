@@ -90,7 +90,7 @@ impl Agent {
                 let effects = engine.step(now);
                 effects
                     .into_iter()
-                    .map(|effect| act(effect, view))
+                    .filter_map(|effect| act(effect, view))
                     .collect()
             }
             Self::Listed(schedule) => schedule.step(view),
@@ -108,21 +108,23 @@ impl Agent {
 }
 
 /// An engine's effect in this world's words.
-fn act(effect: Effect, view: View<'_>) -> AgentAct {
+fn act(effect: Effect, view: View<'_>) -> Option<AgentAct> {
     let layer = |digest: &Digest| {
         let layers = &view.facts.catalogue.by_layer;
         *layers
             .get(digest)
             .expect("a manifest of the catalogue named the layer")
     };
-    match effect {
+    Some(match effect {
         Effect::FetchManifest { digest, .. } => AgentAct::Ask(digest),
         Effect::FetchBlob { digest, .. } => AgentAct::Start(layer(&digest)),
         Effect::Cancel(digest) => AgentAct::Stop(layer(&digest)),
         Effect::Record { image, digest } => AgentAct::Record(image, digest),
         Effect::Withdraw(digest) => AgentAct::Withdraw(digest),
+        // Images have one name each here.
+        Effect::WithdrawName { .. } => return None,
         Effect::Release(digest) => AgentAct::Release(digest),
-    }
+    })
 }
 
 impl Schedule {

@@ -4,8 +4,9 @@ use std::fmt;
 use std::io::{self, IsTerminal};
 
 use serde::Serialize;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::LogFormat;
@@ -26,7 +27,7 @@ pub struct Surroundings {
 pub enum LogError {
     /// The level does not parse.
     #[error("`{0}` is no log level: {1}")]
-    Level(String, tracing_subscriber::filter::ParseError),
+    Level(String, ParseError),
     /// Something else logs in this process already.
     #[error("logging has begun already: {0}")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
@@ -59,17 +60,31 @@ pub fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(level).map_err(|e| LogError::Level(level.to_owned(), e))?;
+    let levels = levels(level).map_err(|e| LogError::Level(level.to_owned(), e))?;
     let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .with_writer(writer);
     Ok(match surroundings.form(format) {
-        LogFormat::Json => Box::new(lines.json().flatten_event(true).finish()),
+        LogFormat::Json => Box::new(lines.json().flatten_event(true).finish().with(levels)),
         _ => Box::new(
             lines
                 .with_ansi(surroundings.terminal && surroundings.colour)
-                .finish(),
+                .finish()
+                .with(levels),
         ),
+    })
+}
+
+/// A level, or levels by module; modules that nothing is said of log errors.
+///
+/// `EnvFilter` could filter by spans and values, too: with regular expressions, whose compiler is a tenth of what an
+/// idle agent holds.
+pub fn levels(text: &str) -> Result<Targets, ParseError> {
+    let levels: Targets = text.parse()?;
+    Ok(if levels.default_level().is_none() {
+        levels.with_default(LevelFilter::ERROR)
+    } else {
+        levels
     })
 }
 

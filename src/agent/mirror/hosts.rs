@@ -18,6 +18,9 @@ const MARK: &str =
 /// The second one where the directory is ours, too.
 const MARK_DIRECTORY: &str = "# The directory is forelay's, too.";
 
+/// How the names of files begin that are being written.
+const BEGUN: &str = ".forelay-";
+
 /// The directory of registries that have none of their own.
 const DEFAULT: &str = "_default";
 const FILE: &str = "hosts.toml";
@@ -116,12 +119,19 @@ pub(super) fn place(roots: &[PathBuf], address: SocketAddr) -> Result<Placed, Ho
 /// Takes away what a run left that was killed.
 pub fn sweep(roots: &[PathBuf]) {
     for root in roots {
-        withdraw(&root.join(DEFAULT).join(FILE));
+        let directory = root.join(DEFAULT);
+        // Begun and not renamed.
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(BEGUN) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        withdraw(&directory.join(FILE));
     }
 }
 
 fn write(directory: &Path, file: &Path, text: &str) -> io::Result<()> {
-    let mut new = NamedTempFile::with_prefix_in(".forelay-", directory)?;
+    let mut new = NamedTempFile::with_prefix_in(BEGUN, directory)?;
     new.write_all(text.as_bytes())?;
     new.as_file()
         .set_permissions(Permissions::from_mode(0o644))?;
@@ -154,7 +164,7 @@ fn obstacle(directory: &Path) -> Option<String> {
     // Certificates count where there is no hosts.toml, and would not beside ours.
     let theirs = entries.any(|entry| {
         let name = entry.map(|entry| entry.file_name());
-        name.is_ok_and(|name| !name.to_string_lossy().starts_with(".forelay-"))
+        name.is_ok_and(|name| !name.to_string_lossy().starts_with(BEGUN))
     });
     theirs.then(|| {
         let path = if file.exists() { &file } else { directory };

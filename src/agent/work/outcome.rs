@@ -1,6 +1,10 @@
 //! What an agent makes of its tasks' results: inputs for the engine, signals, reasons.
 
+use std::collections::BTreeSet;
+
 use crate::agent::pull::{Moved, PullError};
+use crate::agent::show::ShowError;
+use crate::agent::work::undone::Undone;
 use crate::agent::work::{Done, Work};
 use crate::domain::image::{Digest, ImageManifest, ImageRef};
 use crate::domain::quantity::ByteSize;
@@ -48,27 +52,19 @@ impl Work {
             Done::Lacking(digest, Err(error)) => {
                 tracing::warn!(%digest, %error, "cannot tell which layers are missing");
             }
-            Done::Withdrawn(_, Ok(())) => self.is_gone(),
-            Done::Withdrawn(_, Err(RuntimeError::InUse(_))) => {}
-            Done::Withdrawn(digest, Err(error)) => {
+            Done::Withdrawn(_, _, Ok(())) => self.is_gone(),
+            Done::Withdrawn(_, _, Err(RuntimeError::InUse(_))) => {}
+            Done::Withdrawn(digest, name, Err(error)) => {
                 tracing::warn!(node = self.node, %digest, %error, "cannot withdraw an image");
+                self.undone(Undone::Withdraw(digest, name));
             }
             Done::Pinned(_, Ok(())) => {}
-            // Tried again when the plan is renewed: until then the kubelet may have it.
+            // Tried again when its end has moved on: until then the kubelet may have it.
             Done::Pinned(digest, Err(error)) => {
                 tracing::warn!(node = self.node, %digest, %error, "cannot pin an image");
             }
             Done::Look(look) => self.looked(look),
-            Done::Inventory(found) => {
-                self.taking_stock = false;
-                match found {
-                    Ok(present) => self.tell(Input::Inventory(present)),
-                    Err(error) => tracing::warn!(%error, "cannot list what is on the node"),
-                }
-                if std::mem::take(&mut self.stock_due) {
-                    self.take_stock();
-                }
-            }
+            Done::Inventory(found, kept) => self.stock_taken(found, kept),
             Done::Report(status, result) => {
                 self.reporting = false;
                 let now = self.clock.now();
@@ -80,6 +76,24 @@ impl Work {
                     }
                 }
             }
+        }
+    }
+
+    fn stock_taken(&mut self, found: Result<Vec<Digest>, RuntimeError>, kept: Vec<Digest>) {
+        self.taking_stock = false;
+        for digest in kept {
+            self.undone(Undone::Release(digest));
+        }
+        let came = std::mem::take(&mut self.came_meanwhile);
+        match found {
+            Ok(mut present) => {
+                present.extend(came);
+                self.tell(Input::Inventory(present));
+            }
+            Err(error) => tracing::warn!(%error, "cannot list what is on the node"),
+        }
+        if std::mem::take(&mut self.stock_due) {
+            self.take_stock(BTreeSet::new());
         }
     }
 
@@ -115,6 +129,9 @@ impl Work {
                     seconds: account.map_or(0.0, |account| now.secs_since(account.since)),
                 };
                 tracing::debug!(node = self.node, %digest, %bytes, "layer is there");
+                if self.taking_stock {
+                    self.came_meanwhile.push(digest.clone());
+                }
                 self.signal(&digest, Fact::TransferFinished(finished));
                 self.tell(if cancelled {
                     Input::BlobPresent(digest)
@@ -135,7 +152,16 @@ impl Work {
                     // Until the next look says otherwise.
                     self.tell(Input::Room(ByteSize(0)));
                 }
-                let lasting = error.is_lasting();
+                let mut lasting = error.is_lasting();
+                // A name by which an image may not be shown says nothing of its other names.
+                if let PullError::Show(
+                    ShowError::Hidden { image, .. } | ShowError::Moved { image, .. },
+                ) = &error
+                {
+                    let (image, digest) = (image.clone(), digest.clone());
+                    self.tell(Input::Unrecorded { image, digest });
+                    lasting = false;
+                }
                 self.tell(Input::Failed { digest, lasting });
             }
         }
@@ -150,8 +176,9 @@ impl Work {
         });
         match error {
             PullError::Runtime(RuntimeError::Incomplete { .. }) => self.ask_lacking(digest),
-            PullError::Runtime(_) => self.take_stock(),
-            _ => {}
+            PullError::Runtime(_) => self.take_stock(BTreeSet::new()),
+            // Where images come whole, what may not be shown may have been taken back.
+            _ => self.is_gone(),
         }
     }
 

@@ -35,9 +35,10 @@ impl Rechecks {
         }
     }
 
-    /// A name that is a digest cannot move, and what has no record cannot mislead.
+    /// What has no record cannot mislead. A name that is a digest cannot move, but its repository may have been
+    /// closed.
     pub(super) fn note(&mut self, image: &ImageRef, digest: &Digest, show: Show, now: Timestamp) {
-        if show == Show::Record && image.digest().is_none() && !self.every.is_zero() {
+        if show == Show::Record && !self.every.is_zero() {
             let record = (digest.clone(), image.clone());
             self.due.insert(record, now + self.every);
         }
@@ -48,28 +49,39 @@ impl Rechecks {
         self.due.retain(|(digest, _), _| live(digest));
     }
 
-    /// Somebody was told that this tag means something else: it is asked about at once.
-    fn hurry(&mut self, record: &(Digest, ImageRef), now: Timestamp) {
+    /// Somebody was told that this tag means something else: it is asked about next, and once more where a
+    /// question is under way.
+    fn hurry(&mut self, record: &(Digest, ImageRef)) {
         if let Some(due) = self.due.get_mut(record) {
-            *due = now;
+            *due = Timestamp::ZERO;
+        }
+    }
+
+    /// Marks what is asked: who is hurried from now on is asked once more.
+    fn begin(&mut self, records: &[(Digest, ImageRef)], now: Timestamp) {
+        for record in records {
+            self.due.insert(record.clone(), now);
         }
     }
 
     /// The records whose turn it is, the one that waits longest first; when to come again.
     fn next(&mut self, now: Timestamp) -> (Vec<(Digest, ImageRef)>, Option<Timestamp>) {
-        let mut by_time: Vec<_> = self.due.iter().map(|(record, at)| (*at, record)).collect();
+        let due = self.due.iter();
+        let mut by_time: Vec<_> = due.map(|(record, at)| (*at, record.clone())).collect();
         by_time.sort();
         let mut next = Vec::new();
         for (at, record) in by_time {
             if at > now {
+                self.begin(&next, now);
                 return (next, Some(at));
             }
             let registry = record.1.registry();
             if self.asking.len() < AT_ONCE && !self.asking.contains(registry) {
                 self.asking.insert(registry.to_owned());
-                next.push(record.clone());
+                next.push(record);
             }
         }
+        self.begin(&next, now);
         // An answer wakes whoever waits for its registry.
         (next, None)
     }
@@ -113,8 +125,7 @@ impl Work {
 
     pub(super) fn moved(&mut self, image: ImageRef, digest: Digest) {
         tracing::info!(node = self.node, %image, %digest, "the tag has moved, as a pull found");
-        let now = self.clock.now();
-        self.rechecks.hurry(&(digest, image), now);
+        self.rechecks.hurry(&(digest, image));
     }
 
     pub(super) fn rechecked(&mut self, image: ImageRef, digest: Digest, gone: bool) {
@@ -126,9 +137,12 @@ impl Work {
             let why = "its registry says something else by now: the record is taken back";
             tracing::info!(node = self.node, %image, %digest, "{why}");
             self.messages.insert(digest.clone(), why.to_owned());
+            self.pinned.remove(&digest);
             self.tell(Input::Unrecorded { image, digest });
             self.is_gone();
-        } else if let Some(due) = self.rechecks.due.get_mut(&record) {
+        } else if let Some(due) = self.rechecks.due.get_mut(&record)
+            && *due != Timestamp::ZERO
+        {
             // A registry that is away says nothing against a record, either.
             *due = now + self.rechecks.every;
         }

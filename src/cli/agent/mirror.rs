@@ -54,14 +54,17 @@ pub(super) fn folders(configured: Option<&Path>, found: &Found) -> Vec<PathBuf> 
 
 /// Runs the mirror until `stop`; without one, takes away what led to an earlier one.
 pub(super) async fn run(mirror: Option<Mirror>, place: Place, stop: CancellationToken) {
-    let found = match look(&place.socket).await {
-        Ok(found) => found,
-        Err(error) => {
+    let found = look(&place.socket).await;
+    let folders = match (&place.config_path, found) {
+        (Some(path), _) => vec![path.clone()],
+        (None, Ok(found)) => folders(None, &found),
+        // Ours are told from others' by what is in them.
+        (None, Err(_)) if mirror.is_none() => USUAL.map(PathBuf::from).to_vec(),
+        (None, Err(error)) => {
             tracing::warn!(%error, "no mirror: containerd does not say where it looks");
             return;
         }
     };
-    let folders = folders(place.config_path.as_deref(), &found);
     match mirror {
         Some(mirror) => mirror.run(folders, stop).await,
         None => mirror::sweep(&folders),

@@ -118,6 +118,14 @@ pub enum Effect {
     /// No entry names this manifest any more (expired, withdrawn): take its record away, unless a
     /// container uses it. Its layers linger: pods that want it now must ask the registry first.
     Withdraw(Digest),
+    /// No entry names this manifest by this name any more: take the name's record away, in the same way. The
+    /// manifest's other names stay.
+    WithdrawName {
+        /// name
+        image: ImageRef,
+        /// manifest digest
+        digest: Digest,
+    },
     /// No entry has named this manifest for long: release what only it needed and no container uses.
     /// What is left is told with [`Input::Inventory`].
     Release(Digest),

@@ -341,10 +341,11 @@ impl Shared {
     }
 
     async fn inventory(&self) -> Result<Vec<Digest>, RuntimeError> {
-        let snapshots = self.client.snapshots(&[]).await.map_err(failed)?;
-        let snapshots: BTreeSet<&str> = snapshots.iter().map(|info| info.name.as_str()).collect();
+        // A layer that is placed meanwhile is in the stage now, or among the snapshots then.
         let stored = self.store.list().into_iter().map(|(digest, _)| digest);
         let mut present: BTreeSet<Digest> = stored.chain(self.stage.layers()).collect();
+        let snapshots = self.client.snapshots(&[]).await.map_err(failed)?;
+        let snapshots: BTreeSet<&str> = snapshots.iter().map(|info| info.name.as_str()).collect();
         for image in self.images().all() {
             let links = image.links.iter();
             let standing = links.filter(|link| snapshots.contains(link.chain.as_str()));
@@ -418,7 +419,7 @@ impl Shared {
         None
     }
 
-    fn unpark(&self, layer: &Digest) -> Option<(Claim, Unpacking)> {
+    pub(super) fn unpark(&self, layer: &Digest) -> Option<(Claim, Unpacking)> {
         let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
         let at = parked
             .iter()

@@ -77,8 +77,7 @@ impl Pulls {
 /// Tells what others are fetching and unpacking, until nobody listens.
 pub(super) async fn watch(shared: &Arc<Shared>, pulls: &Pulls, tell: &mpsc::Sender<RuntimeChange>) {
     let mut writes = Writes::default();
-    // Told as under way, and when last seen.
-    let mut seen: BTreeMap<Digest, Timestamp> = BTreeMap::new();
+    let mut seen = Seen::default();
     loop {
         let pause = if shared.is_writing() { LOOK_BUSY } else { LOOK };
         let next = shared.clock.now() + pause;
@@ -99,20 +98,36 @@ pub(super) async fn watch(shared: &Arc<Shared>, pulls: &Pulls, tell: &mpsc::Send
         };
         let now = shared.clock.now();
         under_way.extend(pulls.chains(now));
-        let mut changes = Vec::new();
-        for digest in under_way {
-            if seen.insert(digest.clone(), now).is_none() {
-                changes.push((digest, true));
-            }
-        }
-        let over = seen.extract_if(.., |_, last| *last + REST <= now);
-        changes.extend(over.map(|(digest, _)| (digest, false)));
-        for (digest, active) in changes {
+        for (digest, active) in seen.look(under_way, now) {
             let change = RuntimeChange::Foreground { digest, active };
             if tell.send(change).await.is_err() {
                 return;
             }
         }
+    }
+}
+
+/// What was told as under way, and when it was last seen.
+#[derive(Debug, Default)]
+pub struct Seen(BTreeMap<Digest, Timestamp>);
+
+impl Seen {
+    /// What has begun (`true`), and what has not been seen for so long that it is over.
+    pub fn look(&mut self, under_way: BTreeSet<Digest>, now: Timestamp) -> Vec<(Digest, bool)> {
+        let mut changes = Vec::new();
+        for digest in under_way {
+            if self.0.insert(digest.clone(), now).is_none() {
+                changes.push((digest, true));
+            }
+        }
+        let over = self.0.extract_if(.., |_, last| *last + REST <= now);
+        changes.extend(over.map(|(digest, _)| (digest, false)));
+        changes
+    }
+
+    /// Whether nothing is under way.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -167,6 +182,23 @@ mod tests {
         assert!(at(5, 0) && at(5, 9));
         assert!(!at(5, 10));
         assert!(at(6, 11), "it goes on");
+    }
+
+    #[test]
+    fn a_pull_is_over_when_it_has_rested() {
+        let digest = Digest::from_sha256(&[7; 32]);
+        let mut seen = Seen::default();
+        let at = |millis| Timestamp::ZERO + Duration::from_millis(millis);
+        let now = || BTreeSet::from([digest.clone()]);
+        assert_eq!(seen.look(now(), at(0)), vec![(digest.clone(), true)]);
+        // Between two of its blobs.
+        assert_eq!(seen.look(BTreeSet::new(), at(600)), []);
+        assert_eq!(seen.look(now(), at(650)), []);
+        assert_eq!(
+            seen.look(BTreeSet::new(), at(1350)),
+            vec![(digest.clone(), false)]
+        );
+        assert!(seen.is_empty());
     }
 
     #[test]

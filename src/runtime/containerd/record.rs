@@ -263,6 +263,15 @@ pub(super) async fn release(shared: &Arc<Shared>, manifest: &Digest) -> Result<(
     let layers: BTreeSet<&Digest> = image.links.iter().map(|link| &link.layer).collect();
     for layer in layers {
         if !needed.contains(layer) {
+            // Its claim is held until its tree is gone.
+            let parked = shared.unpark(layer);
+            let _claim = match parked {
+                Some((claim, work)) => {
+                    work.abandon().await;
+                    Some(claim)
+                }
+                None => None,
+            };
             shared.stage.drop_layer(layer)?;
             shared.store.remove(layer).await?;
         }

@@ -9,7 +9,7 @@ use futures::stream::{self, BoxStream};
 
 use crate::domain::image::Digest;
 use crate::port::RuntimeChange;
-use crate::runtime::containerd::{Client, Writes};
+use crate::runtime::containerd::{Client, Seen, Writes};
 use crate::runtime::cri::runtime::Shared;
 
 /// How often writes under way are looked for while anything is planned: some 0.2 ms of both sides.
@@ -26,7 +26,7 @@ struct Pulls {
     shared: Arc<Shared>,
     client: Client,
     writes: Writes,
-    before: BTreeSet<Digest>,
+    seen: Seen,
     told: VecDeque<RuntimeChange>,
 }
 
@@ -57,7 +57,7 @@ pub(super) fn pulls(shared: Arc<Shared>, client: Client) -> BoxStream<'static, R
         shared,
         client,
         writes: Writes::default(),
-        before: BTreeSet::new(),
+        seen: Seen::default(),
         told: VecDeque::new(),
     };
     stream::unfold(pulls, |mut pulls| async move {
@@ -76,7 +76,7 @@ pub(super) fn pulls(shared: Arc<Shared>, client: Client) -> BoxStream<'static, R
 impl Pulls {
     async fn look(&mut self) {
         // With nothing planned nothing can be in a pull's way.
-        if self.shared.is_idle() && self.before.is_empty() {
+        if self.shared.is_idle() && self.seen.is_empty() {
             return;
         }
         let mut now = match self.client.ingests().await {
@@ -90,13 +90,9 @@ impl Pulls {
             let ours = self.shared.asked.lock();
             now.retain(|digest| !ours.contains(digest));
         }
-        let changed = |digest: &Digest, active| RuntimeChange::Foreground {
-            digest: digest.clone(),
-            active,
-        };
-        let begun = now.difference(&self.before).map(|d| changed(d, true));
-        let ended = self.before.difference(&now).map(|d| changed(d, false));
-        self.told.extend(begun.chain(ended));
-        self.before = now;
+        let at = self.shared.clock.now();
+        let changes = self.seen.look(now, at).into_iter();
+        self.told
+            .extend(changes.map(|(digest, active)| RuntimeChange::Foreground { digest, active }));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::domain::image::Digest;
 use crate::port::{RuntimeError, Show, Whole};
 use crate::runtime::cri::names::{Step, exact, find, has, holder, is_id, name, step, uses};
-use crate::runtime::cri::remove::{Removed, take_back};
+use crate::runtime::cri::remove::{Removed, is_pulled_by, take_back};
 use crate::runtime::cri::runtime::{Shared, failed};
 use crate::runtime::wire::cri::Image;
 
@@ -105,7 +105,11 @@ async fn note(shared: Arc<Shared>, came: Came) -> Result<(), RuntimeError> {
 
 /// What must not be shown is not pulled; what an earlier run had pulled is taken back.
 async fn hide(shared: &Arc<Shared>, whole: &Whole, config: &Digest) -> Result<(), RuntimeError> {
-    let taken = take_back(shared, &whole.digest).await?;
+    let taken = if is_pulled_by(shared, &whole.digest, &whole.image).await {
+        take_back(shared, &whole.digest).await?
+    } else {
+        Removed::NotOurs
+    };
     let images = shared.images().await?;
     // Somebody else's, or in use: a kubelet that asks the registry moves no layer.
     if taken != Removed::Yes && find(&images, config).is_some() {

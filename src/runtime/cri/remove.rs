@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::domain::image::Digest;
+use crate::domain::image::{Digest, ImageRef};
 use crate::port::RuntimeError;
-use crate::runtime::cri::names::{Standing, standing};
+use crate::runtime::cri::names::{self, Standing, standing};
 use crate::runtime::cri::runtime::{Shared, failed};
 
 /// What became of an image that was to go.
@@ -22,7 +22,16 @@ pub(super) enum Removed {
 
 /// Takes a name back that may lead to something old by and by. CRI can do that only with the whole image, so
 /// a name that is a digest stays until its image is released: it cannot mislead.
-pub(super) async fn withdraw(shared: &Arc<Shared>, manifest: &Digest) -> Result<(), RuntimeError> {
+pub(super) async fn withdraw(
+    shared: &Arc<Shared>,
+    manifest: &Digest,
+    name: Option<&ImageRef>,
+) -> Result<(), RuntimeError> {
+    if let Some(name) = name
+        && !is_pulled_by(shared, manifest, name).await
+    {
+        return Ok(());
+    }
     let only_exact = {
         let ledger = shared.ledger.lock().await;
         let names = ledger.get(manifest).map(|pulled| pulled.names.as_slice());
@@ -38,6 +47,14 @@ pub(super) async fn withdraw(shared: &Arc<Shared>, manifest: &Digest) -> Result<
             "{manifest} cannot lose one name alone through CRI, and {why}: it stays"
         ))),
     }
+}
+
+/// Whether an image is ours by this name: by another one it says nothing of this one.
+pub(super) async fn is_pulled_by(shared: &Shared, manifest: &Digest, name: &ImageRef) -> bool {
+    let reference = names::name(name);
+    let ledger = shared.ledger.lock().await;
+    let pulled = ledger.get(manifest);
+    pulled.is_some_and(|pulled| pulled.names.contains(&reference))
 }
 
 /// Gives up an image and its documents. One that is used, or that others rely on, is the kubelet's to remove

@@ -135,9 +135,9 @@ impl ContainerRuntime for CriRuntime {
     fn withdraw<'a>(
         &'a self,
         digest: &'a Digest,
-        _: Option<&'a ImageRef>,
+        name: Option<&'a ImageRef>,
     ) -> BoxFuture<'a, Result<(), RuntimeError>> {
-        Box::pin(remove::withdraw(&self.shared, digest))
+        Box::pin(remove::withdraw(&self.shared, digest, name))
     }
 
     fn release<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {

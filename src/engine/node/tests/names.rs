@@ -107,3 +107,27 @@ fn a_record_that_failed_for_now_is_asked_for_again_and_the_other_is_not() {
     };
     assert_eq!(engine.step(now + HOUR), [again]);
 }
+
+#[test]
+fn a_name_that_the_plan_drops_loses_its_record_and_gets_one_when_it_is_named_again() {
+    let mut engine = asked();
+    let now = Timestamp::ZERO;
+    engine.input(made(1), now);
+    // The other one's record is under way.
+    let [first, second] = <[PlanEntry; 2]>::try_from(twice()).unwrap();
+    engine.input(Input::NodePlan(Some(plan(vec![first.clone()]))), now);
+    let dropped = Effect::WithdrawName {
+        image: name(2),
+        digest: digest(1),
+    };
+    assert_eq!(engine.step(now), [dropped]);
+    engine.input(made(2), now);
+    engine.input(Input::NodePlan(Some(plan(vec![first, second]))), now);
+    let again = Effect::Record {
+        image: name(2),
+        digest: digest(1),
+    };
+    assert_eq!(engine.step(now), [again]);
+    engine.input(made(2), now);
+    assert_eq!(phases(&engine), [Phase::Recorded, Phase::Recorded]);
+}
