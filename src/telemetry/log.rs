@@ -77,8 +77,8 @@ where
 
 /// A level, or levels by module; modules that nothing is said of log errors.
 ///
-/// `EnvFilter` could filter by spans and values, too: with regular expressions, whose compiler is a tenth of what an
-/// idle agent holds.
+/// `EnvFilter` could filter by spans and values, too: with regular expressions that an idle agent of 10 MiB would
+/// hold 0.3 MiB for.
 pub fn levels(text: &str) -> Result<Targets, ParseError> {
     let levels: Targets = text.parse()?;
     Ok(if levels.default_level().is_none() {
