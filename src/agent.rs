@@ -159,11 +159,6 @@ impl Agent {
         shutdown: CancellationToken,
     ) -> Result<(), AgentError> {
         let Self { options, measures } = self;
-        // Who is told here has time: a pause would be waited for at the end.
-        let options = Options {
-            report_pause: Duration::ZERO,
-            ..options
-        };
         let (told, seen) = mpsc::channel(SEEN);
         let settled = shutdown.child_token();
         let reporter = OnceReporter::new(tell, settled.clone());

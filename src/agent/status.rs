@@ -46,11 +46,7 @@ impl Journal {
     /// Nothing written; `pause` is the shortest time between writes that only change numbers.
     pub(super) fn new(pause: Duration) -> Self {
         Self {
-            pause: if pause.is_zero() {
-                pause
-            } else {
-                pause.max(PAUSE)
-            },
+            pause: pause.max(PAUSE),
             written: None,
             retry_at: Timestamp::ZERO,
             timings: Timings::default(),
@@ -114,12 +110,7 @@ impl Journal {
             || old.failed != status.failed
             || old.conditions.first().map(|c| &c.status)
                 != status.conditions.first().map(|c| &c.status);
-        let due = *at
-            + if weighty {
-                PAUSE.min(self.pause)
-            } else {
-                self.pause
-            };
+        let due = *at + if weighty { PAUSE } else { self.pause };
         Some(due.max(self.retry_at))
     }
 

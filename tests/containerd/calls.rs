@@ -442,12 +442,17 @@ async fn an_image_record_changes_where_it_is_told_to_and_nowhere_else() {
     assert_eq!(seen.target.unwrap().digest, other.digest);
 
     assert!(client.delete_image(name, None, Collect::Now).await.unwrap());
-    assert!(
-        !client
-            .delete_image(name, None, Collect::Later)
-            .await
-            .unwrap()
-    );
+    // CRI answers to changes by a task of its own, which may make the record again: as often as it changed.
+    let mut made_again = 0;
+    while client
+        .delete_image(name, None, Collect::Later)
+        .await
+        .unwrap()
+    {
+        made_again += 1;
+        assert!(made_again <= 3);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     assert_eq!(client.image(name).await.unwrap(), None);
     assert_eq!(client.images(&[format!("name=={name}")]).await.unwrap(), []);
     let gone = client.update_image(name, Some(other), Labels::new());
