@@ -159,6 +159,11 @@ impl Agent {
         shutdown: CancellationToken,
     ) -> Result<(), AgentError> {
         let Self { options, measures } = self;
+        // The last change would be waited for at the end.
+        let options = Options {
+            report_pause: Duration::ZERO,
+            ..options
+        };
         let (told, seen) = mpsc::channel(SEEN);
         let settled = shutdown.child_token();
         let reporter = OnceReporter::new(tell, settled.clone());

@@ -142,6 +142,11 @@ pub trait ContainerRuntime: Send + Sync + 'static {
         async { Ok(None) }.boxed()
     }
 
+    /// Waits for what still goes on in the background: whoever ends then leaves nothing half done.
+    fn settle(&self) -> BoxFuture<'_, ()> {
+        async {}.boxed()
+    }
+
     /// What others do to the runtime, as it happens; silent where the runtime cannot tell.
     fn changes(&self) -> BoxStream<'static, RuntimeChange> {
         stream::pending().boxed()

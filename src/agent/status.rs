@@ -11,7 +11,7 @@ use crate::domain::plan::Priority;
 use crate::domain::time::Timestamp;
 use crate::engine::node::{EntryProgress, Phase};
 
-/// Shortest time between two writes, whatever changed: a plan of small images would otherwise
+/// Shortest time between two writes to an API server, whatever changed: a plan of small images would otherwise
 /// write once per image.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -43,10 +43,11 @@ pub(super) struct Facts<'a> {
 }
 
 impl Journal {
-    /// Nothing written; `pause` is the shortest time between writes that only change numbers.
+    /// Nothing written; `pause` is the shortest time between writes that only change numbers. Without one every
+    /// change is due at once: for whoever is told in this process.
     pub(super) fn new(pause: Duration) -> Self {
         Self {
-            pause: pause.max(PAUSE),
+            pause,
             written: None,
             retry_at: Timestamp::ZERO,
             timings: Timings::default(),
@@ -110,7 +111,12 @@ impl Journal {
             || old.failed != status.failed
             || old.conditions.first().map(|c| &c.status)
                 != status.conditions.first().map(|c| &c.status);
-        let due = *at + if weighty { PAUSE } else { self.pause };
+        let due = *at
+            + if weighty {
+                PAUSE.min(self.pause)
+            } else {
+                self.pause
+            };
         Some(due.max(self.retry_at))
     }
 

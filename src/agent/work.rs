@@ -218,6 +218,7 @@ impl Work {
         // Tasks may wait for room among their results.
         self.results.close();
         self.tasks.wait().await;
+        self.runtime.settle().await;
         Ok(())
     }
 

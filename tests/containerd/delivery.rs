@@ -167,6 +167,8 @@ async fn a_released_image_leaves_nothing_behind() {
     assert!(client.blobs(&[]).await.unwrap().is_empty());
     let left = std::fs::read_dir(node.staging().join("layers")).unwrap();
     assert_eq!(left.count(), 0);
+    let trash = std::fs::read_dir(node.staging().join("trash")).unwrap();
+    assert_eq!(trash.count(), 0, "the agent has ended");
 }
 
 #[tokio::test]

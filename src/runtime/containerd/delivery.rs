@@ -226,6 +226,14 @@ impl ContainerRuntime for Containerd {
         }))
     }
 
+    fn settle(&self) -> BoxFuture<'_, ()> {
+        let shared = self.shared.clone();
+        Box::pin(async move {
+            // A thread that panicked has said so.
+            let _ = spawn_blocking(move || shared.stage.settle()).await;
+        })
+    }
+
     fn changes(&self) -> BoxStream<'static, RuntimeChange> {
         watch::changes(self.shared.clone())
     }
@@ -275,6 +283,10 @@ impl Shared {
     /// Every name that has a record of ours, as far as is known.
     pub(super) fn recorded_names(&self) -> Vec<String> {
         self.names().keys().cloned().collect()
+    }
+
+    fn is_recorded(&self, manifest: &Digest) -> bool {
+        self.names().values().any(|made| made.manifest == *manifest)
     }
 
     fn names(&self) -> MutexGuard<'_, BTreeMap<String, Made>> {
@@ -434,11 +446,24 @@ impl Shared {
         tokio::spawn(async move {
             for image in images {
                 // The record asks again, and tells whoever waits for it.
-                if let Err(error) = shared.places.advance(&shared, &image).await {
+                if let Err(error) = shared.place(&image).await {
                     tracing::debug!(manifest = %image.manifest, %error, "cannot place a layer yet");
                 }
             }
         });
+    }
+
+    /// Places what has come of an image. One that is recorded, by now or before, is held by its record alone: a
+    /// lease beside it would keep bytes that the kubelet counts as freed.
+    async fn place(self: &Arc<Self>, image: &Image) -> Result<(), RuntimeError> {
+        if !self.is_recorded(&image.manifest) {
+            self.places.advance(self, image).await?;
+            let turn = self.places.turn().await;
+            if self.is_recorded(&image.manifest) {
+                self.places.let_go(self, &image.manifest, &turn).await?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -13,6 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,8 @@ pub(super) struct Stage {
     boot: String,
     ready: Mutex<BTreeMap<Digest, Ready>>,
     trashed: AtomicU64,
+    /// Threads that empty the trash; the ended ones go when the next begins.
+    emptying: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// A layer that waits for its place.
@@ -66,13 +69,14 @@ impl Stage {
             boot: boot.trim().to_owned(),
             ready: Mutex::default(),
             trashed: AtomicU64::new(0),
+            emptying: Mutex::default(),
         };
         let old = entries(&root.join("trash"))?;
         for entry in entries(&root.join("layers"))? {
             stage.recover(&entry)?;
         }
         for path in old {
-            empty(path);
+            stage.empty(path);
         }
         Ok(stage)
     }
@@ -172,8 +176,32 @@ impl Stage {
             }
         };
         fs::rename(folder, &to).map_err(|e| failed("move away", folder, &e))?;
-        empty(to);
+        self.empty(to);
         Ok(())
+    }
+
+    /// Removes on a thread of its own; what stays is tried again at the next start.
+    fn empty(&self, path: PathBuf) {
+        let mut emptying = self.emptying();
+        emptying.retain(|thread| !thread.is_finished());
+        emptying.push(thread::spawn(move || {
+            if let Err(error) = remove_tree(&path) {
+                tracing::warn!(path = %path.display(), %error, "cannot remove");
+            }
+        }));
+    }
+
+    /// Waits until the trash is empty.
+    pub(super) fn settle(&self) {
+        let emptying = std::mem::take(&mut *self.emptying());
+        for thread in emptying {
+            // One that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+
+    fn emptying(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.emptying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn folder(&self, layer: &Digest) -> PathBuf {
@@ -183,15 +211,6 @@ impl Stage {
     fn ready(&self) -> MutexGuard<'_, BTreeMap<Digest, Ready>> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Removes on a thread of its own; what stays is tried again at the next start.
-fn empty(path: PathBuf) {
-    std::thread::spawn(move || {
-        if let Err(error) = remove_tree(&path) {
-            tracing::warn!(path = %path.display(), %error, "cannot remove");
-        }
-    });
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, RuntimeError> {
