@@ -173,6 +173,7 @@ async fn options(
     let tags = config.origin_fallback.then(|| anybody.clone() as _);
     let runtime = runtime(config, &clock).await?;
     // What queues the kubelet's pulls is the kubelet: a second one of ours would only be in their way.
+    let blobs = config.blobs && is_containerd(config) && !runtime.brings_images();
     let concurrency = if runtime.brings_images() {
         1
     } else {
@@ -193,6 +194,7 @@ async fn options(
         limits: Limits {
             concurrency,
             disk: config.disk_budget,
+            blobs,
             linger: config.linger,
             again: Some(TRY_ANEW),
             ..Limits::default()
@@ -259,6 +261,7 @@ async fn runtime(
         sync: config.sync,
         records: !found.verifies,
         pins: config.pin,
+        blobs: config.blobs,
         clock: clock.clone(),
     };
     Ok(Arc::new(Containerd::open(options, Arc::new(store)).await?))
@@ -275,6 +278,11 @@ async fn pulling(
     let (store, recovery) = Store::open(&state, clock.now()).with_context(named)?;
     tracing::info!(socket = %socket.display(), state = %state.display(), why, ?recovery,
         "the runtime pulls images itself, whole, one at a time; private ones are left to the kubelet");
+    if config.blobs {
+        tracing::warn!(
+            "agent.blobs does nothing here: what the runtime pulls it keeps as it likes"
+        );
+    }
     if config.bandwidth_limit.is_some() {
         tracing::warn!("agent.bandwidth_limit is not kept: CRI has no way to say it");
     }
