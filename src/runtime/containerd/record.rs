@@ -102,12 +102,11 @@ async fn write_documents(
     });
     write(shared, image, name, (&image.config, config, top)).await?;
     let manifest = stored(shared, &image.manifest).await?;
-    let kept = match &shared.blobs {
-        None => label::children([&image.config]),
-        Some(_) => {
-            let layers = image.links.iter().map(|link| &link.layer);
-            label::parts(&image.config, layers)
-        }
+    let layers = image.links.iter().map(|link| &link.layer);
+    let kept = if shared.blobs.is_some() {
+        label::parts(&image.config, layers)
+    } else {
+        label::children([&image.config])
     };
     write(shared, image, name, (&image.manifest, manifest, kept)).await
 }
