@@ -125,6 +125,8 @@ async fn by_hand(plan: PathBuf, json: bool, mut context: Context) -> anyhow::Res
     context.layers = named(context.layers);
     context.begin_quietly()?;
     let (_, config) = config::agent(&context.layers)?;
+    // What is no plan is refused before anything of the node is touched.
+    let plan = plan_file::read(&plan)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let node = config.node_name.clone();
     let source = Registry::new(registry_options(&config)?)?;
@@ -133,7 +135,7 @@ async fn by_hand(plan: PathBuf, json: bool, mut context: Context) -> anyhow::Res
     let options = options(&config, source, clock.clone(), &anybody).await?;
     let agent = Agent::new(options, &mut Metrics::new("agent"));
     let around = (clock, &resolver as _);
-    Box::pin(once::run(&plan, &node, agent, around, (json, &context))).await
+    Box::pin(once::run(plan, &node, agent, around, (json, &context))).await
 }
 
 /// Images go to this socket: by containerd's own services, unless the configuration says by CRI.
