@@ -179,6 +179,11 @@ impl One<'_> {
         );
         let lease = client.lease_begin(&purpose, now + TERM).await?.id;
         let kept = self.under(&lease, file).await;
+        if matches!(kept, Err(ContainerdError::NoSpace(_))) {
+            // The daemon's database needs room to forget what was written so far.
+            self.spools.remove(&self.link.layer);
+            client.abort(&self.link.layer).await;
+        }
         // One that cannot be ended now ends by itself.
         let _ = client.lease_end(&lease, Collect::Later).await;
         kept

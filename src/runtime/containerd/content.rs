@@ -296,7 +296,7 @@ impl Client {
     }
 
     /// Throws away what was written of a blob under our name. What this cannot do the lease's end does.
-    async fn abort(&self, digest: &Digest) {
+    pub(super) async fn abort(&self, digest: &Digest) {
         let request = AbortRequest {
             r#ref: reference(digest),
         };
