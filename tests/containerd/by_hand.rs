@@ -36,7 +36,8 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-fn said(output: &Output) -> (Option<i32>, String) {
+/// Its exit code, and all that it said.
+pub fn said(output: &Output) -> (Option<i32>, String) {
     let text = [&output.stdout[..], &output.stderr].concat();
     (output.status.code(), String::from_utf8(text).unwrap())
 }
