@@ -1,14 +1,15 @@
 //! The agent as the manifests start it: with their capabilities it may do all, without any one of them it may not.
 
-use std::path::PathBuf;
-use std::process::Command;
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::api::core::v1::{PodSpec, VolumeMount};
 use serde_json::json;
 use tar::{EntryType, Header};
 
-use crate::by_hand::said;
 use crate::equal::Reference;
 use crate::image::{Form, Image, Layer, Tar};
 use crate::node::{NAME, Node, named};
@@ -24,7 +25,7 @@ fn pod() -> PodSpec {
     );
     let text = std::fs::read_to_string(file).unwrap();
     let set: DaemonSet = serde_saphyr::from_str(&text).unwrap();
-    set.spec.unwrap().template.spec.unwrap()
+    set.spec.template.spec.unwrap()
 }
 
 fn capabilities() -> Vec<String> {
@@ -57,6 +58,15 @@ fn demanding() -> Image {
         of_user(tar, "home/tool", EntryType::Regular, 0o2755, b"tool");
         of_user(tar, "home/old/", EntryType::Directory, 0o700, b"");
         of_user(tar, "home/old/x", EntryType::Regular, 0o600, b"x");
+        // /dev/null: marks of removed files alone need no MKNOD (Linux 5.8).
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::Char);
+        header.set_mode(0o666);
+        header.set_mtime(1_600_000_000);
+        header.set_size(0);
+        header.set_device_major(1).unwrap();
+        header.set_device_minor(3).unwrap();
+        tar.append_data(&mut header, "null", &b""[..]).unwrap();
         tar.append_pax_extensions([("SCHILY.xattr.security.capability", &raw[..])])
             .unwrap();
         of_user(tar, "home/ping", EntryType::Regular, 0o755, b"ping");
@@ -71,29 +81,55 @@ fn demanding() -> Image {
     Image::new(vec![base, top], &json!({"Cmd": ["/home/tool"]}))
 }
 
-/// What an agent with these capabilities brings: its words, if it fails, or else every difference.
+/// What is wrong with what an agent with these capabilities brings: why a layer did not come, or every difference.
 async fn bring(origin: &Upstream, image: &Image, with: &[String]) -> Vec<String> {
     let node = Node::start(format!("http://{}", origin.address)).await;
-    let plan = node.daemon.stage().join("plan.yaml");
+    let stage = node.daemon.stage();
+    let (plan, log) = (stage.join("plan.yaml"), stage.join("agent.log"));
     std::fs::write(&plan, format!("images: [{}]", named("team/web:1"))).unwrap();
-    let set: Vec<String> = with
-        .iter()
-        .map(|name| format!(",+{}", name.to_lowercase()))
-        .collect();
+    let names = with.iter().map(|name| format!(",+{}", name.to_lowercase()));
     let mut command = Command::new("setpriv");
-    command.arg(format!("--bounding-set=-all{}", set.concat()));
+    command.arg(format!("--bounding-set=-all{}", names.collect::<String>()));
     command.arg(env!("CARGO_BIN_EXE_forelay"));
-    command.args(["agent", "--once", "--plan"]).arg(&plan);
-    command.arg("--containerd").arg(node.daemon.socket());
+    command.args(["--log-level", "warn", "agent", "--once", "--plan"]);
+    command
+        .arg(&plan)
+        .arg("--containerd")
+        .arg(node.daemon.socket());
     let at = format!("{NAME}=http://{}", origin.address);
-    let output = command.env("FORELAY_AGENT__ORIGINS", at).output().unwrap();
-    let (code, words) = said(&output);
-    if code != Some(0) {
-        return vec![words];
-    }
+    command.env("FORELAY_AGENT__ORIGINS", at);
+    let said = File::create(&log).unwrap();
+    command.stdout(said.try_clone().unwrap()).stderr(said);
+    let mut agent = Killed(command.spawn().unwrap());
+    let code = loop {
+        if let Some(status) = agent.0.try_wait().unwrap() {
+            break status.code();
+        }
+        let words = std::fs::read_to_string(&log).unwrap();
+        if let Some(why) = words.lines().find(|line| line.contains("did not come")) {
+            return vec![why.to_owned()];
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let words = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(code, Some(0), "{words}");
+    assert!(!words.contains("by the runtime itself"), "{words}");
     let reference = Reference::pull(origin, image).await;
     let client = node.daemon.client().await;
-    reference.differences(&client, image).await
+    let mut found = reference.differences(&client, image).await;
+    // The mark of a removed file is as old as its unpacking.
+    found.retain(|line| !line.starts_with("home/a: time"));
+    found
+}
+
+/// Ended when dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[tokio::test]
@@ -114,11 +150,10 @@ fn the_manifest_shows_the_agent_what_it_looks_for_where_the_node_has_it() {
     let pod = pod();
     let mounts = pod.containers[0].volume_mounts.clone().unwrap();
     let volumes = pod.volumes.unwrap();
-    let shown = |path: &str| {
-        let holds = |m: &&k8s_openapi::api::core::v1::VolumeMount| {
-            PathBuf::from(path).starts_with(&m.mount_path)
-        };
-        let mount = mounts.iter().find(holds).unwrap_or_else(|| panic!("{path}"));
+    let shown = |path: &Path| {
+        let holds = |m: &&VolumeMount| path.starts_with(&m.mount_path);
+        let mount = mounts.iter().find(holds);
+        let mount = mount.unwrap_or_else(|| panic!("{}", path.display()));
         let volume = volumes.iter().find(|v| v.name == mount.name).unwrap();
         let host = volume.host_path.clone().unwrap().path;
         assert_eq!(host, mount.mount_path, "the daemon tells paths of the node");
@@ -126,11 +161,11 @@ fn the_manifest_shows_the_agent_what_it_looks_for_where_the_node_has_it() {
     let defaults = forelay::config::raw::RawAgent::default();
     // The snapshots and the staging beside them, on one mount (rename(2): EXDEV).
     for path in [
-        defaults.containerd.as_str(),
-        "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs",
-        "/etc/containerd/certs.d",
-        defaults.state.as_str(),
-        defaults.layout.as_str(),
+        &defaults.containerd,
+        Path::new("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs"),
+        Path::new("/etc/containerd/certs.d"),
+        &defaults.state,
+        &defaults.layout,
     ] {
         shown(path);
     }
