@@ -4,6 +4,7 @@
 //! what is installed, and were run against both of these. What a lease holds survives a collection, and so does
 //! what an image record leads to by labels; everything else goes with the next one.
 
+mod blobs;
 mod chain;
 pub mod check;
 pub mod client;
@@ -21,6 +22,7 @@ mod place;
 mod pulls;
 mod record;
 mod snapshot;
+mod spool;
 mod stage;
 mod users;
 mod watch;

@@ -6,6 +6,7 @@ mod registry;
 mod relay;
 
 mod between;
+mod blobs;
 mod by_hand;
 mod calls;
 mod cri;

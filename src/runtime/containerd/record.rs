@@ -102,7 +102,12 @@ async fn write_documents(
     });
     write(shared, image, name, (&image.config, config, top)).await?;
     let manifest = stored(shared, &image.manifest).await?;
-    let kept = label::children([&image.config]);
+    let layers = image.links.iter().map(|link| &link.layer);
+    let kept = if shared.blobs.is_some() {
+        label::parts(&image.config, layers)
+    } else {
+        label::children([&image.config])
+    };
     write(shared, image, name, (&image.manifest, manifest, kept)).await
 }
 
@@ -274,6 +279,9 @@ pub(super) async fn release(shared: &Arc<Shared>, manifest: &Digest) -> Result<(
             };
             shared.stage.drop_layer(layer)?;
             shared.store.remove(layer).await?;
+            if let Some(blobs) = &shared.blobs {
+                blobs.forget(layer);
+            }
         }
     }
     for document in [&image.manifest, &image.config] {
