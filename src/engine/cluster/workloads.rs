@@ -297,19 +297,6 @@ impl Cluster {
         Applied::Changed
     }
 
-    pub(super) fn image_present(&mut self, node: &str, image: &ImageRef) -> Applied {
-        let id = self.nodes.id(node);
-        let known = id.and_then(|id| Some((id, self.nodes[id].node.as_mut()?)));
-        let Some((id, there)) = known else {
-            return Applied::Ignored("pull on an unknown node");
-        };
-        if !there.present.insert(image.clone()) {
-            return KNOWN;
-        }
-        self.marks.nodes.insert(id);
-        Applied::Changed
-    }
-
     /// A pod with the images, or of the workload, that was announced: one less is to come.
     pub(super) fn fill_announcements(&mut self, pod: &Pod) {
         for (name, announcement) in &mut self.announcements {

@@ -1,0 +1,201 @@
+//! Images that a node has, by whoever says so: its kubelet, its pods, its agent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::domain::image::ImageRef;
+use crate::domain::inventory::NodeInventory;
+use crate::domain::time::Timestamp;
+
+/// What is told within so long after a list is not older than the list: events have whole seconds.
+const SAME_TIME: Duration = Duration::from_secs(1);
+
+/// Images by which pods of one node start without a pull.
+///
+/// A node's status lists 50, the largest, and nobody says when one goes. Where an agent lists all of them, its
+/// list is the truth, for what is there and for what is not, until somebody saw another image later.
+#[derive(Clone, Debug, Default)]
+pub struct Present {
+    /// By name, when that was last said, by the node's clock; [`Timestamp::ZERO`] for what has no time.
+    said: BTreeMap<ImageRef, Timestamp>,
+    /// When the agent's list was made, and whether it is all there is.
+    listed: Option<(Timestamp, bool)>,
+}
+
+impl Present {
+    /// What the node's status says at first.
+    #[must_use]
+    pub fn of_kubelet(images: &[ImageRef]) -> Self {
+        let mut present = Self::default();
+        present.listed_by_kubelet(images);
+        present
+    }
+
+    /// What the node's status says; true if that is news. It is half a minute old, or of another day: beside a
+    /// list of everything it says nothing.
+    pub fn listed_by_kubelet(&mut self, images: &[ImageRef]) -> bool {
+        let news = images
+            .iter()
+            .map(|image| self.seen(image, Timestamp::ZERO));
+        news.fold(false, |any, new| any | new)
+    }
+
+    /// Somebody saw the image there at that time; true if that is news.
+    pub fn seen(&mut self, image: &ImageRef, at: Timestamp) -> bool {
+        if let Some(said) = self.said.get_mut(image) {
+            *said = at.max(*said);
+            return false;
+        }
+        if self.all().is_some_and(|listed| at + SAME_TIME <= listed) {
+            return false;
+        }
+        self.said.insert(image.clone(), at);
+        true
+    }
+
+    /// What the node's agent listed; true if that is news. A list of a part removes nothing. Names that go with
+    /// a plan are the plan's to ask for: they are there, and would not be if it did not name them.
+    pub fn listed(&mut self, inventory: &NodeInventory) -> bool {
+        let at = inventory.listed;
+        if self.listed.is_some_and(|(before, _)| at < before) {
+            return false;
+        }
+        self.listed = Some((at, inventory.complete));
+        let before = self.said.len();
+        if inventory.complete {
+            let images = inventory.images.iter();
+            let names = images.flat_map(|image| image.names.iter().chain(&image.planned));
+            let there: BTreeSet<&ImageRef> = names.collect();
+            self.said.retain(|image, said| {
+                let as_is = |name: &ImageRef| there.contains(name);
+                *said + SAME_TIME > at || as_is(image) || by_digest(image).as_ref().is_some_and(as_is)
+            });
+        }
+        let lost = before != self.said.len();
+        let names = inventory.images.iter().flat_map(|image| &image.names);
+        let came = names.map(|name| self.seen(name, at));
+        came.fold(lost, |any, new| any | new)
+    }
+
+    /// Whether a pod that names it so finds it there.
+    #[must_use]
+    pub fn contains(&self, image: &ImageRef) -> bool {
+        let is_there = |name: &ImageRef| self.said.contains_key(name);
+        is_there(image)
+            || self.listed.is_some() && by_digest(image).as_ref().is_some_and(is_there)
+    }
+
+    /// All of them, by name.
+    pub fn images(&self) -> impl Iterator<Item = &ImageRef> {
+        self.said.keys()
+    }
+
+    /// When everything was listed, where everything was.
+    fn all(&self) -> Option<Timestamp> {
+        self.listed.filter(|(_, all)| *all).map(|(at, _)| at)
+    }
+}
+
+/// As runtimes record a name that has both: the digest takes the tag's place.
+fn by_digest(image: &ImageRef) -> Option<ImageRef> {
+    image.tag()?;
+    let digest = image.digest()?;
+    let name = format!("{}/{}@{digest}", image.registry(), image.repository());
+    name.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::image::Digest;
+    use crate::domain::inventory::StoredImage;
+
+    fn image(name: &str) -> ImageRef {
+        name.parse().unwrap()
+    }
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::ZERO + Duration::from_secs(1_000_000 + secs)
+    }
+
+    fn list(secs: u64, names: &[&str], planned: &[&str], complete: bool) -> NodeInventory {
+        let named = |names: &[&str]| names.iter().map(|name| image(name)).collect();
+        NodeInventory {
+            node: "n".into(),
+            listed: at(secs),
+            images: vec![StoredImage {
+                digest: Digest::from_sha256(&[1; 32]),
+                names: named(names),
+                planned: named(planned),
+                bytes: None,
+            }],
+            complete,
+        }
+    }
+
+    fn has(present: &Present) -> Vec<&str> {
+        let names = present.images().map(ImageRef::repository);
+        names.map(|name| &name["library/".len()..]).collect()
+    }
+
+    #[test]
+    fn a_list_of_everything_adds_what_nobody_saw_and_removes_what_only_others_said() {
+        let mut present = Present::of_kubelet(&[image("old"), image("web")]);
+        present.seen(&image("job"), at(10));
+        assert!(present.listed(&list(60, &["web", "small"], &[], true)));
+        assert_eq!(has(&present), ["small", "web"]);
+        // The status that says otherwise is older, or of another day.
+        assert!(!present.listed_by_kubelet(&[image("old")]));
+        assert_eq!(has(&present), ["small", "web"]);
+        assert!(!present.listed(&list(70, &["web", "small"], &[], true)), "no news");
+    }
+
+    #[test]
+    fn a_list_of_a_part_removes_nothing_and_adds_all_the_same() {
+        let mut present = Present::of_kubelet(&[image("old")]);
+        present.seen(&image("job"), at(10));
+        assert!(present.listed(&list(60, &["small"], &[], false)));
+        assert_eq!(has(&present), ["job", "old", "small"]);
+        assert!(present.listed_by_kubelet(&[image("more")]));
+        // What was listed before may be among those that are left out now.
+        assert!(!present.listed(&list(70, &["job"], &[], false)));
+        assert_eq!(has(&present), ["job", "more", "old", "small"]);
+    }
+
+    #[test]
+    fn what_somebody_saw_after_the_list_was_made_stays_and_an_older_list_is_not_heard() {
+        let mut present = Present::default();
+        assert!(present.listed(&list(60, &["web"], &[], true)));
+        assert!(present.seen(&image("new"), at(60)), "a second may be cut off");
+        assert!(!present.listed(&list(50, &[], &[], true)));
+        assert_eq!(has(&present), ["new", "web"]);
+        // Said of a time before: the list knows better.
+        assert!(!present.seen(&image("gone"), at(50)));
+        assert!(present.listed(&list(90, &["web"], &[], true)));
+        assert_eq!(has(&present), ["web"]);
+    }
+
+    #[test]
+    fn names_that_go_with_a_plan_stay_the_plans_until_a_pod_uses_them() {
+        let mut present = Present::default();
+        assert!(!present.listed(&list(60, &[], &["web"], true)));
+        assert!(!present.contains(&image("web")));
+        assert!(present.seen(&image("web"), at(70)), "a pod started");
+        assert!(!present.listed(&list(80, &[], &["web"], true)));
+        assert!(present.contains(&image("web")));
+    }
+
+    #[test]
+    fn a_name_with_tag_and_digest_is_found_by_its_digest() {
+        let digest = Digest::from_sha256(&[7; 32]);
+        let both = image(&format!("quay.io/a/b:1@{digest}"));
+        let pinned = format!("quay.io/a/b@{digest}");
+        let mut present = Present::default();
+        present.seen(&both, at(10));
+        assert!(present.listed(&list(60, &[&pinned], &[], true)));
+        assert!(present.contains(&both) && present.contains(&image(&pinned)));
+        let mut other = Present::default();
+        other.listed(&list(60, &[&pinned], &[], true));
+        assert!(other.contains(&both) && !other.contains(&image("quay.io/a/b:1")));
+    }
+}
