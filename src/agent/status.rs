@@ -94,6 +94,8 @@ impl Journal {
             timings: self.timings.clone(),
             images: images.map(|entry| self.image(entry, facts)).collect(),
             conditions: vec![self.ready(facts, now)],
+            // Written by itself, and only what has changed of it.
+            inventory: None,
         }
     }
 

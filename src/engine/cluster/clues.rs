@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::domain::image::ImageRef;
 use crate::domain::node::NodeShape;
 use crate::domain::plan::{Priority, Reason};
 use crate::domain::time::Timestamp;

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::domain::image::ImageRef;
 use crate::domain::plan::{Plan, Target};
 use crate::domain::signal::{Capacity, ImageResolved, ScaleLimit, Scaler, Workload};
 use crate::domain::time::Timestamp;
