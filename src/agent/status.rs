@@ -122,6 +122,11 @@ impl Journal {
         Some(due.max(self.retry_at))
     }
 
+    /// Whether the API server has a status of the object that there is now.
+    pub(super) fn is_told(&self) -> bool {
+        self.written.is_some()
+    }
+
     /// The API server has it.
     pub(super) fn wrote(&mut self, status: NodePrefetchStatus, now: Timestamp) {
         self.written = Some((status, now));

@@ -34,9 +34,7 @@ impl Present {
     /// What the node's status says; true if that is news. It is half a minute old, or of another day: beside a
     /// list of everything it says nothing.
     pub fn listed_by_kubelet(&mut self, images: &[ImageRef]) -> bool {
-        let news = images
-            .iter()
-            .map(|image| self.seen(image, Timestamp::ZERO));
+        let news = images.iter().map(|image| self.seen(image, Timestamp::ZERO));
         news.fold(false, |any, new| any | new)
     }
 
@@ -68,7 +66,9 @@ impl Present {
             let there: BTreeSet<&ImageRef> = names.collect();
             self.said.retain(|image, said| {
                 let as_is = |name: &ImageRef| there.contains(name);
-                *said + SAME_TIME > at || as_is(image) || by_digest(image).as_ref().is_some_and(as_is)
+                *said + SAME_TIME > at
+                    || as_is(image)
+                    || by_digest(image).as_ref().is_some_and(as_is)
             });
         }
         let lost = before != self.said.len();
@@ -81,8 +81,7 @@ impl Present {
     #[must_use]
     pub fn contains(&self, image: &ImageRef) -> bool {
         let is_there = |name: &ImageRef| self.said.contains_key(name);
-        is_there(image)
-            || self.listed.is_some() && by_digest(image).as_ref().is_some_and(is_there)
+        is_there(image) || self.listed.is_some() && by_digest(image).as_ref().is_some_and(is_there)
     }
 
     /// All of them, by name.
@@ -147,7 +146,10 @@ mod tests {
         // The status that says otherwise is older, or of another day.
         assert!(!present.listed_by_kubelet(&[image("old")]));
         assert_eq!(has(&present), ["small", "web"]);
-        assert!(!present.listed(&list(70, &["web", "small"], &[], true)), "no news");
+        assert!(
+            !present.listed(&list(70, &["web", "small"], &[], true)),
+            "no news"
+        );
     }
 
     #[test]
@@ -166,7 +168,10 @@ mod tests {
     fn what_somebody_saw_after_the_list_was_made_stays_and_an_older_list_is_not_heard() {
         let mut present = Present::default();
         assert!(present.listed(&list(60, &["web"], &[], true)));
-        assert!(present.seen(&image("new"), at(60)), "a second may be cut off");
+        assert!(
+            present.seen(&image("new"), at(60)),
+            "a second may be cut off"
+        );
         assert!(!present.listed(&list(50, &[], &[], true)));
         assert_eq!(has(&present), ["new", "web"]);
         // Said of a time before: the list knows better.

@@ -16,7 +16,7 @@ use forelay::runtime::cri::{CriRuntime, Options};
 use forelay::store::{Durability, Store};
 use forelay::telemetry::clock::SystemClock;
 use futures::StreamExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Ready, ready};
 use serde_json::json;
 
 use crate::image::{Form, Image, Layer, OCI_INDEX, file};
@@ -122,6 +122,11 @@ async fn whole(runtime: &CriRuntime, image: &Image) -> Whole {
         }),
         show: Show::Record,
     }
+}
+
+/// Told at every look that finds other images.
+fn is_no_list(change: &RuntimeChange) -> Ready<bool> {
+    ready(*change != RuntimeChange::Images)
 }
 
 fn said(status: &NodePrefetchStatus) -> &str {
@@ -373,7 +378,7 @@ async fn what_others_take_and_bring_is_told() {
     let runtime = site.runtime().await;
     site.deliver(&runtime).await;
     let mut cri = site.cri().await;
-    let mut changes = runtime.changes();
+    let mut changes = runtime.changes().filter(is_no_list);
     let name = named("team/web:1");
     let request = forelay::runtime::wire::cri::RemoveImageRequest {
         image: Some(crate::pod::spec(&name)),
@@ -429,7 +434,7 @@ async fn a_pull_of_somebody_else_is_seen_and_our_own_is_not() {
     site.node.daemon.mirror(NAME, &relay.address.to_string());
     let runtime = site.runtime().await;
     let wanted = whole(&runtime, &site.web).await;
-    let mut changes = runtime.changes();
+    let mut changes = runtime.changes().filter(is_no_list);
     let mut cri = site.cri().await;
     let pause = named("pause:1");
     let seen = async {

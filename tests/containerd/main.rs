@@ -18,6 +18,7 @@ mod flips;
 mod gate;
 mod guest;
 mod image;
+mod inventory;
 mod keep;
 mod kill;
 mod mirror;

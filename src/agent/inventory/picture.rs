@@ -125,7 +125,8 @@ mod tests {
 
     /// As a cloud's registry names one: by tag and by digest.
     fn real(n: usize) -> StoredImage {
-        let repository = format!("123456789012.dkr.ecr.eu-central-1.amazonaws.com/team/service-{n}");
+        let repository =
+            format!("123456789012.dkr.ecr.eu-central-1.amazonaws.com/team/service-{n}");
         let digest = "ab".repeat(32);
         let names = [":2026-11-27-0123abcd", &format!("@sha256:{digest}")];
         let names = names.map(|name| format!("{repository}{name}"));
@@ -136,7 +137,10 @@ mod tests {
     fn of_three_hundred_images_the_largest_are_written_and_the_others_counted() {
         let new = picture((0..300).map(real).collect(), at(1));
         assert_eq!((new.images.len(), new.omitted), (INVENTORY_MAX, 44));
-        assert_eq!(new.omitted_bytes, ByteSize((0..44).map(|n| 1_000_000 + n).sum()));
+        assert_eq!(
+            new.omitted_bytes,
+            ByteSize((0..44).map(|n| 1_000_000 + n).sum())
+        );
         let smallest = new.images.values().filter_map(|image| image.bytes).min();
         assert_eq!(smallest, Some(ByteSize(1_000_044)));
         let text = json(&new).to_string();
@@ -153,9 +157,14 @@ mod tests {
     fn what_has_endless_names_is_bounded_and_says_so() {
         let names = |n: usize| (0..n).map(|i| format!("r.io/{}/app:{i}", "x".repeat(200)));
         let many = image(1, Some(1), names(NAMES_MAX + 4).collect());
-        let long = image(2, Some(2), vec![format!("r.io/{}:1", "y/".repeat(300) + "z")]);
+        let host = "x.".repeat(100) + "io";
+        let longest = format!("{host}/{}:{}", "y".repeat(200), "z".repeat(128));
+        let long = image(2, Some(2), vec![longest]);
         let new = picture(vec![many, long], at(1));
-        assert_eq!((new.images.len(), new.omitted, new.omitted_names), (2, 0, 5));
+        assert_eq!(
+            (new.images.len(), new.omitted, new.omitted_names),
+            (2, 0, 5)
+        );
         let all = (0..INVENTORY_MAX).map(|n| image(n, Some(1), names(NAMES_MAX).collect()));
         let new = picture(all.collect(), at(1));
         assert!(new.omitted > 0);

@@ -15,12 +15,7 @@ use super::{Applied, Cluster, KNOWN};
 const CLOCKS_APART: Duration = Duration::from_mins(1);
 
 impl Cluster {
-    pub(super) fn image_present(
-        &mut self,
-        node: &str,
-        image: &ImageRef,
-        at: Timestamp,
-    ) -> Applied {
+    pub(super) fn image_present(&mut self, node: &str, image: &ImageRef, at: Timestamp) -> Applied {
         let Some((id, there)) = self.known_node(node) else {
             return Applied::Ignored("pull on an unknown node");
         };

@@ -25,7 +25,9 @@ fn told(secs: u64, listed: u64, (names, planned): (&[&str], &[&str]), complete: 
         bytes: None,
     };
     let theirs = names.iter().map(|n| stored(n, vec![image(n)], Vec::new()));
-    let ours = planned.iter().map(|n| stored(n, Vec::new(), vec![image(n)]));
+    let ours = planned
+        .iter()
+        .map(|n| stored(n, Vec::new(), vec![image(n)]));
     let fact = NodeInventory {
         node: "n1".into(),
         listed: at(listed),
