@@ -40,11 +40,16 @@ impl Present {
 
     /// Somebody saw the image there at that time; true if that is news.
     pub fn seen(&mut self, image: &ImageRef, at: Timestamp) -> bool {
-        if let Some(said) = self.said.get_mut(image) {
-            *said = at.max(*said);
+        let known_better = self.all().is_some_and(|listed| at + SAME_TIME <= listed);
+        if known_better && !self.said.contains_key(image) {
             return false;
         }
-        if self.all().is_some_and(|listed| at + SAME_TIME <= listed) {
+        self.say(image, at)
+    }
+
+    fn say(&mut self, image: &ImageRef, at: Timestamp) -> bool {
+        if let Some(said) = self.said.get_mut(image) {
+            *said = at.max(*said);
             return false;
         }
         self.said.insert(image.clone(), at);
@@ -73,7 +78,8 @@ impl Present {
         }
         let lost = before != self.said.len();
         let names = inventory.images.iter().flat_map(|image| &image.names);
-        let came = names.map(|name| self.seen(name, at));
+        // The next list is exactly later than this one.
+        let came = names.map(|name| self.say(name, at - SAME_TIME));
         came.fold(lost, |any, new| any | new)
     }
 
@@ -178,6 +184,16 @@ mod tests {
         assert!(!present.seen(&image("gone"), at(50)));
         assert!(present.listed(&list(90, &["web"], &[], true)));
         assert_eq!(has(&present), ["web"]);
+    }
+
+    #[test]
+    fn of_two_lists_the_later_one_is_true_however_soon_it_comes() {
+        let mut present = Present::default();
+        present.listed(&list(60, &["web"], &[], true));
+        let mut next = list(60, &[], &[], true);
+        next.listed = next.listed + Duration::from_millis(1);
+        assert!(present.listed(&next));
+        assert_eq!(has(&present), [""; 0]);
     }
 
     #[test]

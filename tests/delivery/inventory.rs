@@ -7,6 +7,7 @@ use std::time::Duration;
 use forelay::api::{INVENTORY_MANAGER, Inventory, InventoryImage};
 use forelay::domain::image::{Digest, ImageRef};
 use forelay::domain::plan::{Priority, Target};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::Value;
 
 use crate::cache::NAME;
@@ -63,11 +64,18 @@ async fn tells_of(cluster: &Cluster, images: &[&Pushed]) -> Inventory {
     inventory(cluster).await.unwrap()
 }
 
-/// How the inventory's manager has written: `Apply` for all of it, `Update` for a change.
-async fn operations(cluster: &Cluster) -> Vec<String> {
+/// How the images that are there were written: `Apply` for all of them, `Update` for a change.
+async fn written(cluster: &Cluster) -> Vec<String> {
     let fields = cluster.node_prefetch().await.metadata.managed_fields;
     let own = fields.into_iter().flatten();
     let own = own.filter(|entry| entry.manager.as_deref() == Some(INVENTORY_MANAGER));
+    let writes_images = |entry: &ManagedFieldsEntry| {
+        let fields = entry.fields_v1.as_ref().unwrap();
+        fields.0["f:status"]["f:inventory"]
+            .get("f:images")
+            .is_some()
+    };
+    let own = own.filter(writes_images);
     own.filter_map(|entry| entry.operation).collect()
 }
 
@@ -106,7 +114,7 @@ async fn what_a_node_has_is_told_once_then_by_changes_and_anew_after_a_restart()
     plan(vec![entry(&next, &pushed_next, Priority::Pending)]);
     tells_of(&cluster, &[&pushed_next, &theirs]).await;
     assert_eq!(
-        operations(&cluster).await,
+        written(&cluster).await,
         ["Update"],
         "the last write was a change's"
     );
@@ -122,7 +130,7 @@ async fn what_a_node_has_is_told_once_then_by_changes_and_anew_after_a_restart()
     assert_eq!(listed(layout).len(), 1);
     let second = agent();
     tells_of(&cluster, &[&pushed_next]).await;
-    assert_eq!(operations(&cluster).await, ["Apply"], "all of it");
+    assert_eq!(written(&cluster).await, ["Apply"], "all of it");
     second.stop().await;
 }
 
