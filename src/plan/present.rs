@@ -20,6 +20,8 @@ pub struct Present {
     said: BTreeMap<ImageRef, Timestamp>,
     /// When the agent's list was made, and whether it is all there is.
     listed: Option<(Timestamp, bool)>,
+    /// Names in it that go with a plan.
+    planned: BTreeSet<ImageRef>,
 }
 
 impl Present {
@@ -64,22 +66,23 @@ impl Present {
             return false;
         }
         self.listed = Some((at, inventory.complete));
+        let images = || inventory.images.iter();
+        let planned = images().flat_map(|image| &image.planned);
+        self.planned = planned.cloned().collect();
+        let names = || images().flat_map(|image| &image.names);
+        let there: BTreeSet<&ImageRef> = names().chain(&self.planned).collect();
         let before = self.said.len();
-        if inventory.complete {
-            let images = inventory.images.iter();
-            let names = images.flat_map(|image| image.names.iter().chain(&image.planned));
-            let there: BTreeSet<&ImageRef> = names.collect();
-            self.said.retain(|image, said| {
-                let as_is = |name: &ImageRef| there.contains(name);
-                *said + SAME_TIME > at
-                    || as_is(image)
-                    || by_digest(image).as_ref().is_some_and(as_is)
-            });
-        }
+        self.said.retain(|image, said| {
+            let is_there = |name: &ImageRef| there.contains(name);
+            let is_there = is_there(image) || by_digest(image).as_ref().is_some_and(is_there);
+            // A status does not say for whom an image is there.
+            let only_planned = *said == Timestamp::ZERO && self.planned.contains(image);
+            let is_gone = inventory.complete && !is_there && *said + SAME_TIME <= at;
+            !only_planned && !is_gone
+        });
         let lost = before != self.said.len();
-        let names = inventory.images.iter().flat_map(|image| &image.names);
         // The next list is exactly later than this one.
-        let came = names.map(|name| self.say(name, at - SAME_TIME));
+        let came = names().map(|name| self.say(name, at - SAME_TIME));
         came.fold(lost, |any, new| any | new)
     }
 
@@ -204,6 +207,16 @@ mod tests {
         assert!(present.seen(&image("web"), at(70)), "a pod started");
         assert!(!present.listed(&list(80, &[], &["web"], true)));
         assert!(present.contains(&image("web")));
+    }
+
+    #[test]
+    fn a_status_does_not_say_for_whom_an_image_is_there() {
+        // As after a controller's start: the node first, then what its agent says.
+        let mut present = Present::of_kubelet(&[image("web"), image("base")]);
+        assert!(present.listed(&list(60, &["base"], &["web"], false)));
+        assert_eq!(has(&present), ["base"]);
+        assert!(!present.listed_by_kubelet(&[image("web")]));
+        assert_eq!(has(&present), ["base"]);
     }
 
     #[test]
