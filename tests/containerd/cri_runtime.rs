@@ -373,6 +373,33 @@ async fn a_name_that_may_not_be_shown_leaves_the_image_to_its_other_name() {
 }
 
 #[tokio::test]
+async fn every_image_is_listed_and_what_was_pulled_for_us_goes_with_its_plan() {
+    let site = Site::start().await;
+    let runtime = site.runtime().await;
+    site.deliver(&runtime).await;
+    site.cri().await.pull(&named("pause:1")).await.unwrap();
+    let images = runtime.images().await.unwrap().expect("CRI tells");
+    assert_eq!(images.len(), 2, "{images:?}");
+    let of = |digest: Digest| images.iter().find(|image| image.digest == digest).unwrap();
+    let ours = of(site.manifest());
+    assert_eq!((ours.names.len(), ours.planned.len()), (0, 2), "{ours:?}");
+    // Of what others brought CRI tells no manifest, but what its name leads to.
+    let theirs = of(sha256(&site.pause.index));
+    assert_eq!(
+        (theirs.names.len(), theirs.planned.len()),
+        (2, 0),
+        "{theirs:?}"
+    );
+    let layers: u64 = site.pause.layers.iter().map(|l| l.blob.len() as u64).sum();
+    // containerd counts the documents, too: some kilobytes.
+    let bytes = theirs.bytes.unwrap().0;
+    assert!(
+        (layers..layers + 10_000).contains(&bytes),
+        "{bytes} of {layers}"
+    );
+}
+
+#[tokio::test]
 async fn what_others_take_and_bring_is_told() {
     let site = Site::start().await;
     let runtime = site.runtime().await;
