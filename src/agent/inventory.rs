@@ -124,7 +124,7 @@ impl Shelf {
 
     /// Nobody knows what the API server has: all is written next, after pauses that double.
     pub(super) fn failed(&mut self, now: Timestamp) {
-        let pause = self.pause * 2_u32.saturating_pow(self.failures.min(16));
+        let pause = self.pause * 2_u32.pow(self.failures.min(8));
         self.failures += 1;
         self.busy = false;
         self.written = None;

@@ -58,10 +58,9 @@ impl Present {
         true
     }
 
-    /// What the node's agent listed; true if that is news. A list of a part removes nothing. Names that go with
+    /// What the node's agent listed at that time; true if that is news. A list of a part removes nothing. Names that go with
     /// a plan are the plan's to ask for: they are there, and would not be if it did not name them.
-    pub fn listed(&mut self, inventory: &NodeInventory) -> bool {
-        let at = inventory.listed;
+    pub fn listed(&mut self, inventory: &NodeInventory, at: Timestamp) -> bool {
         if self.listed.is_some_and(|(before, _)| at < before) {
             return false;
         }
@@ -141,6 +140,10 @@ mod tests {
         }
     }
 
+    fn hear(present: &mut Present, inventory: &NodeInventory) -> bool {
+        present.listed(inventory, inventory.listed)
+    }
+
     fn has(present: &Present) -> Vec<&str> {
         let names = present.images().map(ImageRef::repository);
         names.map(|name| &name["library/".len()..]).collect()
@@ -150,13 +153,13 @@ mod tests {
     fn a_list_of_everything_adds_what_nobody_saw_and_removes_what_only_others_said() {
         let mut present = Present::of_kubelet(&[image("old"), image("web")]);
         present.seen(&image("job"), at(10));
-        assert!(present.listed(&list(60, &["web", "small"], &[], true)));
+        assert!(hear(&mut present, &list(60, &["web", "small"], &[], true)));
         assert_eq!(has(&present), ["small", "web"]);
         // The status that says otherwise is older, or of another day.
         assert!(!present.listed_by_kubelet(&[image("old")]));
         assert_eq!(has(&present), ["small", "web"]);
         assert!(
-            !present.listed(&list(70, &["web", "small"], &[], true)),
+            !hear(&mut present, &list(70, &["web", "small"], &[], true)),
             "no news"
         );
     }
@@ -165,47 +168,47 @@ mod tests {
     fn a_list_of_a_part_removes_nothing_and_adds_all_the_same() {
         let mut present = Present::of_kubelet(&[image("old")]);
         present.seen(&image("job"), at(10));
-        assert!(present.listed(&list(60, &["small"], &[], false)));
+        assert!(hear(&mut present, &list(60, &["small"], &[], false)));
         assert_eq!(has(&present), ["job", "old", "small"]);
         assert!(present.listed_by_kubelet(&[image("more")]));
         // What was listed before may be among those that are left out now.
-        assert!(!present.listed(&list(70, &["job"], &[], false)));
+        assert!(!hear(&mut present, &list(70, &["job"], &[], false)));
         assert_eq!(has(&present), ["job", "more", "old", "small"]);
     }
 
     #[test]
     fn what_somebody_saw_after_the_list_was_made_stays_and_an_older_list_is_not_heard() {
         let mut present = Present::default();
-        assert!(present.listed(&list(60, &["web"], &[], true)));
+        assert!(hear(&mut present, &list(60, &["web"], &[], true)));
         assert!(
             present.seen(&image("new"), at(60)),
             "a second may be cut off"
         );
-        assert!(!present.listed(&list(50, &[], &[], true)));
+        assert!(!hear(&mut present, &list(50, &[], &[], true)));
         assert_eq!(has(&present), ["new", "web"]);
         // Said of a time before: the list knows better.
         assert!(!present.seen(&image("gone"), at(50)));
-        assert!(present.listed(&list(90, &["web"], &[], true)));
+        assert!(hear(&mut present, &list(90, &["web"], &[], true)));
         assert_eq!(has(&present), ["web"]);
     }
 
     #[test]
     fn of_two_lists_the_later_one_is_true_however_soon_it_comes() {
         let mut present = Present::default();
-        present.listed(&list(60, &["web"], &[], true));
+        hear(&mut present, &list(60, &["web"], &[], true));
         let mut next = list(60, &[], &[], true);
         next.listed = next.listed + Duration::from_millis(1);
-        assert!(present.listed(&next));
+        assert!(hear(&mut present, &next));
         assert_eq!(has(&present), [""; 0]);
     }
 
     #[test]
     fn names_that_go_with_a_plan_stay_the_plans_until_a_pod_uses_them() {
         let mut present = Present::default();
-        assert!(!present.listed(&list(60, &[], &["web"], true)));
+        assert!(!hear(&mut present, &list(60, &[], &["web"], true)));
         assert!(!present.contains(&image("web")));
         assert!(present.seen(&image("web"), at(70)), "a pod started");
-        assert!(!present.listed(&list(80, &[], &["web"], true)));
+        assert!(!hear(&mut present, &list(80, &[], &["web"], true)));
         assert!(present.contains(&image("web")));
     }
 
@@ -213,7 +216,7 @@ mod tests {
     fn a_status_does_not_say_for_whom_an_image_is_there() {
         // As after a controller's start: the node first, then what its agent says.
         let mut present = Present::of_kubelet(&[image("web"), image("base")]);
-        assert!(present.listed(&list(60, &["base"], &["web"], false)));
+        assert!(hear(&mut present, &list(60, &["base"], &["web"], false)));
         assert_eq!(has(&present), ["base"]);
         assert!(!present.listed_by_kubelet(&[image("web")]));
         assert_eq!(has(&present), ["base"]);
@@ -226,10 +229,10 @@ mod tests {
         let pinned = format!("quay.io/a/b@{digest}");
         let mut present = Present::default();
         present.seen(&both, at(10));
-        assert!(present.listed(&list(60, &[&pinned], &[], true)));
+        assert!(hear(&mut present, &list(60, &[&pinned], &[], true)));
         assert!(present.contains(&both) && present.contains(&image(&pinned)));
         let mut other = Present::default();
-        other.listed(&list(60, &[&pinned], &[], true));
+        hear(&mut other, &list(60, &[&pinned], &[], true));
         assert!(other.contains(&both) && !other.contains(&image("quay.io/a/b:1")));
     }
 }

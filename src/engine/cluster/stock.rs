@@ -26,14 +26,15 @@ impl Cluster {
         Applied::Changed
     }
 
-    pub(super) fn node_inventory(&mut self, fact: &NodeInventory) -> Applied {
+    pub(super) fn node_inventory(&mut self, fact: &NodeInventory, observed: Timestamp) -> Applied {
         let Some((id, there)) = self.known_node(&fact.node) else {
             return Applied::Ignored("inventory of an unknown node");
         };
         if fact.listed + CLOCKS_APART < there.joined {
             return Applied::Ignored("inventory of an earlier node of this name");
         }
-        if !there.present.listed(fact) {
+        // A clock that was ahead and is set right must not make every later list an old one.
+        if !there.present.listed(fact, fact.listed.min(observed)) {
             return KNOWN;
         }
         self.marks.nodes.insert(id);

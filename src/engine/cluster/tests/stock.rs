@@ -77,6 +77,17 @@ fn what_is_there_for_the_plan_alone_stays_in_the_plan() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_is_forgiven_when_it_is_set_right() {
+    let mut cluster = with_pod();
+    feed(&mut cluster, &[told(30, 9_999, (&["web"], &[]), true)]);
+    assert!(node_plan(&cluster, "n1").is_empty());
+    feed(&mut cluster, &[told(200, 199, (&[], &[]), true)]);
+    let web = needs(1000, &["web"]);
+    feed(&mut cluster, &[bound(201, "web-2", WEB, "n1", &web)]);
+    assert_eq!(node_plan(&cluster, "n1"), ["web"]);
+}
+
+#[test]
 fn a_list_from_before_the_node_was_made_is_another_machines() {
     let mut cluster = fed(&[resolved(0, "web", 100), joined(1000, "n1", "general")]);
     let old = told(1001, 900, (&["web"], &[]), true);
