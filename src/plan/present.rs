@@ -58,18 +58,18 @@ impl Present {
         true
     }
 
-    /// What the node's agent listed at that time; true if that is news. A list of a part removes nothing. Names that go with
-    /// a plan are the plan's to ask for: they are there, and would not be if it did not name them.
+    /// What the node's agent listed at that time; true if that is news. A list of a part removes nothing. Names
+    /// that go with a plan are the plan's to ask for: they are there, and would not be if it did not name them.
     pub fn listed(&mut self, inventory: &NodeInventory, at: Timestamp) -> bool {
         if self.listed.is_some_and(|(before, _)| at < before) {
             return false;
         }
         self.listed = Some((at, inventory.complete));
         let images = || inventory.images.iter();
-        let planned = images().flat_map(|image| &image.planned);
-        self.planned = planned.cloned().collect();
         let names = || images().flat_map(|image| &image.names);
-        let there: BTreeSet<&ImageRef> = names().chain(&self.planned).collect();
+        let planned = || images().flat_map(|image| &image.planned);
+        self.planned = planned().cloned().collect();
+        let there: BTreeSet<&ImageRef> = names().chain(planned()).collect();
         let before = self.said.len();
         self.said.retain(|image, said| {
             let is_there = |name: &ImageRef| there.contains(name);
@@ -79,10 +79,12 @@ impl Present {
             let is_gone = inventory.complete && !is_there && *said + SAME_TIME <= at;
             !only_planned && !is_gone
         });
-        let lost = before != self.said.len();
+        let mut news = before != self.said.len();
         // The next list is exactly later than this one.
-        let came = names().map(|name| self.say(name, at - SAME_TIME));
-        came.fold(lost, |any, new| any | new)
+        for name in names() {
+            news |= self.say(name, at - SAME_TIME);
+        }
+        news
     }
 
     /// Whether a pod that names it so finds it there.
