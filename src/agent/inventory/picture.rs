@@ -35,7 +35,7 @@ pub(super) fn picture(images: Vec<StoredImage>, listed: Timestamp) -> Inventory 
             new.images.insert(digest, image);
         } else {
             new.omitted += 1;
-            new.omitted_bytes = new.omitted_bytes + image.bytes.unwrap_or_default();
+            new.omitted_bytes += image.bytes.unwrap_or_default();
         }
     }
     new
