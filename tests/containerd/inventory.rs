@@ -176,14 +176,29 @@ async fn api_server(site: &Site, end: &CancellationToken) -> (Client, Handle) {
     (client, handle)
 }
 
+fn told(object: &NodePrefetch) -> Option<&Inventory> {
+    object.status.as_ref()?.inventory.as_ref()
+}
+
+/// How the images that are there were written: `Apply` for all of them, `Update` for a change.
+fn how_written(object: NodePrefetch) -> Vec<String> {
+    let fields = object.metadata.managed_fields.into_iter().flatten();
+    let own = fields.filter(|entry| entry.manager.as_deref() == Some(INVENTORY_MANAGER));
+    let writes_images = |entry: &ManagedFieldsEntry| {
+        let fields = &entry.fields_v1.as_ref().unwrap().0;
+        let inventory = &fields["f:status"]["f:inventory"];
+        inventory.get("f:images").is_some()
+    };
+    let own = own.filter(writes_images);
+    own.filter_map(|entry| entry.operation).collect()
+}
+
 async fn until(client: &Client, what: &str, so: impl Fn(&Inventory) -> bool) -> NodePrefetch {
     let api: Api<NodePrefetch> = Api::all(client.clone());
     let search = async {
         loop {
             let object = api.get("node").await.unwrap();
-            let status = object.status.as_ref();
-            let inventory = status.and_then(|status| status.inventory.as_ref());
-            if inventory.is_some_and(&so) {
+            if told(&object).is_some_and(&so) {
                 return object;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -235,30 +250,8 @@ async fn what_a_kubelet_pulls_and_removes_reaches_the_nodes_object_as_a_change()
         told.images.keys().eq([&web])
     })
     .await;
-    let listed = |object: &NodePrefetch| {
-        object
-            .status
-            .as_ref()
-            .unwrap()
-            .inventory
-            .as_ref()
-            .unwrap()
-            .listed
-    };
-    assert!(listed(&both) < listed(&left));
-    let fields = left.metadata.managed_fields.unwrap().into_iter();
-    let own = fields.filter(|entry| entry.manager.as_deref() == Some(INVENTORY_MANAGER));
-    let writes_images = |entry: &ManagedFieldsEntry| {
-        let fields = entry.fields_v1.as_ref().unwrap();
-        fields.0["f:status"]["f:inventory"]
-            .get("f:images")
-            .is_some()
-    };
-    let how: Vec<_> = own
-        .filter(writes_images)
-        .map(|entry| entry.operation)
-        .collect();
-    assert_eq!(how, [Some("Update".to_owned())], "a merge patch");
+    assert!(told(&both).unwrap().listed < told(&left).unwrap().listed);
+    assert_eq!(how_written(left), ["Update"], "a merge patch");
     end.cancel();
     let page = working.await.unwrap();
     let line = page
