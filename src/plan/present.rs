@@ -34,10 +34,13 @@ impl Present {
     }
 
     /// What the node's status says; true if that is news. It is half a minute old, or of another day: beside a
-    /// list of everything it says nothing.
+    /// list of everything it says nothing, and never for whom an image is there.
     pub fn listed_by_kubelet(&mut self, images: &[ImageRef]) -> bool {
-        let news = images.iter().map(|image| self.seen(image, Timestamp::ZERO));
-        news.fold(false, |any, new| any | new)
+        let mut news = false;
+        for image in images {
+            news |= !self.planned.contains(image) && self.seen(image, Timestamp::ZERO);
+        }
+        news
     }
 
     /// Somebody saw the image there at that time; true if that is news.

@@ -1,4 +1,4 @@
-//! Every image of the runtime's, by what CRI tells of it: no manifest, but for those that are planned.
+//! Every image of the runtime's, as CRI tells of it: manifests only of those that are planned.
 
 use std::collections::BTreeMap;
 
