@@ -19,6 +19,7 @@ mod flips;
 mod gate;
 mod guest;
 mod image;
+mod inventory;
 mod keep;
 mod kill;
 mod mirror;
