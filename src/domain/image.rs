@@ -8,14 +8,15 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use foldhash::{HashMap, HashMapExt as _};
-use oci_spec::distribution::Reference;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::domain::quantity::ByteSize;
 
+mod reference;
+
 /// A normalised image reference: `nginx` and `docker.io/library/nginx:latest` are one value.
 ///
-/// Cheap to clone. The normaliser is oci-spec's, the one that the registry client uses too.
+/// Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageRef(Arc<str>);
 
@@ -82,8 +83,7 @@ const LATELY_MAX: usize = 4_096;
 const LATELY_LENGTH_MAX: usize = 512;
 
 thread_local! {
-    /// What this thread read lately. Pods name the same images again and again, and the normaliser's
-    /// regular expression was a third of the time that reading a recorded day took.
+    /// What this thread read lately: pods name the same images again and again, and all hold one text then.
     static LATELY: RefCell<HashMap<Box<str>, ImageRef>> = RefCell::new(HashMap::new());
 }
 
@@ -134,11 +134,11 @@ impl FromStr for ImageRef {
         if let Some(known) = LATELY.with_borrow(|lately| lately.get(text).cloned()) {
             return Ok(known);
         }
-        let parsed = Reference::try_from(text).map_err(|e| ImageError::Reference {
+        let whole = reference::normalised(text).map_err(|e| ImageError::Reference {
             text: text.chars().take(300).collect(),
             reason: e.to_string(),
         })?;
-        let image = Self(parsed.whole().into());
+        let image = Self(whole.into());
         if text.len() > LATELY_LENGTH_MAX {
             return Ok(image);
         }

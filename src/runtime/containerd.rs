@@ -14,6 +14,7 @@ mod diff;
 pub mod error;
 pub mod event;
 mod image;
+mod inventory;
 pub mod label;
 pub mod lease;
 pub mod mounts;

@@ -194,7 +194,7 @@ impl Site {
         status.expect("a plan that was carried out was told of")
     }
 
-    fn options(&self, runtime: Arc<dyn ContainerRuntime>) -> agent::Options {
+    pub fn options(&self, runtime: Arc<dyn ContainerRuntime>) -> agent::Options {
         let source = self.registry(self.keychain.clone());
         agent::Options {
             node: "node".to_owned(),
@@ -246,7 +246,7 @@ pub fn named(name: &str) -> String {
     format!("{NAME}/{name}")
 }
 
-fn entry(name: &str, image: &Image) -> PlanEntry {
+pub fn entry(name: &str, image: &Image) -> PlanEntry {
     let image_ref: ImageRef = named(name).parse().unwrap();
     let bytes = image
         .layers

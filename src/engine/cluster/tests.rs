@@ -7,5 +7,6 @@ mod late;
 mod learned;
 mod properties;
 mod staging;
+mod stock;
 mod stories;
 mod waiting;

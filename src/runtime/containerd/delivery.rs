@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, spawn_blocking};
 
 use crate::domain::image::{Digest, ImageManifest, ImageRef};
+use crate::domain::inventory::StoredImage;
 use crate::domain::manifest::MANIFEST_MAX;
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
@@ -21,6 +22,7 @@ use crate::runtime::containerd::blobs::{self, Blobs};
 use crate::runtime::containerd::chain::{Image, Images, Link};
 use crate::runtime::containerd::client::Client;
 use crate::runtime::containerd::error::ContainerdError;
+use crate::runtime::containerd::inventory::{self, Catalogue};
 use crate::runtime::containerd::pin;
 use crate::runtime::containerd::place::{KEY, Places, renewal};
 use crate::runtime::containerd::record;
@@ -86,6 +88,7 @@ pub(super) struct Shared {
     pub(super) staging: PathBuf,
     pub(super) images: Mutex<Images>,
     pub(super) places: Places,
+    pub(super) catalogue: Catalogue,
     /// Names that have a record of ours.
     names: Mutex<BTreeMap<String, Made>>,
     /// Paused layers, each with the claim that keeps everybody else away from its tree.
@@ -144,6 +147,7 @@ impl Containerd {
             staging: options.staging,
             images: Mutex::default(),
             places: Places::default(),
+            catalogue: Catalogue::default(),
             names: Mutex::default(),
             parked: Mutex::default(),
             writing: Arc::default(),
@@ -232,6 +236,10 @@ impl ContainerRuntime for Containerd {
 
     fn release<'a>(&'a self, digest: &'a Digest) -> BoxFuture<'a, Result<(), RuntimeError>> {
         Box::pin(record::release(&self.shared, digest))
+    }
+
+    fn images(&self) -> BoxFuture<'_, Result<Option<Vec<StoredImage>>, RuntimeError>> {
+        Box::pin(async { inventory::images(&self.shared).await.map(Some) })
     }
 
     fn room(&self) -> BoxFuture<'_, Result<Option<ByteSize>, RuntimeError>> {

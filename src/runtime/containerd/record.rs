@@ -351,6 +351,14 @@ pub(super) async fn ours(shared: &Shared, manifest: &Digest) -> Result<Vec<Recor
     Ok(records)
 }
 
+/// Made by us for a plan that has not given the image up: it goes when that does, unless a container uses it.
+pub(super) fn goes_with_plan(shared: &Shared, record: &Record) -> bool {
+    let made_for = record.labels.get(OURS);
+    let made_for = made_for.and_then(|manifest| manifest.parse().ok());
+    let is_planned = |manifest: Digest| shared.images().get(&manifest).is_some();
+    is_ours(record) && made_for.is_some_and(is_planned)
+}
+
 /// Made by us, and as we made it.
 fn is_ours(record: &Record) -> bool {
     let target = record.labels.get(TARGET).map(String::as_str);
