@@ -92,6 +92,15 @@ pub enum AgentError {
     Inventory(#[from] RuntimeError),
 }
 
+/// A node's own plan, and the object that has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) plan: Plan,
+    pub(crate) generation: Option<i64>,
+    /// `metadata.uid`; none by hand.
+    pub(crate) object: Option<String>,
+}
+
 /// What a watch saw.
 #[derive(Clone, Debug)]
 pub(crate) enum Seen {
@@ -99,8 +108,8 @@ pub(crate) enum Seen {
     Born(Timestamp),
     /// The pool's plan, or that there is none.
     Pool(Option<Plan>),
-    /// The node's own plan with the generation of its object, or that there is none.
-    Node(Option<(Plan, Option<i64>)>),
+    /// The node's own plan, or that there is none.
+    Node(Option<Found>),
 }
 
 /// An agent that has not begun.
@@ -165,13 +174,22 @@ impl Agent {
             report_pause: Duration::ZERO,
             ..options
         };
+        let runtime = options.runtime.clone();
         let (told, seen) = mpsc::channel(SEEN);
         let settled = shutdown.child_token();
         let reporter = OnceReporter::new(tell, settled.clone());
         let work = Work::new(options, measures, Arc::new(reporter));
         // There is room for it: the channel is new.
-        let _ = told.send(Seen::Node(Some((plan, None)))).await;
-        work.run(seen, settled).await
+        let found = Found {
+            plan,
+            generation: None,
+            object: None,
+        };
+        let _ = told.send(Seen::Node(Some(found))).await;
+        work.run(seen, settled).await?;
+        // Nobody comes after it for what goes on in the background.
+        runtime.settle().await;
+        Ok(())
     }
 }
 

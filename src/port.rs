@@ -153,6 +153,11 @@ pub trait ContainerRuntime: Send + Sync + 'static {
         async {}.boxed()
     }
 
+    /// Whether `images` are all that pods of this node can start from.
+    fn lists_all(&self) -> bool {
+        true
+    }
+
     /// What others do to the runtime, as it happens; silent where the runtime cannot tell.
     fn changes(&self) -> BoxStream<'static, RuntimeChange> {
         stream::pending().boxed()

@@ -34,10 +34,21 @@ pub(super) enum Change {
     Delta(Value),
 }
 
+/// One list on its way from the runtime to the API server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Round {
+    /// Of which object: what is on its way for an earlier one is dropped.
+    object: u64,
+    at: Timestamp,
+}
+
 /// What was written, and when to look again.
 #[derive(Debug)]
 pub(super) struct Shelf {
     pause: Duration,
+    /// Whether what is listed is all that the node has.
+    is_all: bool,
+    object: u64,
     /// What the API server has acknowledged.
     written: Option<Inventory>,
     /// When the runtime was asked last.
@@ -51,10 +62,13 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    /// Nothing written; `pause` is the one between two statuses.
-    pub(super) fn new(pause: Duration) -> Self {
+    /// Nothing written; `pause` is the one between two statuses. Where the runtime does not list all images of
+    /// its node, one at least is told to be left out.
+    pub(super) fn new(pause: Duration, is_all: bool) -> Self {
         Self {
             pause: pause * PAUSES,
+            is_all,
+            object: 0,
             written: None,
             listed: None,
             changed: None,
@@ -81,16 +95,30 @@ impl Shelf {
     }
 
     /// The runtime is asked now: what changes from here on may be missing in its answer.
-    pub(super) fn begin(&mut self, now: Timestamp) {
+    pub(super) fn begin(&mut self, now: Timestamp) -> Round {
         self.busy = true;
         self.changed = None;
         self.listed = Some(now);
+        Round {
+            object: self.object,
+            at: now,
+        }
     }
 
     /// What is to be written of its answer, with all of it; none where that is no news.
-    pub(super) fn take(&mut self, images: Vec<StoredImage>) -> Option<(Change, Inventory)> {
-        let listed = self.listed.unwrap_or(Timestamp::ZERO);
-        let new = picture(images, listed);
+    pub(super) fn take(
+        &mut self,
+        round: Round,
+        images: Vec<StoredImage>,
+    ) -> Option<(Change, Inventory)> {
+        if round.object != self.object {
+            return None;
+        }
+        let listed = round.at;
+        let mut new = picture(images, listed);
+        if !self.is_all {
+            new.omitted = new.omitted.max(1);
+        }
         let change = match &self.written {
             None => Some(Change::Whole),
             Some(old) => delta(old, &new).map(Change::Delta),
@@ -104,17 +132,28 @@ impl Shelf {
     }
 
     /// There is nothing to list, or nobody to tell: not before the next object.
-    pub(super) fn rest(&mut self) {
-        self.busy = false;
-        self.not_before = Timestamp::MAX;
+    pub(super) fn rest(&mut self, round: Round) {
+        if round.object == self.object {
+            self.busy = false;
+            self.not_before = Timestamp::MAX;
+        }
     }
 
     /// The API server has `stored`; `meant` was to be there.
-    pub(super) fn wrote(&mut self, meant: Inventory, stored: Option<&Inventory>, now: Timestamp) {
+    pub(super) fn wrote(
+        &mut self,
+        round: Round,
+        meant: Inventory,
+        stored: Option<&Inventory>,
+        now: Timestamp,
+    ) {
+        if round.object != self.object {
+            return;
+        }
         if stored != Some(&meant) {
             // Somebody else writes it, the object is another one, or its definition is older than we are.
             tracing::debug!("what was written of the node's images is not what is there");
-            return self.failed(now);
+            return self.failed(round, now);
         }
         self.busy = false;
         self.failures = 0;
@@ -123,7 +162,10 @@ impl Shelf {
     }
 
     /// Nobody knows what the API server has: all is written next, after pauses that double.
-    pub(super) fn failed(&mut self, now: Timestamp) {
+    pub(super) fn failed(&mut self, round: Round, now: Timestamp) {
+        if round.object != self.object {
+            return;
+        }
         let pause = self.pause * 2_u32.pow(self.failures.min(8));
         self.failures += 1;
         self.busy = false;
@@ -132,8 +174,10 @@ impl Shelf {
         self.not_before = now + pause.min(ANYWAY);
     }
 
-    /// The object is gone: all is written to the next one.
+    /// The object is gone, or the node is another one: all is written to the next one.
     pub(super) fn forget(&mut self) {
+        self.object += 1;
+        self.busy = false;
         self.written = None;
         self.listed = None;
         self.not_before = Timestamp::ZERO;
@@ -164,15 +208,15 @@ mod tests {
         if shelf.due().is_none_or(|at| at > now) {
             return None;
         }
-        shelf.begin(now);
-        let (change, meant) = shelf.take(images.to_vec())?;
-        shelf.wrote(meant.clone(), Some(&meant), now);
+        let round = shelf.begin(now);
+        let (change, meant) = shelf.take(round, images.to_vec())?;
+        shelf.wrote(round, meant.clone(), Some(&meant), now);
         Some(change)
     }
 
     #[test]
     fn a_node_that_starts_thirty_pods_in_a_minute_writes_a_few_times() {
-        let mut shelf = Shelf::new(Duration::from_secs(10));
+        let mut shelf = Shelf::new(Duration::from_secs(10), true);
         let (mut images, mut writes) = (Vec::new(), Vec::new());
         for tick in 0..1800 {
             let now = at(tick * 100);
@@ -195,14 +239,14 @@ mod tests {
 
     #[test]
     fn where_nothing_changes_nothing_is_written_though_it_is_looked_at() {
-        let mut shelf = Shelf::new(Duration::from_secs(10));
+        let mut shelf = Shelf::new(Duration::from_secs(10), true);
         let images = [stored(1)];
         assert_eq!(look(&mut shelf, &images, at(0)), Some(Change::Whole));
         let (mut looks, mut now) = (0, at(0));
         while now < at(3_600_000) {
             now = shelf.due().unwrap();
-            shelf.begin(now);
-            assert_eq!(shelf.take(images.to_vec()), None);
+            let round = shelf.begin(now);
+            assert_eq!(shelf.take(round, images.to_vec()), None);
             looks += 1;
         }
         assert_eq!(looks, 6, "six looks in an hour");
@@ -213,20 +257,20 @@ mod tests {
 
     #[test]
     fn after_a_write_that_failed_all_is_written_and_ever_more_rarely() {
-        let mut shelf = Shelf::new(Duration::from_secs(10));
+        let mut shelf = Shelf::new(Duration::from_secs(10), true);
         look(&mut shelf, &[stored(1)], at(0));
         let mut waits = Vec::new();
         for n in 2..9 {
             let now = shelf.due().unwrap().max(at(60_000));
-            shelf.begin(now);
-            let (change, meant) = shelf.take(vec![stored(n)]).unwrap();
+            let round = shelf.begin(now);
+            let (change, meant) = shelf.take(round, vec![stored(n)]).unwrap();
             assert_eq!(change == Change::Whole, n > 2);
             // What the server answers is of another hand.
             let other = Inventory {
                 omitted: 7,
                 ..meant.clone()
             };
-            shelf.wrote(meant, Some(&other), now);
+            shelf.wrote(round, meant, Some(&other), now);
             waits.push(shelf.due().unwrap().secs_since(now).round());
         }
         assert_eq!(waits, [30.0, 60.0, 120.0, 240.0, 480.0, 600.0, 600.0]);
@@ -234,16 +278,38 @@ mod tests {
 
     #[test]
     fn a_new_object_is_told_everything_at_once() {
-        let mut shelf = Shelf::new(Duration::from_secs(10));
+        let mut shelf = Shelf::new(Duration::from_secs(10), true);
         look(&mut shelf, &[stored(1)], at(0));
         shelf.forget();
         assert_eq!(look(&mut shelf, &[stored(1)], at(10)), Some(Change::Whole));
-        shelf.rest();
+        let round = shelf.begin(at(20));
+        shelf.rest(round);
         assert_eq!(look(&mut shelf, &[stored(2)], at(1_000_000)), None);
         shelf.forget();
         assert_eq!(
             look(&mut shelf, &[stored(2)], at(1_000_001)),
             Some(Change::Whole)
         );
+    }
+
+    #[test]
+    fn what_is_on_its_way_for_an_earlier_object_is_dropped() {
+        let mut shelf = Shelf::new(Duration::from_secs(10), true);
+        let listing = shelf.begin(at(0));
+        shelf.forget();
+        assert_eq!(shelf.take(listing, vec![stored(1)]), None);
+        let writing = shelf.begin(at(1));
+        let (_, meant) = shelf.take(writing, vec![stored(1)]).unwrap();
+        shelf.forget();
+        shelf.wrote(writing, meant.clone(), Some(&meant), at(2));
+        assert_eq!(look(&mut shelf, &[stored(1)], at(3)), Some(Change::Whole));
+    }
+
+    #[test]
+    fn a_list_of_a_part_says_that_it_is_one() {
+        let mut shelf = Shelf::new(Duration::from_secs(10), false);
+        let round = shelf.begin(at(0));
+        let (_, meant) = shelf.take(round, vec![stored(1)]).unwrap();
+        assert_eq!(meant.omitted, 1);
     }
 }

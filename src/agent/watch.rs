@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{Options, Seen};
+use crate::agent::{Found, Options, Seen};
 use crate::api::{ConvertError, NodePrefetch, PoolPrefetch, pool_object_name};
 use crate::domain::plan::Plan;
 use crate::source::kubernetes::objects::instant;
@@ -150,9 +150,13 @@ where
         })
 }
 
-fn node_plan(object: &NodePrefetch) -> Option<(Plan, Option<i64>)> {
+fn node_plan(object: &NodePrefetch) -> Option<Found> {
     let plan = readable(&object.name_any(), Plan::try_from(&object.spec))?;
-    Some((plan, object.metadata.generation))
+    Some(Found {
+        plan,
+        generation: object.metadata.generation,
+        object: object.uid(),
+    })
 }
 
 /// A plan that cannot be read is none: the node is left as it is without us.

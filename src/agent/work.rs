@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::agent::inventory::Shelf;
+use crate::agent::inventory::{Round, Shelf};
 use crate::agent::measure::Measures;
 use crate::agent::mirror::Book;
 use crate::agent::nice::Niceness;
@@ -93,6 +93,9 @@ pub(super) struct Work {
     reporting: bool,
     /// What the node has, as far as that was told.
     shelf: Shelf,
+    /// The node's object (`metadata.uid`), and when the node was made.
+    object: Option<String>,
+    born: Option<Timestamp>,
     done: mpsc::Sender<Done>,
     results: mpsc::Receiver<Done>,
     tasks: TaskTracker,
@@ -131,15 +134,16 @@ enum Done {
     Inventory(Result<Vec<Digest>, RuntimeError>, Vec<Digest>),
     Report(Box<NodePrefetchStatus>, Result<(), String>),
     /// Every image of the runtime; none where it cannot tell.
-    Images(Result<Option<Vec<StoredImage>>, RuntimeError>),
+    Images(Round, Result<Option<Vec<StoredImage>>, RuntimeError>),
     /// What was to be there of them, and what is.
-    Shelved(Box<Inventory>, Result<Option<Inventory>, String>),
+    Shelved(Round, Box<Inventory>, Result<Option<Inventory>, String>),
 }
 
 impl Work {
     pub(super) fn new(options: Options, measures: Measures, reporter: Arc<dyn Reporter>) -> Self {
         let (done, results) = mpsc::channel(DONE);
         let clock = options.clock;
+        let lists_all = options.runtime.lists_all();
         let pace = options.bandwidth.filter(|rate| rate.0 > 0.0);
         let pace = pace.map(|rate| Arc::new(Pace::new(rate, clock.clone())));
         Self {
@@ -186,7 +190,9 @@ impl Work {
             journal: Journal::new(options.report_pause),
             reporter,
             reporting: false,
-            shelf: Shelf::new(options.report_pause),
+            shelf: Shelf::new(options.report_pause, lists_all),
+            object: None,
+            born: None,
             done,
             results,
             tasks: TaskTracker::new(),
@@ -229,7 +235,6 @@ impl Work {
         // Tasks may wait for room among their results.
         self.results.close();
         self.tasks.wait().await;
-        self.runtime.settle().await;
         Ok(())
     }
 
@@ -284,6 +289,10 @@ impl Work {
         let now = self.clock.now();
         match seen {
             Seen::Born(at) => {
+                // Another node of this name: who hears of it knows nothing of its images.
+                if self.born.replace(at).is_some_and(|before| before != at) {
+                    self.shelf.forget();
+                }
                 self.engine.input(Input::Born(at), now);
                 return;
             }
@@ -293,11 +302,15 @@ impl Work {
             }
             Seen::Node(found) => {
                 self.plan_seen = true;
-                if found.is_none() {
+                let (plan, generation, object) = found.map_or((None, None, None), |f| {
+                    (Some(f.plan), f.generation, f.object)
+                });
+                // Gone, or another one that was made while nobody looked.
+                if plan.is_none() || self.object != object {
                     self.journal.forget();
                     self.shelf.forget();
                 }
-                let (plan, generation) = found.map_or((None, None), |(p, g)| (Some(p), g));
+                self.object = object;
                 self.generation = generation;
                 self.plans.0.clone_from(&plan);
                 self.engine.input(Input::NodePlan(plan), now);

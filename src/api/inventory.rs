@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use schemars::{Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::api::entry::{bytes, instant};
 use crate::domain::image::{Digest, ImageRef};
@@ -29,7 +29,7 @@ pub struct Inventory {
     #[schemars(schema_with = "instant")]
     pub listed: Timestamp,
     /// By the digest of the node's platform's manifest: the largest.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "readable_images")]
     #[schemars(schema_with = "images")]
     pub images: BTreeMap<Digest, InventoryImage>,
     /// Images that found no room in it.
@@ -51,17 +51,40 @@ pub struct Inventory {
 #[serde(rename_all = "camelCase")]
 pub struct InventoryImage {
     /// By which pods find it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "readable"
+    )]
     #[schemars(schema_with = "names")]
     pub names: Vec<ImageRef>,
     /// Names that go when no plan asks for them any more, unless a pod uses them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "readable"
+    )]
     #[schemars(schema_with = "names")]
     pub planned: Vec<ImageRef>,
     /// Compressed, where the runtime tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "bytes")]
     pub bytes: Option<ByteSize>,
+}
+
+/// What is no digest or no reference is left out: any agent may write here, and the node's own must be able to
+/// read its plan all the same.
+fn readable_images<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<BTreeMap<Digest, InventoryImage>, D::Error> {
+    let told = BTreeMap::<String, InventoryImage>::deserialize(from)?;
+    let read = |(digest, image): (String, InventoryImage)| Some((digest.parse().ok()?, image));
+    Ok(told.into_iter().filter_map(read).collect())
+}
+
+fn readable<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ImageRef>, D::Error> {
+    let told = Vec::<String>::deserialize(from)?;
+    Ok(told.iter().filter_map(|name| name.parse().ok()).collect())
 }
 
 /// Atomic: field managers need not know every digest, and JSON merge patches do not ask.
@@ -82,4 +105,23 @@ fn names(_: &mut SchemaGenerator) -> Schema {
         "items": {"type": "string", "minLength": 1, "maxLength": 512},
         "x-kubernetes-list-type": "atomic",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_name_and_no_digest_hides_nothing_else() {
+        let digest = Digest::from_sha256(&[1; 32]);
+        let told = serde_json::json!({"listed": "2026-11-27T00:00:00Z", "images": {
+            "no digest": {},
+            digest.as_str(): {"names": ["No Name", "quay.io/a/b:1"], "planned": ["://"]},
+        }});
+        let read: Inventory = serde_json::from_value(told).unwrap();
+        let image = &read.images[&digest];
+        assert_eq!(read.images.len(), 1);
+        assert_eq!(image.names, ["quay.io/a/b:1".parse().unwrap()]);
+        assert!(image.planned.is_empty());
+    }
 }

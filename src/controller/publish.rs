@@ -23,8 +23,8 @@ use crate::domain::time::Timestamp;
 
 /// One request may take so long; a write that is stuck must not hold its target's next plan.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Objects per page of a list.
-const PAGE: u32 = 500;
+/// Objects per page of a list: one has some 100 KiB, and 1.3 MiB at most.
+const PAGE: u32 = 50;
 
 /// Why something was not written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

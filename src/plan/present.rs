@@ -46,7 +46,9 @@ impl Present {
     /// Somebody saw the image there at that time; true if that is news.
     pub fn seen(&mut self, image: &ImageRef, at: Timestamp) -> bool {
         let known_better = self.all().is_some_and(|listed| at + SAME_TIME <= listed);
-        if known_better && !self.said.contains_key(image) {
+        // What goes with a plan is in the list: a pod that was there before it finds it there.
+        let listed = self.said.contains_key(image) || self.planned.contains(image);
+        if known_better && !listed {
             return false;
         }
         self.say(image, at)
@@ -225,6 +227,17 @@ mod tests {
         assert_eq!(has(&present), ["base"]);
         assert!(!present.listed_by_kubelet(&[image("web")]));
         assert_eq!(has(&present), ["base"]);
+    }
+
+    #[test]
+    fn a_pod_that_started_before_the_list_makes_what_the_plan_brought_present() {
+        let mut present = Present::default();
+        hear(&mut present, &list(72, &[], &["web"], true));
+        assert!(!present.contains(&image("web")), "it goes with its plan");
+        // Its kubelet says so a second later, of two seconds before.
+        assert!(present.seen(&image("web"), at(70)));
+        assert!(present.contains(&image("web")));
+        assert!(!present.seen(&image("gone"), at(70)));
     }
 
     #[test]

@@ -325,6 +325,11 @@ impl ContainerRuntime for OciLayout {
         Box::pin(self.give_up(digest))
     }
 
+    /// Beside it the node has a runtime of its own.
+    fn lists_all(&self) -> bool {
+        false
+    }
+
     fn images(&self) -> BoxFuture<'_, Result<Option<Vec<StoredImage>>, RuntimeError>> {
         Box::pin(async move { self.stored().await.map(Some) })
     }

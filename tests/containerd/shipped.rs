@@ -164,6 +164,7 @@ fn the_manifest_shows_the_agent_what_it_looks_for_where_the_node_has_it() {
         &defaults.containerd,
         Path::new("/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs"),
         Path::new("/etc/containerd/certs.d"),
+        Path::new(forelay::runtime::containerd::check::VERIFIERS),
         &defaults.state,
         &defaults.layout,
     ] {

@@ -1,5 +1,6 @@
 //! Lists what the node has, and has that written to its object: only there somebody reads it.
 
+use crate::agent::inventory::Round;
 use crate::agent::work::{Done, Work};
 use crate::api::Inventory;
 use crate::domain::inventory::StoredImage;
@@ -17,38 +18,47 @@ impl Work {
         if due > now {
             return Some(due);
         }
-        self.shelf.begin(now);
+        let round = self.shelf.begin(now);
         let runtime = self.runtime.clone();
-        self.spawn(async move { Done::Images(runtime.images().await) });
+        self.spawn(async move { Done::Images(round, runtime.images().await) });
         None
     }
 
-    pub(super) fn images_listed(&mut self, found: Result<Option<Vec<StoredImage>>, RuntimeError>) {
+    pub(super) fn images_listed(
+        &mut self,
+        round: Round,
+        found: Result<Option<Vec<StoredImage>>, RuntimeError>,
+    ) {
         let images = match found {
             Ok(Some(images)) => images,
-            Ok(None) => return self.shelf.rest(),
+            Ok(None) => return self.shelf.rest(round),
             Err(error) => {
                 tracing::warn!(node = self.node, %error, "cannot list the node's images");
-                return self.shelf.failed(self.clock.now());
+                return self.shelf.failed(round, self.clock.now());
             }
         };
         let bytes = images.iter().filter_map(|image| image.bytes);
         let bytes: u64 = bytes.map(|bytes| bytes.0).sum();
         self.measures.stored_images.set(images.len() as f64);
         self.measures.image_bytes.set(bytes as f64);
-        if let Some((change, all)) = self.shelf.take(images) {
+        if let Some((change, all)) = self.shelf.take(round, images) {
             let writing = self.reporter.inventory(&change, &all);
-            self.spawn(async move { Done::Shelved(Box::new(all), writing.await) });
+            self.spawn(async move { Done::Shelved(round, Box::new(all), writing.await) });
         }
     }
 
-    pub(super) fn shelved(&mut self, all: Inventory, stored: Result<Option<Inventory>, String>) {
+    pub(super) fn shelved(
+        &mut self,
+        round: Round,
+        all: Inventory,
+        stored: Result<Option<Inventory>, String>,
+    ) {
         let now = self.clock.now();
         match stored {
-            Ok(stored) => self.shelf.wrote(all, stored.as_ref(), now),
+            Ok(stored) => self.shelf.wrote(round, all, stored.as_ref(), now),
             Err(error) => {
                 tracing::warn!(node = self.node, %error, "cannot write the node's images");
-                self.shelf.failed(now);
+                self.shelf.failed(round, now);
             }
         }
     }

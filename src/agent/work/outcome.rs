@@ -70,8 +70,8 @@ impl Work {
             }
             Done::Look(look) => self.looked(look),
             Done::Inventory(found, kept) => self.stock_taken(found, kept),
-            Done::Images(found) => self.images_listed(found),
-            Done::Shelved(all, stored) => self.shelved(*all, stored),
+            Done::Images(round, found) => self.images_listed(round, found),
+            Done::Shelved(round, all, stored) => self.shelved(round, *all, stored),
             Done::Report(status, result) => {
                 self.reporting = false;
                 let now = self.clock.now();

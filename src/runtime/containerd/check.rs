@@ -18,7 +18,7 @@ const VERIFIER_TYPE: &str = "io.containerd.image-verifier.v1";
 
 /// Where containerd 2.x looks for image verifiers when nobody says otherwise
 /// (`plugins/imageverifier/path_unix.go`); what else is configured cannot be asked for.
-const VERIFIERS: &str = "/opt/containerd/image-verifier/bin";
+pub const VERIFIERS: &str = "/opt/containerd/image-verifier/bin";
 
 /// Names under which lazy snapshotters are registered by their own documentation, and what they are.
 const LAZY: [(&str, &str); 6] = [

@@ -490,14 +490,15 @@ impl Shared {
     /// Places what has come of an image. One that is recorded, by now or before, is held by its record alone: a
     /// lease beside it would keep bytes that the kubelet counts as freed.
     async fn place(self: &Arc<Self>, image: &Image) -> Result<(), RuntimeError> {
-        if !self.is_recorded(&image.manifest) {
-            self.places.advance(self, image).await?;
-            let turn = self.places.turn().await;
-            if self.is_recorded(&image.manifest) {
-                self.places.let_go(self, &image.manifest, &turn).await?;
-            }
+        if self.is_recorded(&image.manifest) {
+            return Ok(());
         }
-        Ok(())
+        let placed = self.places.advance(self, image).await;
+        let turn = self.places.turn().await;
+        if self.is_recorded(&image.manifest) {
+            self.places.let_go(self, &image.manifest, &turn).await?;
+        }
+        placed.map(|_| ())
     }
 }
 

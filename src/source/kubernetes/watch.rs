@@ -30,6 +30,8 @@ use crate::telemetry::metric::Counters;
 
 /// Objects of a page of a list: kube's optimisation guide's number, client-go's too.
 const PAGE: u32 = 500;
+/// The same of objects with what is planned and stored on a node: one has some 100 KiB, and 1.3 MiB at most.
+const LARGE_PAGE: u32 = 50;
 /// Decoded objects that wait to be translated: less than a page, so that a slow engine slows the
 /// lists down instead of filling memory.
 const WAITING_FRAMES: usize = 256;
@@ -237,8 +239,14 @@ impl Watches {
         Object: From<K>,
     {
         let api = Api::<Guarded<K>>::all(self.client.clone());
+        let page = if kind == Kind::NodePrefetch {
+            LARGE_PAGE
+        } else {
+            PAGE
+        };
+        let config = config().page_size(page);
         self.tasks
-            .spawn(follow(api, config(), kind, self.frames.clone()));
+            .spawn(follow(api, config, kind, self.frames.clone()));
     }
 
     async fn take(&mut self, kind: Kind, frame: Frame) -> Result<(), Deaf> {
