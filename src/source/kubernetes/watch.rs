@@ -22,6 +22,7 @@ use crate::domain::signal::Signal;
 use crate::domain::time::Timestamp;
 use crate::port::Clock;
 use crate::source::kubernetes::guard::{Broken, Guarded};
+use crate::source::kubernetes::offers::Offer;
 use crate::source::kubernetes::objects::{Kind, Object, autoscaling, event, node, pod, workload};
 use crate::source::kubernetes::{Change, Settings, Translator, discovery};
 use crate::telemetry::metric::Counters;
@@ -108,10 +109,12 @@ struct Watches {
 /// The receiver is gone: nobody listens any more.
 struct Deaf;
 
-/// Follows the cluster until `out` is closed.
+/// Follows the cluster until `out` is closed. What an autoscaler offers is told in between: groups and pods are the
+/// same as the watches'.
 pub async fn watch_cluster(
     client: kube::Client,
     options: WatchOptions,
+    mut offers: Option<mpsc::Receiver<Offer>>,
     out: mpsc::Sender<Observation>,
 ) {
     let (frames, mut incoming) = mpsc::channel(WAITING_FRAMES);
@@ -150,6 +153,13 @@ pub async fn watch_cluster(
                 watches.count_untold();
                 watches.proceed().await
             }
+            offer = next_of(&mut offers) => match offer {
+                Some(offer) => watches.take_offer(&offer).await,
+                None => {
+                    offers = None;
+                    Ok(())
+                }
+            },
             Some((kind, frame)) = incoming.recv() => watches.take(kind, frame).await,
         };
         if outcome.is_err() {
@@ -285,6 +295,12 @@ impl Watches {
         }
     }
 
+    async fn take_offer(&mut self, offer: &Offer) -> Result<(), Deaf> {
+        let listed = self.listed.contains(&Kind::Pod) && !self.kept.contains_key(&Kind::Pod);
+        let signals = self.translator.offered(offer, listed);
+        self.tell_all(signals).await
+    }
+
     /// The first list of `kind` is through, one way or another.
     async fn passed(&mut self, kind: Kind) -> Result<(), Deaf> {
         if self.current == Some(kind) {
@@ -314,6 +330,13 @@ impl Watches {
                 .of(reason)
                 .inc_by(count - before);
         }
+    }
+}
+
+async fn next_of(offers: &mut Option<mpsc::Receiver<Offer>>) -> Option<Offer> {
+    match offers {
+        Some(offers) => offers.recv().await,
+        None => std::future::pending().await,
     }
 }
 
