@@ -39,6 +39,7 @@ macro_rules! on_every_cluster {
 on_every_cluster! {
     a_successor_leads_with_a_greater_epoch_and_never_beside_the_old_leader: election::succession;
     a_leader_that_leaves_gives_the_lease_back: election::release;
+    the_replica_beside_the_autoscalers_leader_leads_where_there_is_one: election::following;
     a_deleted_lease_does_not_bring_old_epochs_back: election::deleted_lease;
     a_plan_is_written_with_its_owner_revised_and_removed: election::publishing;
     a_write_with_an_older_epoch_is_refused_by_the_api_server: election::fencing;

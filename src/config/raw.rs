@@ -12,6 +12,10 @@ use crate::config::unit::{Count, List, Rate, Size, Span};
 use crate::domain::quantity::ByteSize;
 use crate::engine::node::Limits;
 
+mod expander;
+
+pub use expander::RawExpander;
+
 /// The whole configuration. Doc comments and defaults here become `docs/configuration.md`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -123,6 +127,8 @@ pub struct RawController {
     pub kafka: RawKafka,
     /// Load series from Prometheus; off without a URL.
     pub prometheus: RawPrometheus,
+    /// cluster-autoscaler's gRPC expander; off without an address.
+    pub expander: RawExpander,
 }
 
 /// `[controller.lease]`.
@@ -133,6 +139,9 @@ pub struct RawLease {
     pub name: String,
     /// How long a silent leader stays leader. Kubernetes' own components use 15 s.
     pub duration: Span,
+    /// `namespace/name` of another Lease: the replica whose identity holds that one had best lead.
+    #[schemars(example = &"kube-system/cluster-autoscaler")]
+    pub follow: Option<String>,
 }
 
 /// `[controller.state]`.
@@ -369,6 +378,7 @@ impl Default for RawController {
             state: RawState::default(),
             kafka: RawKafka::default(),
             prometheus: RawPrometheus::default(),
+            expander: RawExpander::default(),
         }
     }
 }
@@ -378,6 +388,7 @@ impl Default for RawLease {
         Self {
             name: "forelay-controller".into(),
             duration: secs(15),
+            follow: None,
         }
     }
 }

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tracing::{info, warn};
 
+use crate::config;
 use crate::port::Clock;
 use crate::source::expander::answer::Answering;
 use crate::source::expander::certificate::{Certificate, CertificatePaths};
@@ -33,6 +34,9 @@ use crate::source::expander::queue::Queue;
 use crate::source::health::Health;
 use crate::source::kubernetes::offers::Offer;
 use crate::telemetry::metric::Counters;
+
+/// Time between two looks at the certificate's files: what renews certificates does so days before they end.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// A call is decoded so long after its answer was handed over: on a machine with one core the answer would otherwise
 /// wait for the decoding.
@@ -57,6 +61,20 @@ pub struct ExpanderSettings {
     pub paths: CertificatePaths,
     /// Time between two looks at its files.
     pub look: Duration,
+}
+
+impl ExpanderSettings {
+    /// From the configuration.
+    #[must_use]
+    pub fn new(expander: &config::Expander) -> Self {
+        Self {
+            paths: CertificatePaths {
+                certificate: expander.certificate.clone(),
+                key: expander.key.clone(),
+            },
+            look: LOOK,
+        }
+    }
 }
 
 /// What is counted.

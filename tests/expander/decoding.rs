@@ -116,10 +116,16 @@ fn full_node() -> Value {
 fn recorded(kind: &str) -> Vec<Value> {
     let mut found = BTreeMap::new();
     for folder in ["cluster-autoscaler", "karpenter"] {
-        let path = format!("{}/tests/recordings/{folder}/{kind}.jsonl", env!("CARGO_MANIFEST_DIR"));
+        let path = format!(
+            "{}/tests/recordings/{folder}/{kind}.jsonl",
+            env!("CARGO_MANIFEST_DIR")
+        );
         for line in fs::read_to_string(path).unwrap().lines() {
             let line: Value = serde_json::from_str(line).unwrap();
-            let items = line["body"]["items"].as_array().cloned().unwrap_or_default();
+            let items = line["body"]["items"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
             let objects = items.into_iter().chain([line["event"]["object"].clone()]);
             for object in objects.filter(|object| object["metadata"]["uid"].is_string()) {
                 let version = object["metadata"]["resourceVersion"].to_string();
@@ -127,7 +133,11 @@ fn recorded(kind: &str) -> Vec<Value> {
             }
         }
     }
-    let unbound = |object: &Value| object["spec"]["nodeName"].as_str().is_none_or(str::is_empty);
+    let unbound = |object: &Value| {
+        object["spec"]["nodeName"]
+            .as_str()
+            .is_none_or(str::is_empty)
+    };
     found.into_values().filter(unbound).collect()
 }
 
@@ -135,14 +145,24 @@ fn recorded(kind: &str) -> Vec<Value> {
 fn pods_are_what_the_watch_makes_of_the_same_objects() {
     let writer = Writer::new();
     let recorded = recorded("pods");
-    assert!(recorded.len() >= 3, "{} pods wait in the recordings", recorded.len());
+    assert!(
+        recorded.len() >= 3,
+        "{} pods wait in the recordings",
+        recorded.len()
+    );
     let at = Timestamp::from_micros(1_795_422_800_000_000);
-    for json in recorded.into_iter().chain([full_pod(), gated_pod(), json!({})]) {
+    for json in recorded
+        .into_iter()
+        .chain([full_pod(), gated_pod(), json!({})])
+    {
         let watched: Pod = serde_json::from_value(json.clone()).unwrap();
         let bytes = Bytes::from(writer.write("Pod", &json));
         let heard = decode::pod(bytes).unwrap();
         assert_eq!(format!("{:?}", heard.spec), format!("{:?}", watched.spec));
-        assert_eq!(format!("{:?}", heard.status), format!("{:?}", watched.status));
+        assert_eq!(
+            format!("{:?}", heard.status),
+            format!("{:?}", watched.status)
+        );
         let signals = |pod: Pod| {
             let mut translator = Translator::new(Settings::default());
             translator.observe(Change::Applied, &Object::from(pod), at)
@@ -154,18 +174,27 @@ fn pods_are_what_the_watch_makes_of_the_same_objects() {
 #[test]
 fn sample_nodes_have_the_shape_that_the_watch_would_see() {
     let writer = Writer::new();
-    for json in recorded("nodes").into_iter().chain([full_node(), json!({})]) {
+    for json in recorded("nodes")
+        .into_iter()
+        .chain([full_node(), json!({})])
+    {
         let watched: Node = serde_json::from_value(json.clone()).unwrap();
         let heard = decode::node(writer.write("Node", &json).into()).unwrap();
         assert_eq!(node_shape(&heard), node_shape(&watched), "{json}");
-        assert_eq!(heard.metadata.creation_timestamp, watched.metadata.creation_timestamp);
+        assert_eq!(
+            heard.metadata.creation_timestamp,
+            watched.metadata.creation_timestamp
+        );
     }
 }
 
 #[test]
 fn a_pod_of_several_choices_is_decoded_once_and_what_is_broken_is_counted_by_kind() {
     let writer = Writer::new();
-    let (one, two) = (writer.write("Pod", &full_pod()), writer.write("Pod", &gated_pod()));
+    let (one, two) = (
+        writer.write("Pod", &full_pod()),
+        writer.write("Pod", &gated_pod()),
+    );
     let mut wrong = full_pod();
     wrong["spec"]["overhead"]["cpu"] = json!("much");
     let wrong = writer.write("Pod", &wrong);
@@ -180,7 +209,11 @@ fn a_pod_of_several_choices_is_decoded_once_and_what_is_broken_is_counted_by_kin
     assert_eq!(ask::ids(&bytes).unwrap(), ["gpu", "big"]);
     let (offer, left_out) = ask::offer(&bytes, Timestamp::ZERO);
     assert_eq!(offer.pods.len(), 2);
-    let choices: Vec<_> = offer.choices.iter().map(|one| (one.nodes, one.pods.clone())).collect();
+    let choices: Vec<_> = offer
+        .choices
+        .iter()
+        .map(|one| (one.nodes, one.pods.clone()))
+        .collect();
     // A count that no group can have is none.
     assert_eq!(choices, [(2, vec![0, 1]), (0, vec![1, 0])]);
     assert_eq!(offer.samples.keys().collect::<Vec<_>>(), ["gpu"]);
@@ -193,7 +226,10 @@ fn an_object_larger_than_any_in_etcd_is_left_out_alone() {
     let writer = Writer::new();
     let mut large = full_pod();
     large["metadata"]["annotations"]["blob"] = json!("x".repeat(3 << 19));
-    let (large, small) = (writer.write("Pod", &large), writer.write("Pod", &full_pod()));
+    let (large, small) = (
+        writer.write("Pod", &large),
+        writer.write("Pod", &full_pod()),
+    );
     let bytes = request(vec![choice("a", 1, [large, small])]).encode_to_vec();
     let (offer, left_out) = ask::offer(&bytes.into(), Timestamp::ZERO);
     assert_eq!((offer.pods.len(), left_out.beyond), (1, 1));
@@ -204,7 +240,10 @@ fn the_definitions_that_are_read_agree_with_kubernetes_own() {
     let writer = Writer::new();
     let ours = definitions("src/source/expander/wire", "core.proto");
     let mut seen = HashSet::new();
-    for message in ours.all_messages().filter(|message| !message.is_map_entry()) {
+    for message in ours
+        .all_messages()
+        .filter(|message| !message.is_map_entry())
+    {
         let theirs = writer.message(message.name());
         assert_same(&message, &theirs);
         seen.insert(message.name().to_owned());

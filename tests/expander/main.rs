@@ -101,7 +101,10 @@ impl Served {
 }
 
 fn ids(options: &[forelay::source::expander::wire::expander::Option]) -> Vec<&str> {
-    options.iter().map(|one| one.node_group_id.as_str()).collect()
+    options
+        .iter()
+        .map(|one| one.node_group_id.as_str())
+        .collect()
 }
 
 fn two_groups() -> forelay::source::expander::wire::expander::BestOptionsRequest {
@@ -111,7 +114,13 @@ fn two_groups() -> forelay::source::expander::wire::expander::BestOptionsRequest
 #[tokio::test]
 async fn every_id_comes_back_in_its_place_whatever_is_in_the_pods() {
     let mut served = Served::new().await;
-    let groups = ["eks-web-1f", "", "https://cloud/zones/z1/instanceGroups/gpu", "eks-web-1f", "ü"];
+    let groups = [
+        "eks-web-1f",
+        "",
+        "https://cloud/zones/z1/instanceGroups/gpu",
+        "eks-web-1f",
+        "ü",
+    ];
     let broken = || vec![b"no pod".to_vec(), vec![0xff; 100], Vec::new()];
     let mut asked = request(groups.iter().map(|id| choice(id, 3, broken())).collect());
     let sample = Bytes::from_static(b"no node");
@@ -133,7 +142,11 @@ async fn every_id_comes_back_in_its_place_whatever_is_in_the_pods() {
 #[tokio::test]
 async fn a_request_without_options_is_an_error_and_never_an_empty_answer() {
     let served = Served::new().await;
-    let error = served.autoscaler().ask(request(Vec::new())).await.unwrap_err();
+    let error = served
+        .autoscaler()
+        .ask(request(Vec::new()))
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
     assert_eq!(served.calls("unreadable"), 1);
 }
@@ -149,7 +162,11 @@ async fn answers_do_not_wait_for_anybody_who_takes_what_was_heard() {
         assert_eq!(served.calls("answered"), asked);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(served.calls("not_decoded") >= 20 - 6, "{}", served.calls("not_decoded"));
+    assert!(
+        served.calls("not_decoded") >= 20 - 6,
+        "{}",
+        served.calls("not_decoded")
+    );
     assert!(served.calls("not_decoded") < 20);
 }
 
@@ -182,7 +199,10 @@ async fn requests_up_to_128_mib_are_answered_and_larger_ones_leave_all_options()
     let error = autoscaler.ask(filled(REQUEST_MAX + 1)).await.unwrap_err();
     assert_eq!(error.code(), Code::OutOfRange);
     assert_eq!(served.calls("too_large"), 1);
-    assert_eq!(autoscaler.best_options(filled(REQUEST_MAX + 1)).await, ["a"]);
+    assert_eq!(
+        autoscaler.best_options(filled(REQUEST_MAX + 1)).await,
+        ["a"]
+    );
 }
 
 #[tokio::test]
@@ -204,13 +224,21 @@ async fn a_forelay_that_is_stopped_silent_or_badly_certified_leaves_all_options(
     let cases = [
         ("well", served.port, mine.clone()),
         ("another certificate", served.port, other),
-        ("another name", misnamed.port, certificate(misnamed.folder.path())),
+        (
+            "another name",
+            misnamed.port,
+            certificate(misnamed.folder.path()),
+        ),
         ("no certificate", bare.port, mine.clone()),
         ("silent", silent.local_addr().unwrap().port(), mine.clone()),
         ("stopped", closed, mine),
     ];
     for (case, port, trusted) in cases {
-        let patience = if case == "silent" { IMPATIENCE } else { PATIENCE };
+        let patience = if case == "silent" {
+            IMPATIENCE
+        } else {
+            PATIENCE
+        };
         let autoscaler = Autoscaler::new(port, trusted, patience);
         let began = Instant::now();
         let answered = autoscaler.ask(two_groups()).await.is_ok();
@@ -234,7 +262,10 @@ async fn a_new_certificate_serves_new_connections_without_a_restart() {
         if autoscaler.ask(two_groups()).await.is_ok() {
             break;
         }
-        assert!(Instant::now() < deadline, "the new certificate is never used");
+        assert!(
+            Instant::now() < deadline,
+            "the new certificate is never used"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     // Who is connected stays so.

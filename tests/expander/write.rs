@@ -49,7 +49,9 @@ fn written(descriptor: &MessageDescriptor, json: &Json) -> DynamicMessage {
     let mut message = DynamicMessage::new(descriptor.clone());
     match (descriptor.name(), json) {
         ("Quantity", json) => {
-            let text = json.as_str().map_or_else(|| json.to_string(), str::to_owned);
+            let text = json
+                .as_str()
+                .map_or_else(|| json.to_string(), str::to_owned);
             message.set_field_by_name("string", Value::String(text));
         }
         ("Time", Json::String(text)) => {

@@ -165,7 +165,11 @@ impl Encoder for Raw {
     type Item = BestOptionsResponse;
     type Error = Status;
 
-    fn encode(&mut self, answer: BestOptionsResponse, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+    fn encode(
+        &mut self,
+        answer: BestOptionsResponse,
+        to: &mut EncodeBuf<'_>,
+    ) -> Result<(), Status> {
         answer
             .encode(to)
             .map_err(|reason| Status::internal(reason.to_string()))

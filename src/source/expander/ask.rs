@@ -208,4 +208,3 @@ fn text(bytes: &Bytes) -> Result<String, AskError> {
     let text = std::str::from_utf8(bytes).map_err(|_| AskError::NotText)?;
     Ok(text.to_owned())
 }
-

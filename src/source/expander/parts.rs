@@ -142,6 +142,11 @@ mod tests {
         let mut parts = Parts::of(Bytes::from_static(&[0x0a, 0xff, 0x01, 0x00]));
         assert!(parts.next().unwrap().is_err());
         assert!(parts.next().is_none());
-        assert!(Parts::of(Bytes::from_static(&[0xff; 16])).next().unwrap().is_err());
+        assert!(
+            Parts::of(Bytes::from_static(&[0xff; 16]))
+                .next()
+                .unwrap()
+                .is_err()
+        );
     }
 }

@@ -147,3 +147,130 @@ fn sample_shape(node: &Node) -> NodeShape {
     shape.labels.remove(HOSTNAME);
     shape
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::source::kubernetes::Settings;
+    use crate::source::kubernetes::objects::{Kind, Object};
+
+    fn at() -> Timestamp {
+        "2026-01-01T00:10:00Z".parse().unwrap()
+    }
+
+    fn pod(name: &str, version: &str, annotations: &Value) -> Value {
+        json!({
+            "metadata": {"name": name, "namespace": "shop", "uid": name, "resourceVersion": version,
+                "annotations": annotations},
+            "spec": {"containers": [{"name": "web", "image": "web:1"}]},
+            "status": {"conditions": [
+                {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}]}
+        })
+    }
+
+    fn sample(pool: &str) -> Node {
+        let node = json!({
+            "metadata": {"labels": {"eks.amazonaws.com/nodegroup": pool, "kubernetes.io/hostname": "x"}},
+            "status": {"allocatable": {"cpu": "4"}, "nodeInfo": {"architecture": "arm64"}}
+        });
+        serde_json::from_value(node).unwrap()
+    }
+
+    fn see(translator: &mut Translator, change: Change, pod: &Value) -> Vec<Signal> {
+        let object = Object::from_json(Kind::Pod, &pod.to_string()).unwrap();
+        translator.observe(change, &object, at())
+    }
+
+    fn offer(pods: &[&Value], groups: &[&str]) -> Offer {
+        let pods = pods
+            .iter()
+            .map(|pod| serde_json::from_value((*pod).clone()).unwrap());
+        let pods: Vec<Pod> = pods.collect();
+        let choices = groups.iter().map(|group| Choice {
+            group: (*group).to_owned(),
+            nodes: 2,
+            pods: (0..pods.len()).collect(),
+        });
+        Offer {
+            at: at(),
+            choices: choices.collect(),
+            samples: BTreeMap::new(),
+            pods,
+        }
+    }
+
+    fn types(signals: &[Signal]) -> Vec<&str> {
+        let types = signals.iter().map(|signal| signal.fact.event_type());
+        types.collect()
+    }
+
+    #[test]
+    fn a_pod_is_told_only_where_the_watch_is_behind_and_then_once() {
+        let none = json!({});
+        let (old, gone) = (pod("old", "10", &none), pod("gone", "11", &none));
+        let (newer, fake) = (
+            pod("newer", "30", &none),
+            pod("copy-1", "31", &json!({"podtype": "fakepod"})),
+        );
+        let mut translator = Translator::new(Settings::default());
+        see(&mut translator, Change::Applied, &old);
+        see(&mut translator, Change::Applied, &gone);
+        let mut deleted = gone.clone();
+        deleted["metadata"]["resourceVersion"] = json!("20");
+        see(&mut translator, Change::Deleted, &deleted);
+
+        let heard = offer(&[&old, &gone, &newer, &fake], &["g"]);
+        // Out of step nobody can say what is news.
+        assert_eq!(types(&translator.offered(&heard, false)).len(), 1);
+        let signals = translator.offered(&heard, true);
+        assert_eq!(
+            types(&signals),
+            ["dev.forelay.pod.pending.v1", "dev.forelay.node.offered.v1"]
+        );
+        assert_eq!(signals[0].subject.as_deref(), Some("shop/newer"));
+        // The watch says the same in its own time: one thing, once.
+        assert!(see(&mut translator, Change::Applied, &newer).is_empty());
+        let Fact::NodeOffered(fact) = &signals[1].fact else {
+            panic!("{signals:?}");
+        };
+        assert_eq!((fact.pool.as_str(), fact.count, fact.among), ("g", 2, 1));
+        assert_eq!(fact.pods, ["shop/old", "shop/gone", "shop/newer"]);
+        assert_eq!(translator.skipped()["offered pod that does not exist"], 2);
+        // All four minus the fake, then the two that the watch had told.
+        assert_eq!(translator.skipped()["offered pod that the watch tells"], 5);
+    }
+
+    #[test]
+    fn samples_name_the_pools_of_groups_unless_several_feed_one() {
+        let mut translator = Translator::new(Settings::default());
+        let mut heard = offer(&[], &["eks-3f", "eks-4a", "eks-4b", "bare"]);
+        for (group, pool) in [("eks-3f", "web"), ("eks-4a", "gpu"), ("eks-4b", "gpu")] {
+            heard.samples.insert(group.into(), sample(pool));
+        }
+        let signals = translator.offered(&heard, true);
+        let offers = signals.iter().map(|signal| match &signal.fact {
+            Fact::NodeOffered(fact) => fact.clone(),
+            other => panic!("{other:?}"),
+        });
+        let offers: Vec<NodeOffered> = offers.collect();
+        let pools = offers.iter().map(|fact| fact.pool.as_str());
+        assert_eq!(pools.collect::<Vec<_>>(), ["web", "gpu", "gpu", "bare"]);
+        assert!(offers.iter().all(|fact| fact.among == 4));
+        let shape = &offers[0].shape;
+        assert_eq!(shape.arch.as_deref(), Some("arm64"));
+        assert_eq!(
+            shape.capacity.as_ref().map(|room| room.cpu_milli),
+            Some(4000)
+        );
+        // The sample's host is nobody's.
+        assert_eq!(
+            shape.labels.keys().collect::<Vec<_>>(),
+            ["eks.amazonaws.com/nodegroup"]
+        );
+        // Events of the group are of its pool from now on.
+        assert_eq!(translator.pool_of_group("eks-3f"), "web");
+        assert_eq!(translator.pool_of_group("eks-4a"), "eks-4a");
+    }
+}

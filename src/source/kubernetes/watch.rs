@@ -22,8 +22,8 @@ use crate::domain::signal::Signal;
 use crate::domain::time::Timestamp;
 use crate::port::Clock;
 use crate::source::kubernetes::guard::{Broken, Guarded};
-use crate::source::kubernetes::offers::Offer;
 use crate::source::kubernetes::objects::{Kind, Object, autoscaling, event, node, pod, workload};
+use crate::source::kubernetes::offers::Offer;
 use crate::source::kubernetes::{Change, Settings, Translator, discovery};
 use crate::telemetry::metric::Counters;
 
