@@ -20,69 +20,11 @@ use crate::write::{Writer, definitions};
 
 /// With every member that is read, and many that are not.
 fn full_pod() -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {
-            "name": "trainer-6d5f-x2", "generateName": "trainer-6d5f-", "namespace": "ml",
-            "uid": "f1d2", "resourceVersion": "90210", "generation": 1,
-            "creationTimestamp": "2026-11-23T08:33:01Z",
-            "labels": {"app": "trainer", "pod-template-hash": "6d5f"},
-            "annotations": {"kubectl.kubernetes.io/restartedAt": "now"},
-            "finalizers": ["example.com/hold"],
-            "ownerReferences": [
-                {"apiVersion": "v1", "kind": "ConfigMap", "name": "else", "uid": "0"},
-                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "trainer-6d5f", "uid": "1",
-                 "controller": true, "blockOwnerDeletion": true}],
-            "managedFields": [{"manager": "kcm", "operation": "Update", "apiVersion": "v1",
-                "time": "2026-11-23T08:33:01Z", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {}}}]
-        },
-        "spec": {
-            "volumes": [
-                {"name": "model", "image": {"reference": "ghcr.io/ml/weights:7b", "pullPolicy": "IfNotPresent"}},
-                {"name": "scratch", "emptyDir": {"sizeLimit": "10Gi"}},
-                {"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}},
-                {"name": "conf", "configMap": {"name": "conf", "items": [{"key": "a", "path": "b"}]}}],
-            "initContainers": [
-                {"name": "fetch", "image": "busybox", "resources": {"requests": {"cpu": "4", "memory": "1Gi"}}},
-                {"name": "mesh", "image": "envoy:1.30", "restartPolicy": "Always",
-                 "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "128Mi"}}}],
-            "containers": [{
-                "name": "train", "image": "registry.example.com/ml/train@sha256:".to_owned() + &"a".repeat(64),
-                "command": ["train"], "args": ["--all"], "imagePullPolicy": "Always",
-                "ports": [{"containerPort": 8080, "protocol": "TCP"}],
-                "env": [{"name": "A", "value": "1"},
-                        {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
-                "resources": {"requests": {"cpu": "1500m", "memory": "3Gi", "ephemeral-storage": "1e9"},
-                              "limits": {"nvidia.com/gpu": "2"}},
-                "readinessProbe": {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 5},
-                "securityContext": {"runAsUser": 1000}}],
-            "nodeSelector": {"disk": "nvme"},
-            "schedulerName": "default-scheduler", "priority": 100,
-            "imagePullSecrets": [{"name": "registry"}],
-            "affinity": {
-                "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
-                    {"matchExpressions": [
-                        {"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64", "arm64"]},
-                        {"key": "spot", "operator": "DoesNotExist"}]},
-                    {"matchFields": [{"key": "metadata.name", "operator": "NotIn", "values": ["bad"]}]}]}},
-                "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
-                    {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "trainer"}}}]}},
-            "tolerations": [
-                {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
-                {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute",
-                 "tolerationSeconds": 300},
-                {"key": "team", "operator": "Equal", "value": "ml"}],
-            "overhead": {"cpu": "250m", "memory": "120Mi"},
-            "resources": {"requests": {"cpu": "6"}},
-            "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]
-        },
-        "status": {
-            "phase": "Pending", "qosClass": "Burstable", "nominatedNodeName": "node-7",
-            "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-                "message": "0/3 nodes are available", "lastProbeTime": null,
-                "lastTransitionTime": "2026-11-23T08:33:02Z"}]
-        }
-    })
+    serde_json::from_str(include_str!("pod.json")).unwrap()
+}
+
+fn full_node() -> Value {
+    serde_json::from_str(include_str!("node.json")).unwrap()
 }
 
 fn gated_pod() -> Value {
@@ -92,24 +34,6 @@ fn gated_pod() -> Value {
     pod["spec"]["schedulingGates"] = json!([{"name": "kueue.x-k8s.io/admission"}]);
     pod["status"] = json!({"phase": "Pending"});
     pod
-}
-
-fn full_node() -> Value {
-    json!({
-        "metadata": {"name": "template-node-for-gpu-7", "uid": "9", "creationTimestamp": null,
-            "labels": {"kubernetes.io/hostname": "template-node-for-gpu-7", "kubernetes.io/arch": "arm64",
-                "topology.kubernetes.io/zone": "z1", "eks.amazonaws.com/nodegroup": "gpu"}},
-        "spec": {"providerID": "aws:///z1/i-1", "podCIDR": "10.0.0.0/24", "taints": [
-            {"key": "nvidia.com/gpu", "value": "true", "effect": "NoSchedule"},
-            {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule", "timeAdded": "2026-11-23T08:33:01Z"}]},
-        "status": {
-            "capacity": {"cpu": "8", "memory": "64Gi", "pods": "110"},
-            "allocatable": {"cpu": "7910m", "memory": "61655012Ki", "pods": "58", "nvidia.com/gpu": "4",
-                "ephemeral-storage": "18242267924"},
-            "conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-11-23T08:33:01Z"}],
-            "nodeInfo": {"architecture": "arm64", "kubeletVersion": "v1.37.0", "machineID": "m"},
-            "images": [{"names": ["busybox:1"], "sizeBytes": 4000}]}
-    })
 }
 
 /// Objects of a kind in the recordings of a control plane, as its API server sent them, until they are bound.
@@ -169,6 +93,36 @@ fn pods_are_what_the_watch_makes_of_the_same_objects() {
         };
         assert_eq!(signals(heard), signals(watched), "{json}");
     }
+}
+
+#[test]
+fn what_kubernetes_itself_has_written_reads_the_same() {
+    // tests/expander/{pod,node}.json read and marshalled by k8s.io/api v0.36.0, as cluster-autoscaler does.
+    let pod = decode::pod(Bytes::from_static(include_bytes!("pod.pb"))).unwrap();
+    let watched: Pod = serde_json::from_value(full_pod()).unwrap();
+    assert_eq!(format!("{:?}", pod.spec), format!("{:?}", watched.spec));
+    assert_eq!(format!("{:?}", pod.status), format!("{:?}", watched.status));
+    let meta = |pod: &Pod| {
+        let meta = &pod.metadata;
+        let owners = meta.owner_references.iter().flatten();
+        let owners: Vec<_> = owners
+            .map(|owner| (owner.uid.clone(), owner.controller))
+            .collect();
+        let stamps = (
+            meta.creation_timestamp.clone(),
+            meta.deletion_timestamp.clone(),
+        );
+        (
+            meta.labels.clone(),
+            meta.annotations.clone(),
+            owners,
+            stamps,
+        )
+    };
+    assert_eq!(meta(&pod), meta(&watched));
+    let node = decode::node(Bytes::from_static(include_bytes!("node.pb"))).unwrap();
+    let watched: Node = serde_json::from_value(full_node()).unwrap();
+    assert_eq!(node_shape(&node), node_shape(&watched));
 }
 
 #[test]
