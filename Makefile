@@ -49,4 +49,4 @@ build-needs:
 # Programs that tests start: COMMAND:PACKAGE. tests/tidy.rs compares the list with the tests.
 test-needs:
 	@.ci/needs docker-registry:docker-registry skopeo:skopeo prometheus:prometheus promtool:prometheus kill:procps \
-		containerd:containerd ctr:containerd busybox:busybox-static tar:tar apt-get:apt dpkg-deb:dpkg nsenter:util-linux unshare:util-linux
+		containerd:containerd ctr:containerd busybox:busybox-static tar:tar apt-get:apt dpkg-deb:dpkg nsenter:util-linux unshare:util-linux setpriv:util-linux

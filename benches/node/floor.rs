@@ -1,4 +1,4 @@
-//! What must be done to a layer whoever does it, each step alone: inflate, hash twice, write the files.
+//! What must be done for a layer whoever does it, each step alone: receive, inflate, hash twice, write the files.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
@@ -10,10 +10,11 @@ use anyhow::Context as _;
 use aws_lc_rs::digest::{Context, SHA256};
 use flate2::bufread::MultiGzDecoder;
 
-use crate::Form;
 use crate::disk::Disk;
 use crate::images::Image;
 use crate::process::{thread_cpu_s, wait};
+use crate::site::Registry;
+use crate::{Form, stream};
 
 /// Read, inflated and hashed at once: what stays in a core's second cache.
 const PIECE: usize = 256 << 10;
@@ -21,6 +22,8 @@ const PIECE: usize = 256 << 10;
 /// CPU seconds of each step.
 #[derive(Clone, Copy, Debug)]
 pub struct Floor {
+    /// Of both ends: the registry is on this machine.
+    pub transfer: f64,
     pub inflate: f64,
     pub raw_hash: f64,
     pub blob_hash: f64,
@@ -28,9 +31,14 @@ pub struct Floor {
 }
 
 /// Measures one image in one form.
-pub fn measure(root: &Path, image: &Image, form: Form) -> anyhow::Result<Floor> {
+pub fn measure(
+    (root, registry): (&Path, &Registry),
+    image: &Image,
+    form: Form,
+) -> anyhow::Result<Floor> {
     let (blobs, tars) = (image.files(root, form), image.files(root, Form::Plain));
     let mut floor = Floor {
+        transfer: stream::both_ends((registry.port, registry.pid()), image, form)?,
         inflate: 0.0,
         raw_hash: 0.0,
         blob_hash: 0.0,
@@ -54,7 +62,7 @@ pub fn measure(root: &Path, image: &Image, form: Form) -> anyhow::Result<Floor> 
 
 impl Floor {
     pub fn cpu_s(&self) -> f64 {
-        self.inflate + self.raw_hash + self.blob_hash + self.untar
+        self.transfer + self.inflate + self.raw_hash + self.blob_hash + self.untar
     }
 }
 

@@ -1,11 +1,10 @@
 //! A network namespace behind a link of a given speed: token bucket, no added delay.
 
 use std::net::Ipv4Addr;
-use std::time::Instant;
 
 use crate::disk::run;
 use crate::images::Image;
-use crate::{Form, Link};
+use crate::{Form, Link, stream};
 
 /// Ours and the namespace's end: documentation addresses (RFC 5737) that no machine has.
 const HERE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
@@ -49,29 +48,11 @@ impl Net {
         format!("/run/netns/{}", self.name)
     }
 
-    /// Seconds in which one plain stream brings an image's layers through the link, one after the other.
+    /// Seconds in which one plain stream brings an image's layers through the link.
     pub fn floor_s(&self, port: u16, image: &Image, form: Form) -> anyhow::Result<f64> {
-        let network = format!("--net={}", self.path());
-        let mut command = vec![
-            "nsenter",
-            &network,
-            "curl",
-            "--silent",
-            "--fail",
-            "--noproxy",
-            "*",
-        ];
-        let address = Self::address(port);
-        let blobs = image.layers.iter().map(|layer| &layer.blobs[&form].0);
-        let urls: Vec<String> = blobs
-            .map(|digest| format!("http://{address}/v2/{}/blobs/{digest}", image.name))
-            .collect();
-        for url in &urls {
-            command.extend(["--output", "/dev/null", url]);
-        }
-        let began = Instant::now();
-        run(&command, &[])?;
-        Ok(began.elapsed().as_secs_f64())
+        let within = ["nsenter".into(), format!("--net={}", self.path())];
+        let spent = stream::receive(&within, &Self::address(port), image, form)?;
+        Ok(spent.wall_s)
     }
 
     /// Where the registry is, from within.

@@ -27,6 +27,7 @@ mod registry;
 mod rows;
 mod seen;
 mod site;
+mod stream;
 mod words;
 
 use std::fs;

@@ -24,6 +24,7 @@ pub struct Row {
     /// The same with the layers' blobs in the content store: an agent that does so is not written yet.
     pub forelay_blobs_s: Option<f64>,
     /// Without a link the CPU seconds of the steps alone, over the cores; otherwise those of one plain stream.
+    /// Measured in turn with the deliveries, median as theirs.
     pub floor_s: f64,
     /// Peer over ours.
     pub ratio: f64,
@@ -47,25 +48,28 @@ pub async fn measure(
     image.warm(root, Form::Gzip)?;
     let mut peer = Vec::new();
     let mut ours: Vec<Vec<Cost>> = vec![Vec::new(); forms.len()];
+    let mut floors: Vec<Vec<f64>> = vec![Vec::new(); forms.len()];
     for run in 1..=runs {
         let site = Site::fresh(registry, net.as_ref()).await?;
         let cost = site.pull(image, Form::Gzip).await?;
         say(&told(image, link, run, "containerd", &cost));
         peer.push(cost);
         drop(site);
-        for (form, costs) in forms.iter().zip(&mut ours) {
+        for ((form, costs), floors) in forms.iter().zip(&mut ours).zip(&mut floors) {
             let site = Site::fresh(registry, net.as_ref()).await?;
             let cost = site.deliver(image, *form).await?;
             say(&told(image, link, run, form.word(), &cost));
             costs.push(cost);
+            drop(site);
+            floors.push(match &net {
+                Some(net) => net.floor_s(registry.port, image, *form)?,
+                None => cpu_floor((root, registry), image, *form)? / cores(),
+            });
         }
     }
     let mut rows = Vec::new();
-    for (form, costs) in forms.iter().zip(&ours) {
-        let floor_s = match &net {
-            Some(net) => net.floor_s(registry.port, image, *form)?,
-            None => cpu_floor(root, image, *form)? / cores(),
-        };
+    for ((form, costs), floors) in forms.iter().zip(&ours).zip(&floors) {
+        let floor_s = median(floors, |floor| *floor);
         let (peer_s, forelay_s) = (median(&peer, |c| c.wall_s), median(costs, |c| c.wall_s));
         rows.push(Row {
             image: image.name.clone(),
@@ -105,15 +109,10 @@ impl Row {
     }
 }
 
-/// The least of three: what else runs only adds.
-fn cpu_floor(root: &Path, image: &Image, form: Form) -> anyhow::Result<f64> {
-    let mut least = f64::INFINITY;
-    for _ in 0..3 {
-        let floor = floor::measure(root, image, form)?;
-        say(&format!("{} {}: {floor:.2?}", image.name, form.word()));
-        least = least.min(floor.cpu_s());
-    }
-    Ok(least)
+fn cpu_floor(around: (&Path, &Registry), image: &Image, form: Form) -> anyhow::Result<f64> {
+    let floor = floor::measure(around, image, form)?;
+    say(&format!("{} {}: {floor:.2?}", image.name, form.word()));
+    Ok(floor.cpu_s())
 }
 
 fn told(image: &Image, link: Link, run: usize, who: &str, cost: &Cost) -> String {

@@ -54,6 +54,10 @@ impl Registry {
             port: address.port(),
         }
     }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
 }
 
 impl Drop for Registry {

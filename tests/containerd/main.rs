@@ -28,6 +28,7 @@ mod place;
 mod pod;
 mod program;
 mod recipe;
+mod shipped;
 mod slow;
 mod small;
 mod stages;

@@ -51,8 +51,8 @@ pub(super) async fn run(
     let plan = plan_file::read(file, node, &here(), began, resolver).await?;
     let progress = Progress::new(context.surroundings);
     let total: ByteSize = plan.entries.iter().map(|entry| entry.bytes).sum();
-    let whole = agent.brings_images();
-    let bar = progress.bytes(if whole { "whole images" } else { "layers" }, total.0);
+    let pulls = agent.brings_images();
+    let bar = progress.bytes(if pulls { "whole images" } else { "layers" }, total.0);
     let moved = agent.moved();
     let follow = tokio::spawn(follow(bar.clone(), agent.moved()));
     let last: Arc<Mutex<Option<NodePrefetchStatus>>> = Arc::default();
@@ -77,7 +77,7 @@ pub(super) async fn run(
         moved: ByteSize(moved()),
         images,
     };
-    show(&report, whole, json)?;
+    show(&report, pulls, json)?;
     Ok(match (asked.is_cancelled(), whole) {
         (true, _) => Exit::Interrupted,
         (false, true) => Exit::Ok,
@@ -115,7 +115,7 @@ async fn follow(bar: ProgressBar, moved: impl Fn() -> u64) {
 const AFTERWARDS: &str = "A recorded tag was asked just before: nobody asks again after this command. One that \
     moves leads pods here to the old image until an agent that runs on takes it back, or its image is removed.";
 
-fn show(report: &Report, whole: bool, json: bool) -> anyhow::Result<()> {
+fn show(report: &Report, pulls: bool, json: bool) -> anyhow::Result<()> {
     if json {
         return render::json(report);
     }
@@ -128,7 +128,7 @@ fn show(report: &Report, whole: bool, json: bool) -> anyhow::Result<()> {
         ]
     });
     render::out(&render::table(["image", "state", "bytes", ""], rows))?;
-    let by = if whole {
+    let by = if pulls {
         " by the runtime itself, at most: layers that it had are counted, too"
     } else {
         ""

@@ -16,7 +16,8 @@ use crate::runtime::containerd::event::Event;
 /// daemon before 2.1 tells of them. A look costs both sides some 0.2 ms.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// The same while layers of ours are written: a pull of 2 s would otherwise share its first eighth.
+/// The same while layers of ours are written and no pull is seen: one of 2 s would otherwise share its first
+/// eighth. During a pull we wait anyway, and each look is time of the daemon's that it needs itself.
 const LOOK_BUSY: Duration = Duration::from_millis(60);
 
 /// A write that stood still for so long is nobody's: a registry that stalls longer gives way to us.
@@ -79,7 +80,8 @@ pub(super) async fn watch(shared: &Arc<Shared>, pulls: &Pulls, tell: &mpsc::Send
     let mut writes = Writes::default();
     let mut seen = Seen::default();
     loop {
-        let pause = if shared.is_writing() { LOOK_BUSY } else { LOOK };
+        let busy = shared.is_writing() && seen.is_empty();
+        let pause = if busy { LOOK_BUSY } else { LOOK };
         let next = shared.clock.now() + pause;
         let is_due = tokio::select! {
             () = shared.clock.sleep_until(next) => true,
