@@ -208,3 +208,67 @@ fn text(bytes: &Bytes) -> Result<String, AskError> {
     let text = std::str::from_utf8(bytes).map_err(|_| AskError::NotText)?;
     Ok(text.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use prost::Message;
+
+    use super::*;
+    use crate::source::expander::wire::expander::{BestOptionsRequest, Option as Raw};
+
+    fn request(groups: Vec<(String, Vec<u8>)>) -> Vec<u8> {
+        let option = |(group, pod): (String, Vec<u8>)| Raw {
+            node_group_id: group,
+            pod_bytes: vec![pod.into()],
+            ..Raw::default()
+        };
+        BestOptionsRequest {
+            options: groups.into_iter().map(option).collect(),
+            ..BestOptionsRequest::default()
+        }
+        .encode_to_vec()
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_is_answered_whole_or_not_at_all(
+            groups in proptest::collection::vec(
+                ("\\PC{0,8}", proptest::collection::vec(0u8.., 0..40)), 0..6),
+            changed in proptest::option::of((0usize..200, 0u8..)),
+        ) {
+            let names: Vec<String> = groups.iter().map(|(group, _)| group.clone()).collect();
+            let mut bytes = request(groups);
+            if let Some((place, byte)) = changed
+                && let Some(at) = bytes.get_mut(place)
+            {
+                *at = byte;
+            }
+            let bytes = Bytes::from(bytes);
+            match ids(&bytes) {
+                Ok(ids) => {
+                    prop_assert!(!ids.is_empty());
+                    prop_assert!(changed.is_some() || ids == names);
+                    // What the library reads is what is answered.
+                    if let Ok(read) = BestOptionsRequest::decode(bytes.clone()) {
+                        let read = read.options.into_iter().map(|one| one.node_group_id);
+                        prop_assert_eq!(read.collect::<Vec<_>>(), ids.clone());
+                    }
+                    prop_assert_eq!(offer(&bytes, Timestamp::ZERO).0.choices.len(), ids.len());
+                }
+                Err(AskError::Empty) => prop_assert!(changed.is_some() || names.is_empty()),
+                Err(_) => prop_assert!(changed.is_some()),
+            }
+        }
+    }
+
+    #[test]
+    fn more_options_than_any_cluster_has_are_refused() {
+        let many = |count| Bytes::from(request(vec![(String::new(), Vec::new()); count]));
+        assert_eq!(
+            ids(&many(CHOICES_MAX)).map(|ids| ids.len()),
+            Ok(CHOICES_MAX)
+        );
+        assert_eq!(ids(&many(CHOICES_MAX + 1)), Err(AskError::TooMany));
+    }
+}

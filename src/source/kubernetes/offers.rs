@@ -86,30 +86,30 @@ impl Translator {
         self.skip("offered pod that the watch tells", told);
         self.skip("offered pod that does not exist", fake);
         let among = u32::try_from(offer.choices.len()).unwrap_or(u32::MAX);
-        for choice in &offer.choices {
-            signals.push(self.choice(offer, choice, among));
+        for (index, choice) in offer.choices.iter().enumerate() {
+            let id = format!("{}/{index}", offer.at.as_micros());
+            let fact = self.choice(offer, choice, among);
+            let mut signal = Signal::new(SOURCE, id, offer.at, Fact::NodeOffered(fact));
+            signal.subject = Some(choice.group.clone());
+            signals.push(signal);
         }
         signals
     }
 
-    fn choice(&self, offer: &Offer, choice: &Choice, among: u32) -> Signal {
+    fn choice(&self, offer: &Offer, choice: &Choice, among: u32) -> NodeOffered {
         let sample = offer.samples.get(&choice.group);
         let labelled = sample.and_then(|node| self.pool_of_labels(node.metadata.labels.as_ref()?));
         let pods = choice.pods.iter().filter_map(|at| offer.pods.get(*at));
         let names = pods
             .filter(|pod| !is_fake(pod))
             .map(|pod| full_name(&pod.metadata));
-        let fact = NodeOffered {
+        NodeOffered {
             pool: labelled.unwrap_or_else(|| self.pool_of_group(&choice.group)),
             count: choice.nodes,
             among,
             shape: sample.map_or_else(NodeShape::default, sample_shape),
             pods: names.take(NAMES_MAX).collect(),
-        };
-        let id = format!("{}/{}", offer.at.as_micros(), choice.group);
-        let mut signal = Signal::new(SOURCE, id, offer.at, Fact::NodeOffered(fact));
-        signal.subject = Some(choice.group.clone());
-        signal
+        }
     }
 
     /// Whether the pod is newer than all that the watch has told: it tells versions in order, so of what is older it
