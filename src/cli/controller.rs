@@ -47,18 +47,10 @@ pub async fn run(_: Args, context: &Context) -> anyhow::Result<Exit> {
     let skipped = instruments.watches.skipped.clone();
     let mut sources = Sources::new(&mut metrics, clock.clone(), signals, skipped);
     let (offered, offers) = mpsc::channel(OFFERS_WAITING);
-    let follow = controller.lease_follow.clone();
-    let followed = follow.map(|(namespace, name)| FollowedLease { namespace, name });
     let options = Options {
         client: kubernetes::client(&controller.kubernetes).await?,
         clock: clock.clone(),
-        lease: LeaseOptions {
-            namespace: controller.namespace.clone(),
-            name: controller.lease_name.clone(),
-            identity: identity.clone(),
-            duration: controller.lease_duration,
-            follow: followed,
-        },
+        lease: lease(&controller, &identity),
         state_name: controller.state_name.clone(),
         state_interval: controller.state_save_interval,
         step_interval: controller.step_interval,
@@ -108,6 +100,17 @@ pub async fn run(_: Args, context: &Context) -> anyhow::Result<Exit> {
         },
     )
     .await
+}
+
+fn lease(controller: &config::Controller, identity: &str) -> LeaseOptions {
+    let follow = controller.lease_follow.clone();
+    LeaseOptions {
+        namespace: controller.namespace.clone(),
+        name: controller.lease_name.clone(),
+        identity: identity.to_owned(),
+        duration: controller.lease_duration,
+        follow: follow.map(|(namespace, name)| FollowedLease { namespace, name }),
+    }
 }
 
 /// For a controller outside a cluster: two of them on one machine differ by process.

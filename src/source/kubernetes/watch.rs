@@ -153,12 +153,11 @@ pub async fn watch_cluster(
                 watches.count_untold();
                 watches.proceed().await
             }
-            offer = next_of(&mut offers) => match offer {
-                Some(offer) => watches.take_offer(&offer).await,
-                None => {
-                    offers = None;
-                    Ok(())
-                }
+            offer = next_of(&mut offers) => if let Some(offer) = offer {
+                watches.take_offer(&offer).await
+            } else {
+                offers = None;
+                Ok(())
             },
             Some((kind, frame)) = incoming.recv() => watches.take(kind, frame).await,
         };
