@@ -1,4 +1,4 @@
-//! The messages of containerd, CRI and the expander are what their definitions say: generated again and compared.
+//! Messages are what their definitions say: generated again and compared.
 //!
 //! `FORELAY_WRITE=1 cargo test --test wire` writes them after a definition was changed. No build needs
 //! a compiler for definitions, neither protoc nor ours.

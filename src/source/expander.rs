@@ -1,4 +1,4 @@
-//! cluster-autoscaler's gRPC expander: says yes to everything at once, and learns from what it was asked.
+//! cluster-autoscaler's gRPC expander: says yes to all at once, and learns from the question.
 //!
 //! The autoscaler asks before each scale-up which of the groups that could grow are best, and sends the pods that wait and
 //! a sample node of every group (`--expander=grpc,...`). Forelay chooses nothing: it gives all ids back, so that the

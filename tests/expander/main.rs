@@ -1,4 +1,4 @@
-//! The expander call over TLS, from a client that does what cluster-autoscaler's does, with whole pods and nodes.
+//! The expander call over TLS, from a client that does what cluster-autoscaler's does.
 
 mod autoscaler;
 mod decoding;

@@ -1,4 +1,4 @@
-//! Protobuf pods and nodes as the objects that the watches decode from JSON: from here on there is one path.
+//! Protobuf pods and nodes as the objects that the watches decode from JSON.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
-//! The parts of a protobuf message where they lie: nothing is copied, nothing is made for what is not asked for.
+//! The parts of a protobuf message where they lie, without a copy.
 //!
-//! A message of 128 MiB may hold 64 million empty pods: as values of generated types they would take 2 GiB. Here it
-//! takes its own bytes and no more.
+//! Nothing is made for what is not asked for. A message of 128 MiB may hold 64 million empty pods: as values of
+//! generated types they would take 2 GiB. Here it takes its own bytes and no more.
 
 use bytes::{Buf, Bytes};
 

@@ -1,4 +1,4 @@
-//! What cluster-autoscaler's expander call tells: pools that may grow, what their nodes would be, who waits.
+//! What an expander call tells: pools that may grow, what their nodes would be, who waits.
 
 use std::collections::BTreeMap;
 
