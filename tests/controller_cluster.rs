@@ -11,6 +11,8 @@ mod election;
 mod gate;
 #[path = "controller/model.rs"]
 mod model;
+#[path = "controller/offers.rs"]
+mod offers;
 #[path = "controller/replica.rs"]
 mod replica;
 #[path = "controller/watching.rs"]
@@ -48,6 +50,7 @@ on_every_cluster! {
     policies_are_followed_and_their_conditions_written: watching::policies;
     a_pod_that_waits_is_in_the_plan_of_the_node_that_joins: whole::plan_of_a_node;
     a_node_that_joins_while_the_leader_is_killed_is_planned_for: whole::killed_leader;
+    the_pool_of_a_group_that_may_grow_is_planned_for: offers::plan_of_a_pool;
     state_of_an_unknown_version_is_not_used: whole::unknown_state;
     observe_writes_nothing_and_off_withdraws: whole::modes;
     a_bad_model_file_leaves_the_old_one_and_a_good_one_takes_over: model::followed;
