@@ -28,6 +28,7 @@ use crate::telemetry::admin::Gate;
 use crate::telemetry::metric::Metrics;
 
 pub mod guest;
+mod inventory;
 mod measure;
 pub mod mirror;
 pub mod nice;

@@ -2,6 +2,7 @@
 
 mod convert;
 mod entry;
+mod inventory;
 mod node_prefetch;
 mod policy;
 mod pool_prefetch;
@@ -12,6 +13,7 @@ use kube::CustomResourceExt;
 
 pub use convert::{ConvertError, pool_object_name};
 pub use entry::{Because, Entry, LetGoEntry, MAX_ENTRIES, NodesExpected};
+pub use inventory::{INVENTORY_BYTES_MAX, INVENTORY_MAX, Inventory, InventoryImage, NAMES_MAX};
 pub use node_prefetch::{NodePrefetch, NodePrefetchSpec};
 pub use policy::{LoadQuery, PolicyMode, PrefetchPolicy, PrefetchPolicySpec, PrefetchPolicyStatus};
 pub use pool_prefetch::{PoolPrefetch, PoolPrefetchSpec, PoolPrefetchStatus};
@@ -25,6 +27,8 @@ pub const VERSION: &str = "v1alpha1";
 pub const CONTROLLER_MANAGER: &str = "forelay";
 /// Field manager of the status that an agent applies.
 pub const AGENT_MANAGER: &str = "forelay-agent";
+/// Field manager of the inventory, which an agent writes beside it: an apply of the one must not take the other.
+pub const INVENTORY_MANAGER: &str = "forelay-agent-inventory";
 
 /// All definitions, in the order in which they are written.
 #[must_use]

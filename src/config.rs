@@ -159,6 +159,8 @@ pub struct Agent {
     pub staging: Option<PathBuf>,
     /// Whether an image is on disk before it is recorded.
     pub sync: bool,
+    /// Whether layers' blobs are kept in containerd's content store, too.
+    pub blobs: bool,
     /// Images that are never recorded.
     pub unrecorded: Vec<Pattern>,
     /// Whether the kubelet's collector passes over what is recorded and foreseen.

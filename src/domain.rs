@@ -1,6 +1,7 @@
 //! L0: what the words mean; no async, no clock, no Kubernetes types.
 
 pub mod image;
+pub mod inventory;
 pub mod manifest;
 pub mod node;
 pub mod outcome;

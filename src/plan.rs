@@ -6,5 +6,6 @@ pub mod explain;
 pub mod flights;
 pub mod order;
 pub mod policy;
+pub mod present;
 pub mod select;
 pub mod value;

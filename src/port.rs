@@ -9,6 +9,7 @@ use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
 
 use crate::domain::image::{Digest, ImageManifest, ImageRef};
+use crate::domain::inventory::StoredImage;
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 
@@ -136,6 +137,11 @@ pub trait ContainerRuntime: Send + Sync + 'static {
         async { Ok(Vec::new()) }.boxed()
     }
 
+    /// Every image that it has, whoever brought it; `None` where it cannot tell.
+    fn images(&self) -> BoxFuture<'_, Result<Option<Vec<StoredImage>>, RuntimeError>> {
+        async { Ok(None) }.boxed()
+    }
+
     /// Bytes that may be added to its disk before the kubelet begins to remove images; `None` where
     /// that is nobody's business.
     fn room(&self) -> BoxFuture<'_, Result<Option<ByteSize>, RuntimeError>> {
@@ -188,6 +194,8 @@ pub enum RuntimeChange {
         /// the manifest that it led to
         digest: Digest,
     },
+    /// Images have come, gone or got other names: [`ContainerRuntime::images`] says something else now.
+    Images,
     /// Something may have happened unseen: what is there has to be listed anew.
     Unseen,
     /// The kubelet began (`active`) or ended to fetch or unpack something itself.

@@ -1,7 +1,7 @@
 //! L4: the client side of OCI distribution: manifests and resumable blob streams.
 //!
-//! oci-client gives references and tokens. Requests are sent from here, because a mirror's answers
-//! need what its client keeps to itself: media type, a bound on size, `Range` and `ns=`.
+//! oci-client gives references. Requests are sent from here, because a mirror's answers need what its client
+//! keeps to itself: media type, a bound on size, `Range` and `ns=`; so do a token server's: status, `Retry-After`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

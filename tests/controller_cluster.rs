@@ -15,6 +15,8 @@ mod model;
 mod offers;
 #[path = "controller/replica.rs"]
 mod replica;
+#[path = "controller/stock.rs"]
+mod stock;
 #[path = "controller/watching.rs"]
 mod watching;
 #[path = "controller/whole.rs"]
@@ -49,6 +51,7 @@ on_every_cluster! {
     kinds_that_appear_later_are_watched_and_objects_become_signals: watching::kinds;
     policies_are_followed_and_their_conditions_written: watching::policies;
     a_pod_that_waits_is_in_the_plan_of_the_node_that_joins: whole::plan_of_a_node;
+    what_a_node_has_is_not_planned_again_and_what_went_is: stock::inventory;
     a_node_that_joins_while_the_leader_is_killed_is_planned_for: whole::killed_leader;
     the_pool_of_a_group_that_may_grow_is_planned_for: offers::plan_of_a_pool;
     state_of_an_unknown_version_is_not_used: whole::unknown_state;

@@ -135,6 +135,12 @@ impl Image {
         )
     }
 
+    /// Blobs of the layers in a form.
+    pub fn digests(&self, form: Form) -> impl Iterator<Item = &str> {
+        let layers = self.layers.iter();
+        layers.map(move |layer| layer.blobs[&form].0.as_str())
+    }
+
     /// Files of the layers in a form.
     pub fn files(&self, root: &Path, form: Form) -> Vec<PathBuf> {
         let layers = self.layers.iter();

@@ -110,7 +110,7 @@ async fn measure(words: &Words) -> anyhow::Result<Found> {
         rss_idle_mib: None,
         binary_mib: None,
         notes: vec![
-            "forelay_blobs_s is null: agents do not write layers' blobs into the content store yet".into(),
+            "forelay_blobs_s: with agent.blobs, until the layers' blobs are in the content store, too; gzip without a link and with 1gbit, null elsewhere".into(),
             "zstd and plain: images whose layers are so in the registry; the peer pulls the gzip image".into(),
             "rss_idle_mib: with an API server that takes the connection and never answers".into(),
         ],

@@ -21,7 +21,8 @@ pub struct Row {
     pub peer_cpu_s: f64,
     pub forelay_s: f64,
     pub forelay_cpu_s: f64,
-    /// The same with the layers' blobs in the content store: an agent that does so is not written yet.
+    /// The same until the layers' blobs are in the content store, too (`agent.blobs`); of gzip, where no slow link
+    /// hides it.
     pub forelay_blobs_s: Option<f64>,
     /// Without a link the CPU seconds of the steps alone, over the cores; otherwise those of one plain stream.
     /// Measured in turn with the deliveries, median as theirs.
@@ -47,6 +48,7 @@ pub async fn measure(
     }
     image.warm(root, Form::Gzip)?;
     let mut peer = Vec::new();
+    let mut with_blobs = Vec::new();
     let mut ours: Vec<Vec<Cost>> = vec![Vec::new(); forms.len()];
     let mut floors: Vec<Vec<f64>> = vec![Vec::new(); forms.len()];
     for run in 1..=runs {
@@ -66,6 +68,12 @@ pub async fn measure(
                 None => cpu_floor((root, registry), image, *form)? / cores(),
             });
         }
+        if link != Link::Slow {
+            let site = Site::fresh(registry, net.as_ref()).await?;
+            let cost = site.deliver_with_blobs(image, Form::Gzip).await?;
+            say(&told(image, link, run, "gzip and blobs", &cost));
+            with_blobs.push(cost);
+        }
     }
     let mut rows = Vec::new();
     for ((form, costs), floors) in forms.iter().zip(&ours).zip(&floors) {
@@ -79,7 +87,8 @@ pub async fn measure(
             peer_cpu_s: median(&peer, |c| c.cpu_s),
             forelay_s,
             forelay_cpu_s: median(costs, |c| c.cpu_s),
-            forelay_blobs_s: None,
+            forelay_blobs_s: (*form == Form::Gzip && !with_blobs.is_empty())
+                .then(|| median(&with_blobs, |c| c.wall_s)),
             floor_s,
             ratio: peer_s / forelay_s,
             peak_mib: costs.iter().map(|c| c.peak_mib).fold(0.0, f64::max),
@@ -93,9 +102,11 @@ pub async fn measure(
 impl Row {
     /// For people.
     pub fn row(&self) -> String {
+        let blobs = self.forelay_blobs_s;
+        let blobs = blobs.map_or_else(String::new, |s| format!("  with blobs {s:>6.2} s"));
         format!(
             "{:<6}{:<8}{:<6} containerd {:>6.2} s ({:>5.2} CPU)  forelay {:>6.2} s ({:>5.2} CPU)  floor {:>6.2} s  \
-             ratio {:>5.2}",
+             ratio {:>5.2}{blobs}",
             self.image,
             self.link.word(),
             self.form.word(),

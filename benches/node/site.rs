@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use forelay::runtime::containerd::Client;
 use forelay::runtime::cri::Cri;
 use serde_json::{Value, json};
 
@@ -109,6 +110,24 @@ impl Site {
     /// By an agent, as a process of its own.
     pub async fn deliver(&self, image: &Image, form: Form) -> anyhow::Result<Cost> {
         self.deliver_in(image, form, &[]).await
+    }
+
+    /// The same, until the layers' blobs are in the content store, too.
+    pub async fn deliver_with_blobs(&self, image: &Image, form: Form) -> anyhow::Result<Cost> {
+        let words = ["env", "FORELAY_AGENT__BLOBS=true"].map(str::to_owned);
+        let cost = self.deliver_in(image, form, &words).await?;
+        let there = Client::connect(&self.daemon.socket())
+            .await?
+            .blobs(&[])
+            .await?;
+        for layer in image.digests(form) {
+            ensure!(
+                there.iter().any(|info| info.digest == layer),
+                "{layer} is not in the content store: {}",
+                self.said()
+            );
+        }
+        Ok(cost)
     }
 
     /// The same behind words that begin a command.

@@ -19,6 +19,9 @@ pub(super) struct Measures {
     pub(super) failed: Counters,
     pub(super) queued_blobs: Gauge<f64, AtomicU64>,
     pub(super) present_images: Gauge<f64, AtomicU64>,
+    /// Of the runtime, whoever brought them.
+    pub(super) stored_images: Gauge<f64, AtomicU64>,
+    pub(super) image_bytes: Gauge<f64, AtomicU64>,
 }
 
 impl Measures {
@@ -29,6 +32,8 @@ impl Measures {
             failed: metrics.counters(Name::FailedFetches),
             queued_blobs: metrics.gauge(Name::QueuedBlobs),
             present_images: metrics.gauge(Name::PresentImages),
+            stored_images: metrics.gauge(Name::StoredImages),
+            image_bytes: metrics.gauge(Name::ImageBytes),
         }
     }
 }

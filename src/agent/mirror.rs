@@ -39,6 +39,10 @@ pub use hosts::{Outlook, look, sweep};
 /// How long answers under way may take at the end: they are a few kilobytes.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
+/// Between two attempts to listen: doubled from the first to the last, because what holds a port is mostly an agent
+/// that is about to end, and at times a stranger that stays.
+const BIND_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+
 /// What a mirror is made of.
 pub struct Options {
     /// Where it listens: on loopback.
@@ -59,6 +63,7 @@ pub struct Options {
 pub struct Mirror {
     listen: SocketAddr,
     desk: Arc<Desk>,
+    clock: Arc<dyn Clock>,
 }
 
 /// One that listens, and that nobody is led to yet.
@@ -73,12 +78,14 @@ impl Mirror {
     /// Registers its metrics; nothing is asked of anybody yet.
     pub fn new(options: Options, metrics: &mut Metrics) -> Self {
         let book = options.book;
-        let doorman = Doorman::new(options.origins, book.clone(), options.clock);
+        let clock = options.clock;
+        let doorman = Doorman::new(options.origins, book.clone(), clock.clone());
         let counted = metrics.counters(Name::MirrorRequests);
         let desk = Desk::new((book, doorman), options.runtime, options.source, counted);
         Self {
             listen: options.listen,
             desk: Arc::new(desk),
+            clock,
         }
     }
 
@@ -86,23 +93,41 @@ impl Mirror {
     ///
     /// # Errors
     /// When the port is taken, or not ours to take.
-    pub async fn bind(self) -> std::io::Result<Listening> {
+    pub async fn bind(&self) -> std::io::Result<Listening> {
         Ok(Listening {
             listener: TcpListener::bind(self.listen).await?,
-            desk: self.desk,
+            desk: self.desk.clone(),
         })
     }
 
     /// Serves until `shutdown`, and leads containerd here by a `hosts.toml` in one of its folders. What keeps
-    /// it from that is logged: an agent does its work without a mirror.
+    /// it from that is logged once, and tried again: an agent does its work without a mirror meanwhile.
     pub async fn run(self, folders: Vec<PathBuf>, shutdown: CancellationToken) {
         // Nobody must be led to a port that may be a stranger's by now.
         let left = folders.clone();
         let _ = spawn_blocking(move || hosts::sweep(&left)).await;
-        let address = self.listen;
-        match self.bind().await {
-            Ok(listening) => listening.serve(folders, shutdown).await,
-            Err(error) => tracing::warn!(%address, %error, "no mirror: cannot listen"),
+        let bound = tokio::select! {
+            bound = self.bound() => bound,
+            () = shutdown.cancelled() => return,
+        };
+        bound.serve(folders, shutdown).await;
+    }
+
+    /// Listens, as soon as it can be.
+    async fn bound(&self) -> Listening {
+        let (mut pause, longest) = BIND_AGAIN;
+        let mut said = None;
+        loop {
+            let error = match self.bind().await {
+                Ok(listening) => return listening,
+                Err(error) => error.to_string(),
+            };
+            if said.as_ref() != Some(&error) {
+                tracing::warn!(address = %self.listen, error, "no mirror yet: cannot listen");
+                said = Some(error);
+            }
+            self.clock.sleep_until(self.clock.now() + pause).await;
+            pause = longest.min(pause * 2);
         }
     }
 }

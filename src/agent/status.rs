@@ -94,6 +94,8 @@ impl Journal {
             timings: self.timings.clone(),
             images: images.map(|entry| self.image(entry, facts)).collect(),
             conditions: vec![self.ready(facts, now)],
+            // Written by itself, and only what has changed of it.
+            inventory: None,
         }
     }
 
@@ -118,6 +120,11 @@ impl Journal {
                 self.pause
             };
         Some(due.max(self.retry_at))
+    }
+
+    /// Whether the API server has a status of the object that there is now.
+    pub(super) fn is_told(&self) -> bool {
+        self.written.is_some()
     }
 
     /// The API server has it.

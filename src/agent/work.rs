@@ -1,9 +1,11 @@
 //! The loop: tells the engine what happened, starts what it asks for, says how far it is.
 
+mod inventory;
 mod largest;
 mod outcome;
 mod pin;
 mod recheck;
+mod report;
 mod room;
 mod undone;
 
@@ -16,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::agent::inventory::Shelf;
 use crate::agent::measure::Measures;
 use crate::agent::mirror::Book;
 use crate::agent::nice::Niceness;
@@ -23,15 +26,16 @@ use crate::agent::pace::Pace;
 use crate::agent::pull::{Moved, Order, PullError, Puller};
 use crate::agent::report::Reporter;
 use crate::agent::show::Shower;
-use crate::agent::status::{Facts, Journal};
+use crate::agent::status::Journal;
 use crate::agent::whole;
 use crate::agent::work::largest::largest_first;
 use crate::agent::work::recheck::{Rechecks, next_moved};
 use crate::agent::work::room::Look;
 use crate::agent::work::undone::Undone;
 use crate::agent::{AgentError, Options, Seen};
-use crate::api::NodePrefetchStatus;
+use crate::api::{Inventory, NodePrefetchStatus};
 use crate::domain::image::{Digest, ImageManifest, ImageRef, Platform};
+use crate::domain::inventory::StoredImage;
 use crate::domain::plan::{Plan, Priority};
 use crate::domain::signal::Signal;
 use crate::domain::time::Timestamp;
@@ -87,6 +91,8 @@ pub(super) struct Work {
     journal: Journal,
     reporter: Arc<dyn Reporter>,
     reporting: bool,
+    /// What the node has, as far as that was told.
+    shelf: Shelf,
     done: mpsc::Sender<Done>,
     results: mpsc::Receiver<Done>,
     tasks: TaskTracker,
@@ -124,6 +130,10 @@ enum Done {
     /// What is there, and what could not be given up.
     Inventory(Result<Vec<Digest>, RuntimeError>, Vec<Digest>),
     Report(Box<NodePrefetchStatus>, Result<(), String>),
+    /// Every image of the runtime; none where it cannot tell.
+    Images(Result<Option<Vec<StoredImage>>, RuntimeError>),
+    /// What was to be there of them, and what is.
+    Shelved(Box<Inventory>, Result<Option<Inventory>, String>),
 }
 
 impl Work {
@@ -176,6 +186,7 @@ impl Work {
             journal: Journal::new(options.report_pause),
             reporter,
             reporting: false,
+            shelf: Shelf::new(options.report_pause),
             done,
             results,
             tasks: TaskTracker::new(),
@@ -242,11 +253,13 @@ impl Work {
         self.release(&progress);
         self.pin(&progress, now);
         let report_at = self.report(&progress, now);
+        let list_at = self.list_images(now);
         let recheck_at = self.recheck(now);
         let look_at = self.look(&progress, now);
         let wakes = [
             self.engine.wake_at(),
             report_at,
+            list_at,
             recheck_at,
             look_at,
             undone_at,
@@ -282,6 +295,7 @@ impl Work {
                 self.plan_seen = true;
                 if found.is_none() {
                     self.journal.forget();
+                    self.shelf.forget();
                 }
                 let (plan, generation) = found.map_or((None, None), |(p, g)| (Some(p), g));
                 self.generation = generation;
@@ -321,7 +335,11 @@ impl Work {
                 self.tell(Input::Unrecorded { image, digest });
                 self.is_gone();
             }
-            RuntimeChange::Unseen => self.take_stock(BTreeSet::new()),
+            RuntimeChange::Images => self.shelf.note(self.clock.now()),
+            RuntimeChange::Unseen => {
+                self.shelf.note(self.clock.now());
+                self.take_stock(BTreeSet::new());
+            }
             RuntimeChange::Foreground { digest, active } => {
                 self.tell(Input::Foreground { digest, active });
             }
@@ -492,50 +510,6 @@ impl Work {
             let releases = std::mem::take(&mut self.releases);
             self.take_stock(releases);
         }
-    }
-
-    fn measure(&self, progress: &[EntryProgress]) {
-        let recorded = progress.iter().filter(|e| e.phase == Phase::Recorded);
-        self.measures.present_images.set(recorded.count() as f64);
-        let waiting = progress.iter().filter(|e| e.phase == Phase::Queued);
-        self.measures.queued_blobs.set(waiting.count() as f64);
-    }
-
-    /// Writes the status when it is time to; answers when it will be.
-    fn report(&mut self, progress: &[EntryProgress], now: Timestamp) -> Option<Timestamp> {
-        if self.reporting || self.plans.0.is_none() {
-            return None;
-        }
-        let priorities = self.priorities();
-        let facts = Facts {
-            progress,
-            priorities: &priorities,
-            messages: &self.messages,
-            generation: self.generation,
-        };
-        let status = self.journal.status(&facts, now);
-        let due = self.journal.due(&status, now)?;
-        if due > now {
-            return Some(due);
-        }
-        self.reporting = true;
-        let reporter = self.reporter.clone();
-        self.spawn(async move {
-            let written = reporter.report(status.clone()).await;
-            Done::Report(Box::new(status), written)
-        });
-        None
-    }
-
-    fn priorities(&self) -> BTreeMap<Digest, Priority> {
-        let mut strongest = BTreeMap::new();
-        let plans = [&self.plans.0, &self.plans.1].into_iter().flatten();
-        for entry in plans.flat_map(|plan| &plan.entries) {
-            let known = strongest.entry(entry.digest.clone());
-            let known = known.or_insert(entry.priority);
-            *known = entry.priority.min(*known);
-        }
-        strongest
     }
 }
 

@@ -5,6 +5,7 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::entry::{bytes, digest, image_ref, instant};
+use crate::api::inventory::Inventory;
 use crate::domain::image::{Digest, ImageRef};
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
@@ -52,6 +53,9 @@ pub struct NodePrefetchStatus {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// What the node's runtime has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inventory: Option<Inventory>,
 }
 
 /// Where a plan stands.

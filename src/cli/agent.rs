@@ -125,6 +125,8 @@ async fn by_hand(plan: PathBuf, json: bool, mut context: Context) -> anyhow::Res
     context.layers = named(context.layers);
     context.begin_quietly()?;
     let (_, config) = config::agent(&context.layers)?;
+    // What is no plan is refused before anything of the node is touched.
+    let plan = plan_file::read(&plan)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let node = config.node_name.clone();
     let source = Registry::new(registry_options(&config)?)?;
@@ -133,7 +135,7 @@ async fn by_hand(plan: PathBuf, json: bool, mut context: Context) -> anyhow::Res
     let options = options(&config, source, clock.clone(), &anybody).await?;
     let agent = Agent::new(options, &mut Metrics::new("agent"));
     let around = (clock, &resolver as _);
-    Box::pin(once::run(&plan, &node, agent, around, (json, &context))).await
+    Box::pin(once::run(plan, &node, agent, around, (json, &context))).await
 }
 
 /// Images go to this socket: by containerd's own services, unless the configuration says by CRI.
@@ -173,6 +175,7 @@ async fn options(
     let tags = config.origin_fallback.then(|| anybody.clone() as _);
     let runtime = runtime(config, &clock).await?;
     // What queues the kubelet's pulls is the kubelet: a second one of ours would only be in their way.
+    let blobs = config.blobs && is_containerd(config) && !runtime.brings_images();
     let concurrency = if runtime.brings_images() {
         1
     } else {
@@ -193,6 +196,7 @@ async fn options(
         limits: Limits {
             concurrency,
             disk: config.disk_budget,
+            blobs,
             linger: config.linger,
             again: Some(TRY_ANEW),
             ..Limits::default()
@@ -259,6 +263,7 @@ async fn runtime(
         sync: config.sync,
         records: !found.verifies,
         pins: config.pin,
+        blobs: config.blobs,
         clock: clock.clone(),
     };
     Ok(Arc::new(Containerd::open(options, Arc::new(store)).await?))
@@ -275,6 +280,11 @@ async fn pulling(
     let (store, recovery) = Store::open(&state, clock.now()).with_context(named)?;
     tracing::info!(socket = %socket.display(), state = %state.display(), why, ?recovery,
         "the runtime pulls images itself, whole, one at a time; private ones are left to the kubelet");
+    if config.blobs {
+        tracing::warn!(
+            "agent.blobs does nothing here: what the runtime pulls it keeps as it likes"
+        );
+    }
     if config.bandwidth_limit.is_some() {
         tracing::warn!("agent.bandwidth_limit is not kept: CRI has no way to say it");
     }

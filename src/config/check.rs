@@ -14,6 +14,7 @@ use crate::config::read::Read;
 use crate::config::unit::List;
 use crate::config::{
     Agent, Cache, Common, Controller, Expander, Kafka, Kubernetes, Mirror, Prometheus, Query,
+    RuntimeKind,
 };
 use crate::forecast::model::Model;
 use crate::plan::policy::Pattern;
@@ -108,6 +109,11 @@ pub(crate) fn agent(read: &mut Read) -> Agent {
             "at least 1",
         );
     }
+    if raw.blobs && matches!(raw.runtime, RuntimeKind::Cri | RuntimeKind::Layout) {
+        let message = "only containerd has a store beside what is unpacked";
+        let mend = "agent.runtime = \"containerd\" or \"auto\", or agent.blobs = false";
+        read.report("agent.blobs", message, mend);
+    }
     let caches = base_urls(read, "agent.caches", &raw.caches);
     if raw.caches.0.is_empty() && !raw.origin_fallback {
         let mend = "name a cache in agent.caches, or set agent.origin_fallback = true";
@@ -127,6 +133,7 @@ pub(crate) fn agent(read: &mut Read) -> Agent {
         state: raw.state,
         staging: raw.staging,
         sync: raw.sync,
+        blobs: raw.blobs,
         unrecorded: raw.unrecorded.0.into_iter().map(Pattern::new).collect(),
         pin: raw.pin,
         recheck: raw.recheck.0,

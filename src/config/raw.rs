@@ -1,7 +1,6 @@
 //! The configuration as it is written: every key, its meaning and its default.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,8 +12,11 @@ use crate::domain::quantity::ByteSize;
 use crate::engine::node::Limits;
 
 mod expander;
+#[macro_use]
+mod words;
 
 pub use expander::RawExpander;
+pub use words::{KafkaSecurity, LogFormat, NotOneOf, RuntimeKind};
 
 /// The whole configuration. Doc comments and defaults here become `docs/configuration.md`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -44,34 +46,6 @@ pub struct RawLog {
     /// A level (`error`, `warn`, `info`, `debug`, `trace`), or levels by module:
     /// `info,forelay::source=debug`.
     pub level: String,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(try_from = "String", rename_all = "lowercase")]
-pub enum LogFormat {
-    /// Text on a terminal, JSON in a cluster or into a pipe.
-    #[default]
-    Auto,
-    /// One readable line per event.
-    Text,
-    /// One JSON object per event.
-    Json,
-}
-
-/// What an agent puts images into.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(try_from = "String", rename_all = "lowercase")]
-pub enum RuntimeKind {
-    /// containerd where its socket is, CRI where that is not open to us, otherwise the layout.
-    #[default]
-    Auto,
-    /// containerd, unpacked.
-    Containerd,
-    /// Whatever serves CRI, which pulls images itself.
-    Cri,
-    /// A directory.
-    Layout,
 }
 
 /// `[shutdown]`.
@@ -171,15 +145,6 @@ pub struct RawKafka {
     pub security: KafkaSecurity,
 }
 
-/// How brokers are spoken to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(try_from = "String", rename_all = "lowercase")]
-pub enum KafkaSecurity {
-    /// No TLS, no authentication.
-    #[default]
-    Plain,
-}
-
 /// `[controller.prometheus]`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -238,6 +203,10 @@ pub struct RawAgent {
     /// Whether what was unpacked is written to disk before an image is recorded: a power cut then
     /// leaves no empty files. containerd itself does not, by default.
     pub sync: bool,
+    /// Whether layers' blobs are kept in containerd's content store, too, as its own pulls leave them: to export, push or tag an
+    /// image from the node, unpack it into another snapshotter, or serve peers. Written once the image is shown to
+    /// pods; each byte then counts twice in `disk_budget`. A layer that the node had already is not fetched for it.
+    pub blobs: bool,
     /// Images that are held ready but never recorded: pods' kubelets ask the registry what the tag
     /// means, and move no layer. `*` stands for any text in the whole reference.
     pub unrecorded: List,
@@ -448,6 +417,7 @@ impl Default for RawAgent {
             state: "/var/lib/forelay/state".into(),
             staging: None,
             sync: false,
+            blobs: false,
             unrecorded: List(vec!["*:latest".into()]),
             pin: false,
             recheck: secs(30),
@@ -496,88 +466,4 @@ impl Default for RawCache {
     }
 }
 
-// === impl words ===
-
-impl TryFrom<String> for LogFormat {
-    type Error = NotOneOf;
-
-    fn try_from(word: String) -> Result<Self, NotOneOf> {
-        match word.to_ascii_lowercase().as_str() {
-            "auto" => Ok(Self::Auto),
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err(NotOneOf {
-                word,
-                words: "`auto`, `text`, `json`",
-            }),
-        }
-    }
-}
-
-impl TryFrom<String> for RuntimeKind {
-    type Error = NotOneOf;
-
-    fn try_from(word: String) -> Result<Self, NotOneOf> {
-        match word.to_ascii_lowercase().as_str() {
-            "auto" => Ok(Self::Auto),
-            "containerd" => Ok(Self::Containerd),
-            "cri" => Ok(Self::Cri),
-            "layout" => Ok(Self::Layout),
-            _ => Err(NotOneOf {
-                word,
-                words: "`auto`, `containerd`, `cri`, `layout`",
-            }),
-        }
-    }
-}
-
-impl TryFrom<String> for KafkaSecurity {
-    type Error = NotOneOf;
-
-    fn try_from(word: String) -> Result<Self, NotOneOf> {
-        match word.to_ascii_lowercase().as_str() {
-            "plain" => Ok(Self::Plain),
-            _ => Err(NotOneOf {
-                word,
-                words: "`plain`",
-            }),
-        }
-    }
-}
-
-/// A word that is none of those a key takes.
-#[derive(Debug, thiserror::Error)]
-pub struct NotOneOf {
-    word: String,
-    words: &'static str,
-}
-
-impl fmt::Display for NotOneOf {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is not one of {}", self.word, self.words)
-    }
-}
-
-/// The schema of a word is a string; of a URL table, an object of strings.
-macro_rules! schema {
-    ($name:ident, $schema:tt) => {
-        impl JsonSchema for $name {
-            fn inline_schema() -> bool {
-                true
-            }
-
-            fn schema_name() -> std::borrow::Cow<'static, str> {
-                stringify!($name).into()
-            }
-
-            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!($schema)
-            }
-        }
-    };
-}
-
-schema!(LogFormat, {"type": "string", "format": "word"});
-schema!(RuntimeKind, {"type": "string", "format": "word"});
-schema!(KafkaSecurity, {"type": "string", "format": "word"});
 schema!(UrlTable, {"type": "object", "format": "table", "additionalProperties": {"type": "string"}});

@@ -264,6 +264,33 @@ fn an_expander_has_an_address_a_certificate_and_a_key_and_a_followed_lease_two_n
 }
 
 #[test]
+fn blobs_are_kept_only_where_containerd_may_be_the_runtime() {
+    for (runtime, is_fine) in [
+        ("auto", true),
+        ("containerd", true),
+        ("cri", false),
+        ("layout", false),
+    ] {
+        let found = agent(&environment(&[
+            ("NODE_NAME", "node-7"),
+            ("FORELAY_AGENT__BLOBS", "true"),
+            ("FORELAY_AGENT__RUNTIME", runtime),
+        ]));
+        match found {
+            Ok((_, agent)) => assert!(is_fine && agent.blobs, "{runtime}"),
+            Err(problems) => {
+                let keys: Vec<_> = problems.0.iter().map(|p| p.key.as_str()).collect();
+                assert_eq!(
+                    (is_fine, &keys[..]),
+                    (false, &["agent.blobs"][..]),
+                    "{runtime}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn an_agent_without_a_node_or_a_place_to_fetch_from_is_refused() {
     let layers = environment(&[("FORELAY_AGENT__ORIGIN_FALLBACK", "no")]);
     let keys: Vec<_> = agent(&layers)

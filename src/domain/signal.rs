@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::image::{Digest, ImageManifest, ImageRef};
+use crate::domain::inventory::NodeInventory;
 use crate::domain::node::NodeShape;
 use crate::domain::plan::Plan;
 use crate::domain::quantity::ByteSize;
@@ -66,6 +67,9 @@ pub enum Fact {
     /// The node will go away soon (spot notice, drain, disruption).
     #[serde(rename = "dev.forelay.node.interrupted.v1")]
     NodeInterrupted(NodeInterrupted),
+    /// The images that the node has.
+    #[serde(rename = "dev.forelay.node.inventory.v1")]
+    NodeInventory(NodeInventory),
     /// The node, or the request for one, is gone.
     #[serde(rename = "dev.forelay.node.removed.v1")]
     NodeRemoved(NodeRemoved),
@@ -506,6 +510,7 @@ impl Fact {
             Self::NodeJoined(_) => "dev.forelay.node.joined.v1",
             Self::NodeReady(_) => "dev.forelay.node.ready.v1",
             Self::NodeInterrupted(_) => "dev.forelay.node.interrupted.v1",
+            Self::NodeInventory(_) => "dev.forelay.node.inventory.v1",
             Self::NodeRemoved(_) => "dev.forelay.node.removed.v1",
             Self::PodPending(_) => "dev.forelay.pod.pending.v1",
             Self::PodGated(_) => "dev.forelay.pod.gated.v1",

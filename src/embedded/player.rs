@@ -138,6 +138,7 @@ impl Player {
             // Load is asked for over the Prometheus endpoint, images at the registry; the rest is
             // what Forelay itself says.
             Fact::LoadSampled(_)
+            | Fact::NodeInventory(_)
             | Fact::ImageResolved(_)
             | Fact::PodStarted(_)
             | Fact::ImagePulled(_)

@@ -57,6 +57,7 @@ mod roster;
 mod sites;
 mod staging;
 mod step;
+mod stock;
 #[cfg(test)]
 mod tests;
 mod workloads;
@@ -295,19 +296,22 @@ impl Cluster {
             Fact::NodeJoined(fact) => self.node_joined(fact, signal),
             Fact::NodeReady(fact) => self.node_ready(&fact.node, signal),
             Fact::NodeInterrupted(fact) => self.node_interrupted(fact, at),
+            Fact::NodeInventory(fact) => self.node_inventory(fact, at),
             Fact::NodeRemoved(fact) => self.node_removed(fact, at),
             Fact::PodPending(fact) => self.pod_wanted(fact, false, at),
             Fact::PodGated(fact) => self.pod_wanted(fact, true, at),
             Fact::PodNominated(fact) => self.pod_nominated(fact),
             Fact::PodBound(fact) => self.pod_bound(fact, signal),
-            Fact::PodStarted(fact) => self.pod_started(&fact.pod),
+            Fact::PodStarted(fact) => self.pod_started(&fact.pod, signal.time.min(at)),
             Fact::PodRemoved(fact) => self.pod_removed(&fact.pod, at),
             Fact::WorkloadApplied(fact) => self.workload_applied(fact, at),
             Fact::WorkloadRemoved(fact) => self.workload_removed(&fact.workload, at),
             Fact::ScalerObserved(fact) => self.scaler_observed(fact, at),
             Fact::CapacityAnnounced(fact) => self.capacity_announced(fact, at),
             Fact::ImageResolved(fact) => self.image_resolved(fact, at),
-            Fact::ImagePulled(fact) => self.image_present(&fact.node, &fact.image),
+            Fact::ImagePulled(fact) => {
+                self.image_present(&fact.node, &fact.image, signal.time.min(at))
+            }
             Fact::LoadSampled(fact) => self.load_sampled(fact, at),
             // What an agent moved says nothing about what will be needed.
             Fact::TransferFinished(_) | Fact::PlanPublished(_) | Fact::PrefetchFinished(_) => {

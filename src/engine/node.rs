@@ -30,6 +30,8 @@ pub struct Limits {
     pub concurrency: usize,
     /// Bytes that planned images may add to the node's disk, counted as they travel.
     pub disk: ByteSize,
+    /// Whether layers' blobs are kept beside what becomes of them: each byte that travels then counts twice.
+    pub blobs: bool,
     /// First pause after a failure; doubles up to `back_off_max`.
     pub back_off: Duration,
     /// Longest pause.
@@ -54,6 +56,7 @@ impl Default for Limits {
             // Streams of 65 MB/s that fill 4 Gbit/s.
             concurrency: 8,
             disk: ByteSize(u64::MAX),
+            blobs: false,
             back_off: Duration::from_secs(1),
             back_off_max: Duration::from_mins(1),
             attempts: 8,
@@ -364,6 +367,7 @@ impl NodeEngine {
                 troubles: &self.troubles,
                 refused: &self.refused,
                 disk: self.limits.disk,
+                blobs: self.limits.blobs,
                 room: self.room,
             },
         )

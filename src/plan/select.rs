@@ -1,6 +1,6 @@
 //! A plan out of clues: what is worth its bytes, within the budget, in order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use foldhash::{HashMap, HashSetExt as _};
 
@@ -16,6 +16,7 @@ use crate::plan::explain::{Fate, Fill, Verdict};
 use crate::plan::flights::Guess;
 use crate::plan::order::{Item, order};
 use crate::plan::policy::{Mode, Policy};
+use crate::plan::present::Present;
 use crate::plan::value::{counted, threshold};
 
 /// What a reference means on the target.
@@ -49,7 +50,7 @@ pub struct Brief<'a> {
     /// When a pod is expected to need the images.
     pub deadline: Option<Timestamp>,
     /// Images that are there already.
-    pub present: Option<&'a BTreeSet<ImageRef>>,
+    pub present: Option<&'a Present>,
     /// The plan in force, for entries that stay a little longer than they would be taken.
     pub previous: Option<&'a Plan>,
     /// What new guesses may take beside the disk.
@@ -142,7 +143,7 @@ pub fn select<'a>(
         return selection;
     }
     let in_order = order(clues, &items, model.price.overhead_s * model.price.rate);
-    let present = brief.present.into_iter().flatten();
+    let present = brief.present.into_iter().flat_map(Present::images);
     let present = present.filter_map(|image| match meaning(image) {
         Meaning::Known(manifest) => Some(manifest),
         _ => None,

@@ -2,25 +2,27 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use oci_client::client::{ClientConfig, ClientProtocol};
-use oci_client::errors::OciDistributionError;
+use http_auth::parser::ChallengeParser;
 use oci_client::secrets::RegistryAuth;
-use oci_client::{Client, Reference, RegistryOperation};
-use reqwest::header::HeaderValue;
+use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::{Client, Url};
 use serde::Deserialize;
 
 use crate::registry::Options;
 use crate::registry::endpoint::{Endpoint, plain_hosts};
 use crate::registry::error::RegistryError;
+use crate::registry::request::checked;
 
 /// Authorisations that are remembered; beyond it the memory starts anew. One per repository: a
 /// cluster of thousands of nodes has hundreds.
 const KNOWN_MAX: usize = 4096;
+
+/// Longest answer of a token server: tokens are some kilobytes.
+const TOKEN_MAX: usize = 64 << 10;
 
 /// Credentials by `host[:port]`.
 #[derive(Clone, Default)]
@@ -63,11 +65,25 @@ struct DockerAuth {
 /// Asks for tokens and remembers them until they are refused.
 pub(super) struct Authority {
     plain_hosts: Vec<String>,
-    /// To connect, and of silence.
-    timeouts: (Duration, Duration),
-    client: OnceLock<Client>,
     keychain: Keychain,
     known: Mutex<HashMap<(String, String), HeaderValue>>,
+}
+
+/// Where a registry sends those whom it does not know (RFC 6750; distribution, "Token Authentication
+/// Specification").
+#[derive(Debug, PartialEq, Eq)]
+struct Challenge {
+    realm: String,
+    service: Option<String>,
+}
+
+/// A token server's answer: one of the two, as that specification has it.
+#[derive(Deserialize)]
+struct Token {
+    #[serde(default)]
+    token: String,
+    #[serde(default)]
+    access_token: String,
 }
 
 // === impl Keychain ===
@@ -127,28 +143,9 @@ impl Authority {
     pub(super) fn new(options: &Options) -> Self {
         Self {
             plain_hosts: plain_hosts(options),
-            timeouts: (options.connect_timeout, options.idle_timeout),
-            client: OnceLock::new(),
             keychain: options.keychain.clone(),
             known: Mutex::default(),
         }
-    }
-
-    /// Made when the first registry asks who we are: it reads all root certificates, twice, which is 20 of
-    /// the 90 ms that an agent takes to start.
-    fn client(&self) -> Result<&Client, RegistryError> {
-        if let Some(client) = self.client.get() {
-            return Ok(client);
-        }
-        let (connect, idle) = self.timeouts;
-        let client = Client::try_from(ClientConfig {
-            protocol: ClientProtocol::HttpsExcept(self.plain_hosts.clone()),
-            connect_timeout: Some(connect),
-            read_timeout: Some(idle),
-            ..ClientConfig::default()
-        });
-        let client = client.map_err(|e| RegistryError::Setup(e.to_string()))?;
-        Ok(self.client.get_or_init(|| client))
     }
 
     /// The header that worked last.
@@ -157,25 +154,29 @@ impl Authority {
         known.get(&key(endpoint, repository)).cloned()
     }
 
-    /// Answers the registry's challenge: a token for this repository, or the password itself.
+    /// Answers the challenge in these headers: a token for this repository, or the password itself.
+    ///
+    /// # Errors
+    /// [`RegistryError::Unavailable`] where the token server does not answer, or has too much to do;
+    /// [`RegistryError::Denied`] where it refuses, or we are nobody.
     pub(super) async fn renew(
         &self,
+        client: &Client,
         endpoint: &Endpoint,
         repository: &str,
+        challenged: &HeaderMap,
     ) -> Result<HeaderValue, RegistryError> {
         let auth = self.keychain.find(&endpoint.host);
-        let host = endpoint.host.clone();
-        let reference = Reference::with_tag(host, repository.to_owned(), "latest".to_owned());
-        let asked = self
-            .client()?
-            .auth(&reference, &auth, RegistryOperation::Pull);
-        let token = asked.await.map_err(|e| refusal(endpoint, &e))?;
-        let text = match (token, auth) {
-            (Some(token), _) | (None, RegistryAuth::Bearer(token)) => format!("Bearer {token}"),
-            (None, RegistryAuth::Basic(user, password)) => {
+        let text = match (auth, Challenge::find(challenged)) {
+            (RegistryAuth::Bearer(token), _) => format!("Bearer {token}"),
+            (auth, Some(challenge)) => {
+                let url = self.token_url(endpoint, &challenge, repository)?;
+                format!("Bearer {}", token(client, endpoint, url, &auth).await?)
+            }
+            (RegistryAuth::Basic(user, password), None) => {
                 format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
             }
-            (None, RegistryAuth::Anonymous) => {
+            (RegistryAuth::Anonymous, None) => {
                 let host = &endpoint.host;
                 return Err(RegistryError::Denied(format!("{host} wants credentials")));
             }
@@ -191,6 +192,40 @@ impl Authority {
         known.insert(key(endpoint, repository), header.clone());
         Ok(header)
     }
+
+    /// In clear only where the registry itself is spoken to so, or the configuration says so of that host.
+    fn token_url(
+        &self,
+        endpoint: &Endpoint,
+        challenge: &Challenge,
+        repository: &str,
+    ) -> Result<Url, RegistryError> {
+        let Challenge { realm, service } = challenge;
+        let host = &endpoint.host;
+        let url = Url::parse(realm);
+        let mut url =
+            url.map_err(|e| RegistryError::Broken(format!("{host}: realm `{realm}`: {e}")))?;
+        let is_fine = match url.scheme() {
+            "https" => true,
+            "http" => {
+                endpoint.base.starts_with("http://")
+                    || self
+                        .plain_hosts
+                        .iter()
+                        .any(|plain| plain == url.authority())
+            }
+            _ => false,
+        };
+        if !is_fine {
+            let reason = format!("{host} wants its tokens asked for in clear, at {realm}");
+            return Err(RegistryError::Denied(reason));
+        }
+        let scope = format!("repository:{repository}:pull");
+        url.query_pairs_mut()
+            .extend_pairs(service.iter().map(|service| ("service", service)))
+            .append_pair("scope", &scope);
+        Ok(url)
+    }
 }
 
 impl fmt::Debug for Authority {
@@ -199,11 +234,72 @@ impl fmt::Debug for Authority {
     }
 }
 
-fn refusal(endpoint: &Endpoint, error: &OciDistributionError) -> RegistryError {
-    match error {
-        OciDistributionError::RequestError(e) => RegistryError::request(e),
-        other => RegistryError::Denied(format!("{}: {other}", endpoint.host)),
+// === impl Challenge ===
+
+impl Challenge {
+    /// The first `Bearer` challenge with a realm.
+    fn find(headers: &HeaderMap) -> Option<Self> {
+        let texts = headers.get_all(WWW_AUTHENTICATE).into_iter();
+        let texts = texts.filter_map(|value| value.to_str().ok());
+        let mut challenges = texts.flat_map(|text| ChallengeParser::new(text).flatten());
+        challenges.find_map(|challenge| {
+            let parameter = |name: &str| {
+                let mut all = challenge.params.iter();
+                let found = all.find(|(key, _)| key.eq_ignore_ascii_case(name));
+                found.map(|(_, value)| value.to_unescaped())
+            };
+            let is_bearer = challenge.scheme.eq_ignore_ascii_case("bearer");
+            Some(Self {
+                realm: parameter("realm").filter(|_| is_bearer)?,
+                service: parameter("service"),
+            })
+        })
     }
+}
+
+/// Fetches a token.
+async fn token(
+    client: &Client,
+    endpoint: &Endpoint,
+    url: Url,
+    auth: &RegistryAuth,
+) -> Result<String, RegistryError> {
+    let named = url.to_string();
+    let mut request = client.get(url);
+    if let RegistryAuth::Basic(user, password) = auth {
+        request = request.basic_auth(user, Some(password));
+    }
+    let answer = request.send().await;
+    let answer = answer.map_err(|e| RegistryError::request(&e))?;
+    let mut answer = checked(answer, &named).await.map_err(|error| match error {
+        busy @ RegistryError::Unavailable { .. } => busy,
+        // Whatever it says of itself, of the image it says no.
+        other => RegistryError::Denied(format!("{}: {other}", endpoint.host)),
+    })?;
+    let mut text = Vec::new();
+    while let Some(chunk) = answer
+        .chunk()
+        .await
+        .map_err(|e| RegistryError::request(&e))?
+    {
+        text.extend_from_slice(&chunk);
+        if text.len() > TOKEN_MAX {
+            let reason = format!("{named}: its answer does not end");
+            return Err(RegistryError::Broken(reason));
+        }
+    }
+    let token = serde_json::from_slice::<Token>(&text).ok();
+    let token = token.map(|token| {
+        if token.token.is_empty() {
+            token.access_token
+        } else {
+            token.token
+        }
+    });
+    // Nothing of the answer is repeated: it may be a token after all.
+    token
+        .filter(|token| !token.is_empty())
+        .ok_or_else(|| RegistryError::Broken(format!("{named}: there is no token in its answer")))
 }
 
 fn key(endpoint: &Endpoint, repository: &str) -> (String, String) {
@@ -233,6 +329,62 @@ mod tests {
         assert_eq!(keychain.find("quay.io"), basic("me", "x"));
         assert_eq!(keychain.find("ghcr.io"), RegistryAuth::Anonymous);
         assert!(!format!("{keychain:?}").contains("pa:ss"));
+    }
+
+    fn challenge(texts: &[&'static str]) -> Option<Challenge> {
+        let mut headers = HeaderMap::new();
+        for text in texts {
+            headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(text));
+        }
+        Challenge::find(&headers)
+    }
+
+    #[test]
+    fn the_bearer_challenge_is_found_among_others_and_only_with_a_realm() {
+        let bearer = r#"bearer Realm="https://auth.test/token",service="a, b",scope="x""#;
+        let found = Challenge {
+            realm: "https://auth.test/token".into(),
+            service: Some("a, b".into()),
+        };
+        assert_eq!(challenge(&["Basic realm=\"x\"", bearer]), Some(found));
+        for none in ["Basic realm=\"x\"", "Bearer service=\"x\"", "Bearer", ",,"] {
+            assert_eq!(challenge(&[none]), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_asked_for_in_clear_only_of_a_registry_that_is_asked_so() {
+        let url = |base: &str, realm: &str| {
+            let endpoint = Endpoint {
+                base: base.into(),
+                host: "r.test".into(),
+                ns: None,
+                from: "origin",
+            };
+            let options = Options {
+                plain_http: vec!["plain.test:5000".into()],
+                ..Options::default()
+            };
+            let challenge = Challenge {
+                realm: realm.into(),
+                service: Some("s".into()),
+            };
+            let url = Authority::new(&options).token_url(&endpoint, &challenge, "team/web");
+            url.map(|url| url.to_string())
+        };
+        let asked = "?service=s&scope=repository%3Ateam%2Fweb%3Apull";
+        for (base, realm) in [
+            ("https://r.test", "https://auth.test/token"),
+            ("http://r.test", "http://auth.test/token"),
+            ("https://r.test", "http://plain.test:5000/token"),
+        ] {
+            assert_eq!(url(base, realm).unwrap(), format!("{realm}{asked}"));
+        }
+        let error = url("https://r.test", "http://auth.test/token").unwrap_err();
+        assert!(matches!(&error, RegistryError::Denied(why) if why.contains("in clear")));
+        for realm in ["token", "file:///token"] {
+            assert!(url("http://r.test", realm).is_err(), "{realm}");
+        }
     }
 
     #[test]

@@ -73,7 +73,11 @@ impl Requests {
         if answer.status() != StatusCode::UNAUTHORIZED {
             return checked(answer, &ask.url).await;
         }
-        let renewed = self.authority.renew(endpoint, repository).await?;
+        let challenged = answer.headers();
+        let renewed = self
+            .authority
+            .renew(&self.client, endpoint, repository, challenged);
+        let renewed = renewed.await?;
         let answer = self.once(&ask, Some(renewed)).await?;
         checked(answer, &ask.url).await
     }
@@ -97,7 +101,8 @@ impl Requests {
     }
 }
 
-async fn checked(answer: Response, url: &str) -> Result<Response, RegistryError> {
+/// The answer, unless its status is an error's.
+pub(super) async fn checked(answer: Response, url: &str) -> Result<Response, RegistryError> {
     let status = answer.status();
     if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE {
         return Ok(answer);

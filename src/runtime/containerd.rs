@@ -4,6 +4,7 @@
 //! what is installed, and were run against both of these. What a lease holds survives a collection, and so does
 //! what an image record leads to by labels; everything else goes with the next one.
 
+mod blobs;
 mod chain;
 pub mod check;
 pub mod client;
@@ -13,6 +14,7 @@ mod diff;
 pub mod error;
 pub mod event;
 mod image;
+mod inventory;
 pub mod label;
 pub mod lease;
 pub mod mounts;
@@ -21,6 +23,7 @@ mod place;
 mod pulls;
 mod record;
 mod snapshot;
+mod spool;
 mod stage;
 mod users;
 mod watch;

@@ -22,6 +22,7 @@ use crate::runtime::wire::cri::{
 };
 
 mod foreground;
+mod inventory;
 mod ledger;
 pub mod look;
 mod names;

@@ -18,6 +18,7 @@ use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
 use crate::domain::image::{Digest, ImageRef};
+use crate::domain::inventory::StoredImage;
 use crate::domain::manifest::{MANIFEST_MAX, Manifest, OCI_INDEX};
 use crate::domain::quantity::ByteSize;
 use crate::port::{BlobStore, BlobWriter, ContainerRuntime, RuntimeError, Show, Whole};
@@ -91,7 +92,7 @@ impl OciLayout {
     ///
     /// # Errors
     /// [`RuntimeError::Io`] when `index.json` cannot be read.
-    pub async fn images(&self) -> Result<Vec<(ImageRef, Digest)>, RuntimeError> {
+    pub async fn listed(&self) -> Result<Vec<(ImageRef, Digest)>, RuntimeError> {
         let index = self.index().await?;
         let ours = index.manifests.into_iter().filter(Entry::is_ours);
         let named = ours.filter_map(|entry| {
@@ -99,6 +100,43 @@ impl OciLayout {
             Some((name, entry.digest.parse().ok()?))
         });
         Ok(named.collect())
+    }
+
+    /// Every manifest that the index lists, whoever listed it.
+    async fn stored(&self) -> Result<Vec<StoredImage>, RuntimeError> {
+        let mut stored = Vec::new();
+        for entry in self.index().await?.manifests {
+            let Ok(digest) = entry.digest.parse::<Digest>() else {
+                continue;
+            };
+            // Others may write a tag alone, by which no pod asks.
+            let name = entry.annotations.get(REF_NAME);
+            let name =
+                name.and_then(|text| text.parse().ok().filter(|n: &ImageRef| n.as_str() == text));
+            let (planned, names) = name.into_iter().partition(|_| entry.is_ours());
+            let bytes = self.bytes(&digest).await?;
+            stored.push(StoredImage {
+                digest,
+                names,
+                planned,
+                bytes,
+            });
+        }
+        Ok(stored)
+    }
+
+    /// Bytes of a manifest's layers, where it is one image's.
+    async fn bytes(&self, manifest: &Digest) -> Result<Option<ByteSize>, RuntimeError> {
+        if self.is_large(manifest) {
+            return Ok(None);
+        }
+        let bytes = self.store.read(manifest).await?;
+        Ok(match bytes.map(|bytes| Manifest::parse(&bytes)) {
+            Some(Ok(Manifest::Image(parts))) => {
+                Some(parts.layers.iter().map(|layer| layer.size).sum())
+            }
+            _ => None,
+        })
     }
 
     async fn list(&self, image: &ImageRef, digest: &Digest) -> Result<(), RuntimeError> {
@@ -287,9 +325,13 @@ impl ContainerRuntime for OciLayout {
         Box::pin(self.give_up(digest))
     }
 
+    fn images(&self) -> BoxFuture<'_, Result<Option<Vec<StoredImage>>, RuntimeError>> {
+        Box::pin(async move { self.stored().await.map(Some) })
+    }
+
     fn recorded(&self) -> BoxFuture<'_, Result<Vec<Digest>, RuntimeError>> {
         Box::pin(async move {
-            let images = self.images().await?;
+            let images = self.listed().await?;
             Ok(images.into_iter().map(|(_, digest)| digest).collect())
         })
     }

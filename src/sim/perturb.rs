@@ -167,6 +167,7 @@ pub fn object(fact: &Fact) -> Object {
         Fact::NodeJoined(fact) => ("node", fact.node.clone()),
         Fact::NodeReady(fact) => ("ready", fact.node.clone()),
         Fact::NodeInterrupted(fact) => ("interrupted", fact.node.clone()),
+        Fact::NodeInventory(fact) => ("inventory", fact.node.clone()),
         Fact::NodeRemoved(fact) => {
             let name = fact.node.as_ref().or(fact.request.as_ref());
             ("gone", name.cloned().unwrap_or_default())

@@ -9,6 +9,7 @@ mod discovery;
 mod events;
 mod groups;
 pub mod guard;
+mod inventory;
 pub mod needs;
 mod nodes;
 pub mod objects;
@@ -134,6 +135,7 @@ impl Translator {
         };
         match object {
             Object::Node(node) => self.node(change, node, &mut out),
+            Object::NodePrefetch(object) => self.node_prefetch(change, object, &mut out),
             Object::NodeClaim(claim) => self.claim(change, claim, &mut out),
             Object::NodePool(pool) => self.node_pool(pool),
             Object::Pod(pod) => {
@@ -187,7 +189,11 @@ impl Translator {
                 self.forget_announcements(kind, kept, &mut out);
             }
             Kind::HorizontalPodAutoscaler => self.scalers.retain(|uid, _| kept.contains(uid)),
-            Kind::PodTemplate | Kind::NodePool | Kind::ConfigMap | Kind::Event => {}
+            Kind::PodTemplate
+            | Kind::NodePool
+            | Kind::NodePrefetch
+            | Kind::ConfigMap
+            | Kind::Event => {}
         }
         out.signals
     }

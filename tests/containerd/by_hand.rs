@@ -125,3 +125,23 @@ async fn where_the_snapshots_are_not_seen_the_runtime_is_asked_to_pull() {
     assert_eq!(code, Some(1), "{words}");
     assert!(words.contains("agent.runtime"), "{words}");
 }
+
+#[tokio::test]
+async fn what_is_no_plan_is_refused_before_the_node_is_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let (plan, socket) = (
+        folder.path().join("plan.yaml"),
+        folder.path().join("none.sock"),
+    );
+    std::fs::write(&plan, "images: []").unwrap();
+    let arguments = [
+        "--once",
+        "--plan",
+        text(&plan),
+        "--containerd",
+        text(&socket),
+    ];
+    let (code, words) = said(&agent(&mut binary(), &arguments, &[]));
+    assert_eq!(code, Some(2), "{words}");
+    assert!(words.contains("`images` is empty"), "{words}");
+}

@@ -16,7 +16,7 @@ use forelay::runtime::cri::{CriRuntime, Options};
 use forelay::store::{Durability, Store};
 use forelay::telemetry::clock::SystemClock;
 use futures::StreamExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Ready, ready};
 use serde_json::json;
 
 use crate::image::{Form, Image, Layer, OCI_INDEX, file};
@@ -122,6 +122,11 @@ async fn whole(runtime: &CriRuntime, image: &Image) -> Whole {
         }),
         show: Show::Record,
     }
+}
+
+/// Told at every look that finds other images.
+fn is_no_list(change: &RuntimeChange) -> Ready<bool> {
+    ready(*change != RuntimeChange::Images)
 }
 
 fn said(status: &NodePrefetchStatus) -> &str {
@@ -368,12 +373,39 @@ async fn a_name_that_may_not_be_shown_leaves_the_image_to_its_other_name() {
 }
 
 #[tokio::test]
+async fn every_image_is_listed_and_what_was_pulled_for_us_goes_with_its_plan() {
+    let site = Site::start().await;
+    let runtime = site.runtime().await;
+    site.deliver(&runtime).await;
+    site.cri().await.pull(&named("pause:1")).await.unwrap();
+    let images = runtime.images().await.unwrap().expect("CRI tells");
+    assert_eq!(images.len(), 2, "{images:?}");
+    let of = |digest: Digest| images.iter().find(|image| image.digest == digest).unwrap();
+    let ours = of(site.manifest());
+    assert_eq!((ours.names.len(), ours.planned.len()), (0, 2), "{ours:?}");
+    // Of what others brought CRI tells no manifest, but what its name leads to.
+    let theirs = of(sha256(&site.pause.index));
+    assert_eq!(
+        (theirs.names.len(), theirs.planned.len()),
+        (2, 0),
+        "{theirs:?}"
+    );
+    let layers: u64 = site.pause.layers.iter().map(|l| l.blob.len() as u64).sum();
+    // containerd counts the documents, too: some kilobytes.
+    let bytes = theirs.bytes.unwrap().0;
+    assert!(
+        (layers..layers + 10_000).contains(&bytes),
+        "{bytes} of {layers}"
+    );
+}
+
+#[tokio::test]
 async fn what_others_take_and_bring_is_told() {
     let site = Site::start().await;
     let runtime = site.runtime().await;
     site.deliver(&runtime).await;
     let mut cri = site.cri().await;
-    let mut changes = runtime.changes();
+    let mut changes = runtime.changes().filter(is_no_list);
     let name = named("team/web:1");
     let request = forelay::runtime::wire::cri::RemoveImageRequest {
         image: Some(crate::pod::spec(&name)),
@@ -429,7 +461,7 @@ async fn a_pull_of_somebody_else_is_seen_and_our_own_is_not() {
     site.node.daemon.mirror(NAME, &relay.address.to_string());
     let runtime = site.runtime().await;
     let wanted = whole(&runtime, &site.web).await;
-    let mut changes = runtime.changes();
+    let mut changes = runtime.changes().filter(is_no_list);
     let mut cri = site.cri().await;
     let pause = named("pause:1");
     let seen = async {

@@ -1,5 +1,6 @@
 //! Snapshot by snapshot: what an agent delivered, and what containerd itself unpacks.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use forelay::domain::time::Timestamp;
@@ -8,6 +9,7 @@ use forelay::runtime::containerd::{Client, Collect};
 use serde_json::json;
 use tar::EntryType;
 
+use crate::blobs::{Kept, kept};
 use crate::debian;
 use crate::image::{Form, Image, Layer, entry, file, folder};
 use crate::node::{NAME, Node, named};
@@ -55,6 +57,11 @@ impl Reference {
         pairs
             .flat_map(|(ours, theirs)| differences(ours, theirs))
             .collect()
+    }
+
+    /// What is in its content store.
+    pub async fn kept(&self) -> BTreeMap<String, Kept> {
+        kept(&self.node.daemon.client().await).await
     }
 
     pub fn entries(&self) -> usize {

@@ -14,6 +14,7 @@ use forelay::runtime::containerd::Client;
 use serde_json::json;
 use tokio::runtime::Runtime;
 
+use crate::blobs::kept;
 use crate::equal::Reference;
 use crate::image::{Form, Image, Layer, file, folder};
 use crate::node::{Node, Site};
@@ -21,7 +22,7 @@ use crate::program::busybox;
 use crate::registry::Upstream;
 use crate::relay::Relay;
 
-/// How the child is told what to do: socket, staging, registry, which image.
+/// How the child is told what to do: socket, staging, registry, which image, whether blobs are kept.
 const ORDERS: &str = "FORELAY_TEST_NODE_AGENT";
 
 /// Instants of one delivery at which it is killed.
@@ -49,15 +50,14 @@ fn a_process_with_orders_is_an_agent() {
     let Ok(orders) = std::env::var(ORDERS) else {
         return;
     };
-    let [socket, staging, origin, which] = orders.split(' ').collect::<Vec<_>>()[..] else {
+    let [socket, staging, origin, which, blobs] = orders.split(' ').collect::<Vec<_>>()[..] else {
         panic!("orders: {orders}");
     };
     let site = Site {
         socket: socket.into(),
         staging: staging.into(),
         origin: origin.to_owned(),
-        mirrors: Vec::new(),
-        unrecorded: Vec::new(),
+        blobs: blobs == "true",
         ..Site::default()
     };
     // The same program writes the same bytes again.
@@ -84,7 +84,7 @@ impl AgentChild {
     /// An agent that delivers the `large` image, or the `small` one.
     pub fn start(site: &Site, which: &str) -> Self {
         let (socket, staging) = (site.socket.display(), site.staging.display());
-        let orders = format!("{socket} {staging} {} {which}", site.origin);
+        let orders = format!("{socket} {staging} {} {which} {}", site.origin, site.blobs);
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "kill::a_process_with_orders_is_an_agent"])
             .env(ORDERS, orders)
@@ -117,10 +117,11 @@ async fn assert_nothing_left(client: &Client, staging: &Path, image: &Image) {
     assert_eq!(client.leases().await.unwrap(), []);
     assert!(client.ingests().await.unwrap().is_empty());
     let begun = Instant::now();
-    for folder in ["layers", "trash"] {
+    for folder in ["layers", "trash", "spool"] {
         let folder = staging.join(folder);
+        let is_left = || std::fs::read_dir(&folder).is_ok_and(|mut all| all.next().is_some());
         // Trees are removed by a thread.
-        while std::fs::read_dir(&folder).unwrap().next().is_some() {
+        while is_left() {
             assert!(
                 begun.elapsed() < Duration::from_secs(10),
                 "{}",
@@ -134,6 +135,8 @@ async fn assert_nothing_left(client: &Client, staging: &Path, image: &Image) {
 /// A registry with the image, what containerd makes of it, and how long an agent takes.
 pub struct Around {
     pub image: Image,
+    /// Whether layers' blobs are kept.
+    pub blobs: bool,
     reference: Reference,
     relay: Relay,
     _origin: Upstream,
@@ -146,13 +149,16 @@ impl Around {
         Self {
             reference: Reference::pull(&origin, &image).await,
             relay: Relay::start(origin.address, []).await,
+            blobs: false,
             image,
             _origin: origin,
         }
     }
 
     pub async fn node(&self) -> Node {
-        Node::start(self.relay.url()).await
+        let mut node = Node::start(self.relay.url()).await;
+        node.blobs = self.blobs;
+        node
     }
 
     /// The next agent finishes, the image is what it should be, and nothing else is there.
@@ -163,6 +169,10 @@ impl Around {
         let found = self.reference.differences(&client, &self.image).await;
         assert!(found.is_empty(), "{after}: {}", found.join("\n"));
         assert_nothing_left(&client, &node.staging(), &self.image).await;
+        if self.blobs {
+            let found = self.reference.kept().await;
+            assert_eq!(kept(&client).await, found, "{after}");
+        }
     }
 }
 

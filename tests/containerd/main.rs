@@ -6,6 +6,7 @@ mod registry;
 mod relay;
 
 mod between;
+mod blobs;
 mod by_hand;
 mod calls;
 mod cri;
@@ -18,6 +19,7 @@ mod flips;
 mod gate;
 mod guest;
 mod image;
+mod inventory;
 mod keep;
 mod kill;
 mod mirror;

@@ -49,6 +49,8 @@ pub struct Node {
     pub unrecorded: Vec<Pattern>,
     /// Bytes that images may take.
     pub budget: ByteSize,
+    /// Whether layers' blobs are kept.
+    pub blobs: bool,
 }
 
 /// What an agent has to know of a node.
@@ -61,6 +63,8 @@ pub struct Site {
     pub mirrors: Vec<String>,
     pub unrecorded: Vec<Pattern>,
     pub budget: ByteSize,
+    /// Whether layers' blobs are kept.
+    pub blobs: bool,
     /// Whether records are pinned.
     pub pins: bool,
     /// By which leases are renewed.
@@ -83,6 +87,7 @@ impl Node {
             origin,
             unrecorded: Vec::new(),
             budget: ByteSize(u64::MAX),
+            blobs: false,
         }
     }
 
@@ -97,6 +102,7 @@ impl Node {
             origin: self.origin.clone(),
             unrecorded: self.unrecorded.clone(),
             budget: self.budget,
+            blobs: self.blobs,
             ..Site::default()
         }
     }
@@ -130,6 +136,7 @@ impl Default for Site {
             mirrors: Vec::new(),
             unrecorded: Vec::new(),
             budget: ByteSize(u64::MAX),
+            blobs: false,
             pins: false,
             clock: Arc::new(SystemClock),
             book: None,
@@ -156,6 +163,7 @@ impl Site {
             sync: false,
             records: true,
             pins: self.pins,
+            blobs: self.blobs,
             clock: self.clock.clone(),
         };
         Runtime::open(options, Arc::new(store)).await.unwrap()
@@ -186,7 +194,7 @@ impl Site {
         status.expect("a plan that was carried out was told of")
     }
 
-    fn options(&self, runtime: Arc<dyn ContainerRuntime>) -> agent::Options {
+    pub fn options(&self, runtime: Arc<dyn ContainerRuntime>) -> agent::Options {
         let source = self.registry(self.keychain.clone());
         agent::Options {
             node: "node".to_owned(),
@@ -202,6 +210,7 @@ impl Site {
             nice: Niceness::none(),
             limits: Limits {
                 disk: self.budget,
+                blobs: self.blobs,
                 back_off: Duration::from_millis(20),
                 back_off_max: Duration::from_millis(100),
                 attempts: 12,
@@ -237,7 +246,7 @@ pub fn named(name: &str) -> String {
     format!("{NAME}/{name}")
 }
 
-fn entry(name: &str, image: &Image) -> PlanEntry {
+pub fn entry(name: &str, image: &Image) -> PlanEntry {
     let image_ref: ImageRef = named(name).parse().unwrap();
     let bytes = image
         .layers

@@ -22,20 +22,35 @@ const CALLS: [(&str, usize); 10] = [
     ("Leases/Delete", 1),
 ];
 
-fn stops() -> impl Iterator<Item = Stop> {
-    CALLS.into_iter().flat_map(|(method, number)| {
+/// Calls of the same delivery that keep its blobs: they follow.
+const CALLS_OF_BLOBS: [(&str, usize); 5] = [
+    ("Leases/Create", 2),
+    ("Content/Write", 4),
+    ("Leases/Delete", 2),
+    ("Content/Write", 5),
+    ("Leases/Delete", 3),
+];
+
+fn stops(calls: &[(&'static str, usize)]) -> Vec<Stop> {
+    let calls = calls.iter().flat_map(|(method, number)| {
         [Side::Before, Side::After].map(|side| Stop {
             method,
-            number,
+            number: *number,
             side,
         })
-    })
+    });
+    calls.collect()
 }
 
-#[tokio::test]
-async fn an_agent_killed_at_any_call_leaves_nothing_that_the_next_one_does_not_clear_away() {
-    let around = Around::start(small_image()).await;
-    for stop in stops() {
+async fn with_blobs() -> Around {
+    let mut around = Around::start(small_image()).await;
+    around.blobs = true;
+    around
+}
+
+/// Kills the agent at each of the calls; the next one has to mend it.
+async fn assert_agents_mended(around: &Around, calls: &[(&'static str, usize)]) {
+    for stop in stops(calls) {
         let node = around.node().await;
         let between = Between::start(&node.daemon.socket(), Some(stop)).await;
         let mut site = node.site();
@@ -52,9 +67,20 @@ async fn an_agent_killed_at_any_call_leaves_nothing_that_the_next_one_does_not_c
 }
 
 #[tokio::test]
-async fn a_daemon_killed_at_any_call_is_found_again_and_the_delivery_goes_on() {
+async fn an_agent_killed_at_any_call_leaves_nothing_that_the_next_one_does_not_clear_away() {
     let around = Around::start(small_image()).await;
-    for stop in stops() {
+    assert_agents_mended(&around, &CALLS).await;
+}
+
+#[tokio::test]
+async fn an_agent_killed_while_it_keeps_blobs_leaves_them_to_the_next_one() {
+    let calls = [&CALLS[..], &CALLS_OF_BLOBS].concat();
+    assert_agents_mended(&with_blobs().await, &calls).await;
+}
+
+/// Kills the daemon at each of the calls; the delivery has to go on.
+async fn assert_daemons_found_again(around: &Around, calls: &[(&'static str, usize)]) {
+    for stop in stops(calls) {
         let mut node = around.node().await;
         let between = Between::start(&node.daemon.socket(), Some(stop)).await;
         let mut site = node.site();
@@ -73,4 +99,15 @@ async fn a_daemon_killed_at_any_call_is_found_again_and_the_delivery_goes_on() {
         assert_eq!(status.present, 1, "{stop:?}: {message:?}");
         around.assert_mended(&node, &format!("{stop:?}")).await;
     }
+}
+
+#[tokio::test]
+async fn a_daemon_killed_at_any_call_is_found_again_and_the_delivery_goes_on() {
+    let around = Around::start(small_image()).await;
+    assert_daemons_found_again(&around, &CALLS).await;
+}
+
+#[tokio::test]
+async fn a_daemon_killed_while_blobs_are_kept_gets_them_afterwards() {
+    assert_daemons_found_again(&with_blobs().await, &CALLS_OF_BLOBS).await;
 }

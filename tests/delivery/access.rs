@@ -1,7 +1,13 @@
 //! A registry that asks who is there, the way Docker Hub does.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test that waits asks the clock itself"
+)]
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -33,6 +39,8 @@ struct Gate {
     scheme: Scheme,
     /// Tokens given out; only the last one is good, as after an expiry.
     tokens: Mutex<u32>,
+    /// Questions for a token that are answered by 429 or 503 first.
+    busy: Mutex<Vec<u16>>,
 }
 
 struct Running {
@@ -48,6 +56,7 @@ impl Running {
             address: listener.local_addr().unwrap(),
             scheme,
             tokens: Mutex::new(0),
+            busy: Mutex::default(),
         });
         let router = Router::new().fallback(pass).with_state(gate.clone());
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -110,6 +119,12 @@ async fn pass(State(gate): State<Arc<Gate>>, request: Request) -> Response {
     let header = request.headers().get("authorization");
     let header = header.map_or("", |value| value.to_str().unwrap());
     if request.uri().path() == "/token" {
+        if let Some(status) = gate.busy.lock().unwrap().pop() {
+            let busy = Response::builder()
+                .status(status)
+                .header("retry-after", "1");
+            return busy.body(Body::empty()).unwrap();
+        }
         if header != BASIC {
             return gate.refusal();
         }
@@ -194,4 +209,39 @@ async fn no_credentials_or_wrong_ones_are_a_denial_that_names_the_registry() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn a_token_server_that_has_too_much_to_do_is_asked_again_and_denies_nothing() {
+    let origin = Upstream::start();
+    let pushed = pushed(&origin).await;
+    let gate = Running::start(origin.address, Scheme::Bearer).await;
+    let registry = gate.registry(Some("secret"));
+    *gate.gate.busy.lock().unwrap() = vec![429, 503];
+    let begun = Instant::now();
+    let found = registry.resolve(&gate.image()).await.unwrap();
+    assert_eq!(found, [pushed.manifest]);
+    // As it asked for, twice.
+    assert!(begun.elapsed() >= Duration::from_secs(2));
+    *gate.gate.tokens.lock().unwrap() += 1;
+    *gate.gate.busy.lock().unwrap() = vec![429; 100];
+    let error = registry.resolve(&gate.image()).await.unwrap_err();
+    let passes = matches!(error, ResolveError::Unavailable { .. });
+    assert!(passes && error.to_string().contains("429"), "{error}");
+}
+
+#[tokio::test]
+async fn a_registry_on_this_machine_is_asked_for_tokens_in_clear_without_being_told() {
+    let origin = Upstream::start();
+    let pushed = pushed(&origin).await;
+    let gate = Running::start(origin.address, Scheme::Bearer).await;
+    let mut keychain = Keychain::default();
+    keychain.add(&gate.gate.address.to_string(), "user", "secret");
+    let registry = Registry::new(Options {
+        keychain,
+        system_proxy: false,
+        ..Options::default()
+    });
+    let found = registry.unwrap().resolve(&gate.image()).await.unwrap();
+    assert_eq!(found, [pushed.manifest]);
 }

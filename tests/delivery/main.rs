@@ -7,6 +7,7 @@ mod agent_late;
 mod cache;
 mod cache_faults;
 mod catalogue;
+mod inventory;
 mod mirror;
 mod node;
 mod registry;

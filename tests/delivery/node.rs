@@ -160,9 +160,9 @@ pub fn options(layout: &Path, mirrors: &[String], origin: Option<String>) -> Opt
             back_off: Duration::from_millis(50),
             back_off_max: Duration::from_secs(1),
             attempts: 20,
-            again: None,
             newcomer: Duration::from_hours(1),
             linger: Duration::ZERO,
+            ..Limits::default()
         },
         bandwidth: None,
         report_pause: Duration::from_secs(10),

@@ -9,6 +9,7 @@ use forelay::source::expander::wire::expander::expander_client::ExpanderClient;
 use forelay::source::expander::wire::expander::{
     BestOptionsRequest, BestOptionsResponse, Option as Choice,
 };
+use futures::stream::pending;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -16,7 +17,10 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::Status;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint, Uri};
+use tonic_prost::ProstCodec;
 use tower::service_fn;
 
 /// gRPCMaxRecvMsgSize of grpc_client.go, for answers.
@@ -25,6 +29,7 @@ const ANSWER_MAX: usize = 128 << 20;
 /// An autoscaler with `--grpc-expander-url` and `--grpc-expander-cert`.
 pub struct Autoscaler {
     client: ExpanderClient<Channel>,
+    channel: Channel,
     timeout: Duration,
 }
 
@@ -80,8 +85,10 @@ impl Autoscaler {
             }
         });
         let endpoint = Endpoint::from_shared(format!("http://localhost:{port}")).unwrap();
-        let client = ExpanderClient::new(endpoint.connect_with_connector_lazy(connect));
+        let channel = endpoint.connect_with_connector_lazy(connect);
+        let client = ExpanderClient::new(channel.clone());
         Self {
+            channel,
             client: client
                 .max_decoding_message_size(ANSWER_MAX)
                 .max_encoding_message_size(usize::MAX),
@@ -96,6 +103,16 @@ impl Autoscaler {
             Ok(answer) => answer.map(tonic::Response::into_inner),
             Err(_) => Err(Status::deadline_exceeded("context deadline exceeded")),
         }
+    }
+
+    /// Begins a call whose request never comes.
+    pub async fn stall(&self) -> Result<BestOptionsResponse, Status> {
+        let mut grpc = Grpc::new(self.channel.clone());
+        grpc.ready().await.unwrap();
+        let request = tonic::Request::new(pending::<BestOptionsRequest>());
+        let path = PathAndQuery::from_static("/grpcplugin.Expander/BestOptions");
+        let answer = grpc.client_streaming(request, path, ProstCodec::default());
+        answer.await.map(tonic::Response::into_inner)
     }
 
     /// The groups that are left to the next expander: `grpcclientstrategy.BestOptions` and

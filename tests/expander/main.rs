@@ -252,6 +252,29 @@ async fn a_forelay_that_is_stopped_silent_or_badly_certified_leaves_all_options(
 }
 
 #[tokio::test]
+async fn calls_that_never_arrive_cost_others_an_error_and_no_option() {
+    let served = Served::new().await;
+    let stalled: Vec<_> = (0..2)
+        .map(|_| {
+            let autoscaler = served.autoscaler();
+            tokio::spawn(async move { autoscaler.stall().await })
+        })
+        .collect();
+    let autoscaler = served.autoscaler();
+    let deadline = Instant::now() + PATIENCE;
+    while served.calls("busy") == 0 {
+        assert_eq!(autoscaler.best_options(two_groups()).await, ["a", "b"]);
+        assert!(Instant::now() < deadline, "two that stall keep nobody out");
+    }
+    // Whoever stalls is given up after a while; whoever goes, at once.
+    stalled.iter().for_each(tokio::task::JoinHandle::abort);
+    while autoscaler.ask(two_groups()).await.is_err() {
+        assert!(Instant::now() < deadline, "their places are not given back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_new_certificate_serves_new_connections_without_a_restart() {
     let served = Served::new().await;
     let old = served.autoscaler();

@@ -25,6 +25,7 @@ use crate::domain::time::Timestamp;
 use crate::registry;
 use crate::runtime::oci_layout::OciLayout;
 use crate::store::{Durability, Store};
+use crate::telemetry::clock::SystemClock;
 
 const FRESH: Duration = Duration::from_mins(1);
 
@@ -99,6 +100,7 @@ struct Stage {
     config: Bytes,
     manifest: Bytes,
     index: Bytes,
+    runtime: Arc<OciLayout>,
     _folder: tempfile::TempDir,
     _end: DropGuard,
 }
@@ -133,7 +135,7 @@ impl Stage {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) =
             Store::open_with(folder.path(), Timestamp::ZERO, Durability::Temporary).unwrap();
-        let runtime = OciLayout::open(folder.path(), Arc::new(store)).unwrap();
+        let runtime = Arc::new(OciLayout::open(folder.path(), Arc::new(store)).unwrap());
         keep(&runtime, &config).await;
         keep(&runtime, &manifest).await;
         keep(&runtime, &Bytes::from_static(b"layer")).await;
@@ -150,7 +152,7 @@ impl Stage {
         let options = Options {
             listen: ([127, 0, 0, 1], 0).into(),
             book: book.clone(),
-            runtime: Arc::new(runtime),
+            runtime: runtime.clone(),
             source: origins.clone(),
             origins,
             clock: time.clone(),
@@ -170,6 +172,7 @@ impl Stage {
             config,
             manifest,
             index,
+            runtime,
             _folder: folder,
             _end: end.drop_guard(),
         };
@@ -404,4 +407,40 @@ async fn a_client_too_many_is_turned_away_at_once() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(answered, "there is room again");
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_listened_on_as_soon_as_it_is_free() {
+    let stage = Stage::new().await;
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    let origins = Arc::new(Registry::new(registry::Options::default()).unwrap());
+    let options = Options {
+        listen: address,
+        book: stage.book.clone(),
+        runtime: stage.runtime.clone(),
+        source: origins.clone(),
+        origins,
+        clock: Arc::new(SystemClock),
+    };
+    let mirror = Mirror::new(options, &mut Metrics::new("agent"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("_default/hosts.toml");
+    let (end, folders) = (CancellationToken::new(), vec![folder.path().to_owned()]);
+    let running = tokio::spawn(mirror.run(folders, end.clone()));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!file.exists(), "nobody is led to a stranger's port");
+    drop(taken);
+    // The first attempt after that is a second away, the second one two more.
+    let is_led = async {
+        while !file.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), is_led).await.unwrap();
+    let url = format!("http://{address}/v2/");
+    assert!(stage.client.get(url).send().await.is_ok());
+    end.cancel();
+    running.await.unwrap();
+    assert!(!file.exists());
 }

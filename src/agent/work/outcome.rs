@@ -15,6 +15,11 @@ use crate::port::RuntimeError;
 impl Work {
     /// Takes one task's result.
     pub(super) fn take(&mut self, done: Done) {
+        if let Done::Record(_, _, Ok(_)) | Done::Withdrawn(_, _, Ok(())) | Done::Inventory(..) =
+            done
+        {
+            self.shelf.note(self.clock.now());
+        }
         match done {
             Done::Manifest(image, digest, Ok((manifest, lacking))) => {
                 tracing::debug!(%image, %digest, lacking = lacking.len(), "manifest is there");
@@ -65,6 +70,8 @@ impl Work {
             }
             Done::Look(look) => self.looked(look),
             Done::Inventory(found, kept) => self.stock_taken(found, kept),
+            Done::Images(found) => self.images_listed(found),
+            Done::Shelved(all, stored) => self.shelved(*all, stored),
             Done::Report(status, result) => {
                 self.reporting = false;
                 let now = self.clock.now();

@@ -15,13 +15,17 @@ use crate::port::Show;
 /// Registries that are asked at once: one that is silent, for up to a minute, must not hold up the others.
 const AT_ONCE: usize = 8;
 
+/// Tags that one of them is asked about at once: 256 of them, at 0.1 s each, are through in 7 s of the 30 that
+/// they may be old.
+const OF_EACH: usize = 4;
+
 /// When which record is asked about again.
 #[derive(Debug)]
 pub(super) struct Rechecks {
     every: Duration,
     due: BTreeMap<(Digest, ImageRef), Timestamp>,
-    /// Registries that are being asked, each for one tag at a time.
-    asking: BTreeSet<String>,
+    /// What is being asked about.
+    asking: BTreeSet<(Digest, ImageRef)>,
 }
 
 // === impl Rechecks ===
@@ -64,6 +68,14 @@ impl Rechecks {
         }
     }
 
+    fn may_ask(&self, record: &(Digest, ImageRef)) -> bool {
+        let registry = record.1.registry();
+        let asked: Vec<&str> = self.asking.iter().map(|(_, i)| i.registry()).collect();
+        let of_it = asked.iter().filter(|asked| **asked == registry).count();
+        let others: BTreeSet<&str> = asked.into_iter().filter(|a| *a != registry).collect();
+        !self.asking.contains(record) && of_it < OF_EACH && others.len() < AT_ONCE
+    }
+
     /// The records whose turn it is, the one that waits longest first; when to come again.
     fn next(&mut self, now: Timestamp) -> (Vec<(Digest, ImageRef)>, Option<Timestamp>) {
         let due = self.due.iter();
@@ -75,9 +87,8 @@ impl Rechecks {
                 self.begin(&next, now);
                 return (next, Some(at));
             }
-            let registry = record.1.registry();
-            if self.asking.len() < AT_ONCE && !self.asking.contains(registry) {
-                self.asking.insert(registry.to_owned());
+            if self.may_ask(&record) {
+                self.asking.insert(record.clone());
                 next.push(record);
             }
         }
@@ -129,9 +140,9 @@ impl Work {
     }
 
     pub(super) fn rechecked(&mut self, image: ImageRef, digest: Digest, gone: bool) {
-        self.rechecks.asking.remove(image.registry());
         let now = self.clock.now();
         let record = (digest.clone(), image.clone());
+        self.rechecks.asking.remove(&record);
         if gone {
             self.rechecks.due.remove(&record);
             let why = "its registry says something else by now: the record is taken back";
@@ -153,44 +164,66 @@ impl Work {
 mod tests {
     use super::*;
 
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::ZERO + Duration::from_secs(secs)
+    }
+
+    fn record(name: &str) -> (Digest, ImageRef) {
+        (Digest::from_sha256(&[7; 32]), name.parse().unwrap())
+    }
+
+    /// Recorded one second after the other.
+    fn noted(names: &[&str]) -> Rechecks {
+        let mut rechecks = Rechecks::new(Duration::from_secs(30));
+        for (i, name) in names.iter().enumerate() {
+            let (digest, image) = record(name);
+            rechecks.note(&image, &digest, Show::Record, at(i as u64));
+        }
+        rechecks
+    }
+
     #[test]
     fn a_registry_that_is_silent_holds_up_only_itself() {
-        let mut rechecks = Rechecks::new(Duration::from_secs(30));
-        let digest = Digest::from_sha256(&[7; 32]);
-        let at = |secs| Timestamp::ZERO + Duration::from_secs(secs);
-        let image = |name: &str| name.parse::<ImageRef>().unwrap();
-        for (secs, name) in [
-            (0, "a.test/one:1"),
-            (1, "a.test/two:1"),
-            (2, "b.test/one:1"),
-        ] {
-            rechecks.note(&image(name), &digest, Show::Record, at(secs));
-        }
-        let (asked, again) = rechecks.next(at(30));
-        assert_eq!(asked, [(digest.clone(), image("a.test/one:1"))]);
-        assert_eq!(again, Some(at(31)));
-        // The first has not answered.
+        let all: Vec<String> = (0..=OF_EACH).map(|i| format!("a.test/app:{i}")).collect();
+        let mut names: Vec<&str> = all.iter().map(String::as_str).collect();
+        names.push("b.test/one:1");
+        let mut rechecks = noted(&names);
+        // The first is due, and the next one in a second.
+        assert_eq!(
+            rechecks.next(at(30)),
+            (vec![record(names[0])], Some(at(31)))
+        );
+        // None of the first few has answered.
         let (asked, again) = rechecks.next(at(40));
-        assert_eq!(asked, [(digest.clone(), image("b.test/one:1"))]);
-        assert_eq!(again, None);
-        rechecks.asking.remove("a.test");
+        let mut expected: Vec<_> = names[1..OF_EACH].iter().map(|name| record(name)).collect();
+        expected.push(record("b.test/one:1"));
+        assert_eq!((asked, again), (expected, None));
+        assert_eq!(rechecks.next(at(40)), (Vec::new(), None));
         // As the answer to the first does.
-        rechecks
-            .due
-            .insert((digest.clone(), image("a.test/one:1")), at(70));
+        rechecks.asking.remove(&record(names[0]));
+        rechecks.due.insert(record(names[0]), at(70));
         let (asked, _) = rechecks.next(at(41));
-        assert_eq!(asked, [(digest, image("a.test/two:1"))]);
+        assert_eq!(asked, [record(names[OF_EACH])]);
+    }
+
+    #[test]
+    fn what_is_being_asked_about_is_asked_once_more_only_when_it_is_hurried_and_answered() {
+        let mut rechecks = noted(&["a.test/one:1"]);
+        let one = record("a.test/one:1");
+        assert_eq!(rechecks.next(at(30)).0, std::slice::from_ref(&one));
+        rechecks.hurry(&one);
+        assert_eq!(rechecks.next(at(31)).0, []);
+        rechecks.asking.remove(&one);
+        assert_eq!(rechecks.next(at(32)).0, [one]);
     }
 
     #[test]
     fn so_many_registries_are_asked_at_once_and_no_more() {
-        let mut rechecks = Rechecks::new(Duration::from_secs(30));
-        let digest = Digest::from_sha256(&[7; 32]);
-        for host in 0..AT_ONCE + 3 {
-            let image = format!("r{host}.test/one:1").parse().unwrap();
-            rechecks.note(&image, &digest, Show::Record, Timestamp::ZERO);
-        }
-        let (asked, _) = rechecks.next(Timestamp::ZERO + Duration::from_mins(1));
+        let names: Vec<String> = (0..AT_ONCE + 3)
+            .map(|host| format!("r{host}.test/one:1"))
+            .collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let (asked, _) = noted(&names).next(at(60));
         assert_eq!(asked.len(), AT_ONCE);
     }
 }

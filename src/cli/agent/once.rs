@@ -1,6 +1,5 @@
 //! `forelay agent --once`: one plan by hand, with a progress bar.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use serde::Serialize;
 
 use crate::agent::Agent;
 use crate::api::{ImagePhase, ImageStatus, NodePrefetchStatus};
-use crate::cli::agent::plan_file;
+use crate::cli::agent::plan_file::Written;
 use crate::cli::render::{self, Progress};
 use crate::cli::{Context, Exit};
 use crate::domain::image::{Digest, ImageRef, Platform};
@@ -39,16 +38,16 @@ struct Report {
     images: Vec<Outcome>,
 }
 
-/// Carries out the plan in `file`: exit code 0 when every image is there.
+/// Carries out a plan: exit code 0 when every image is there.
 pub(super) async fn run(
-    file: &Path,
+    plan: Written,
     node: &str,
     agent: Agent,
     (clock, resolver): (Arc<dyn Clock>, &dyn ImageResolver),
     (json, context): (bool, &Context),
 ) -> anyhow::Result<Exit> {
     let began = clock.now();
-    let plan = plan_file::read(file, node, &here(), began, resolver).await?;
+    let plan = plan.plan(node, &here(), began, resolver).await?;
     let progress = Progress::new(context.surroundings);
     let total: ByteSize = plan.entries.iter().map(|entry| entry.bytes).sum();
     let pulls = agent.brings_images();

@@ -20,7 +20,7 @@ const MEND: &str = "a NodePrefetch, a PoolPrefetch, or {\"images\": [\"nginx:1.2
 /// `{"images": [..]}`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct List {
+pub struct List {
     images: Vec<Wish>,
 }
 
@@ -39,15 +39,20 @@ struct Exact {
     digest: Digest,
 }
 
-/// Reads YAML or JSON; what references mean is asked of `resolver` where the file does not say it.
-/// Entries never expire: whoever asks by hand wants them now.
-pub async fn read(
-    path: &Path,
-    node: &str,
-    platform: &Platform,
-    now: Timestamp,
-    resolver: &dyn ImageResolver,
-) -> anyhow::Result<Plan> {
+/// What a file says, before any registry was asked what its references mean.
+#[derive(Debug)]
+pub enum Written {
+    /// An object of the API.
+    Plan(Plan),
+    /// `{"images": [..]}`, never empty.
+    List(List),
+}
+
+/// Reads YAML or JSON.
+///
+/// # Errors
+/// When there is no such file; [`Usage`] where it is no plan.
+pub fn read(path: &Path) -> anyhow::Result<Written> {
     let named = || path.display().to_string();
     let text = std::fs::read_to_string(path).with_context(named)?;
     let value: Value = serde_saphyr::from_str(&text)
@@ -57,16 +62,18 @@ pub async fn read(
         return Err(wrong(format!("a plan is an object; write {MEND}")).into());
     }
     let kind = value.get("kind").and_then(Value::as_str);
-    let mut plan = match kind.map(str::to_owned).as_deref() {
+    Ok(match kind.map(str::to_owned).as_deref() {
         Some("NodePrefetch") => {
             let object: NodePrefetch =
                 serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?;
-            Plan::try_from(&object.spec).map_err(|e| wrong(e.to_string()))?
+            let plan = Plan::try_from(&object.spec);
+            Written::Plan(plan.map_err(|e| wrong(e.to_string()))?)
         }
         Some("PoolPrefetch") => {
             let object: PoolPrefetch =
                 serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?;
-            Plan::try_from(&object.spec).map_err(|e| wrong(e.to_string()))?
+            let plan = Plan::try_from(&object.spec);
+            Written::Plan(plan.map_err(|e| wrong(e.to_string()))?)
         }
         Some(other) => {
             return Err(wrong(format!("kind {other} is no plan; write {MEND}")).into());
@@ -81,13 +88,35 @@ pub async fn read(
                 ))
                 .into());
             }
-            of_list(list, node, platform, now, resolver).await?
+            Written::List(list)
         }
-    };
-    for entry in &mut plan.entries {
-        entry.expires = Timestamp::MAX;
+    })
+}
+
+// === impl Written ===
+
+impl Written {
+    /// As a plan; what references mean is asked of `resolver` where the file does not say it. Entries never expire:
+    /// whoever asks by hand wants them now.
+    ///
+    /// # Errors
+    /// When a registry does not say what a reference means, or has nothing for the platform.
+    pub async fn plan(
+        self,
+        node: &str,
+        platform: &Platform,
+        now: Timestamp,
+        resolver: &dyn ImageResolver,
+    ) -> anyhow::Result<Plan> {
+        let mut plan = match self {
+            Self::Plan(plan) => plan,
+            Self::List(list) => of_list(list, node, platform, now, resolver).await?,
+        };
+        for entry in &mut plan.entries {
+            entry.expires = Timestamp::MAX;
+        }
+        Ok(plan)
     }
-    Ok(plan)
 }
 
 async fn of_list(
@@ -168,7 +197,8 @@ mod tests {
         std::fs::write(&path, text)?;
         let knows = Knows(Digest::from_sha256(&[7; 32]));
         let amd64 = Platform::linux("amd64");
-        read(&path, "here", &amd64, Timestamp::ZERO, &knows).await
+        let written = read(&path)?;
+        written.plan("here", &amd64, Timestamp::ZERO, &knows).await
     }
 
     #[tokio::test]

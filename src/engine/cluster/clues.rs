@@ -1,15 +1,15 @@
 //! What speaks for which images on one target.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::domain::image::ImageRef;
 use crate::domain::node::NodeShape;
 use crate::domain::plan::{Priority, Reason};
 use crate::domain::time::Timestamp;
 use crate::domain::workload::WorkloadRef;
 use crate::forecast::combine::{Cause, Clue, by_cause};
 use crate::forecast::demand::{Group, Landing, Template, capacity_in_pods};
+use crate::plan::present::Present;
 
 use super::Cluster;
 use super::demand::{View, is_wide};
@@ -36,7 +36,7 @@ impl Clues<'_> {
     }
 
     /// Whether they speak for these images alone.
-    pub fn are_of(&self, images: &BTreeSet<ImageRef>) -> bool {
+    pub fn are_of(&self, images: &Present) -> bool {
         let clues = self.own.iter().chain(self.recalled.iter().copied());
         let mut all = clues.flat_map(|clue| clue.images.iter());
         all.all(|image| images.contains(image))

@@ -13,6 +13,7 @@ use crate::domain::signal::{
 use crate::domain::time::Timestamp;
 use crate::forecast::arrival::Leg;
 use crate::forecast::history::{Key, Record};
+use crate::plan::present::Present;
 
 use super::calibrated::Statement;
 use super::pods::{Phase, Pod};
@@ -39,7 +40,7 @@ pub struct Node {
     /// The node whose pods will move here.
     pub replaces: Option<String>,
     /// Images that are there for certain.
-    pub present: BTreeSet<ImageRef>,
+    pub present: Present,
     /// What plans named for it, with the manifests that were fetched.
     pub sent: BTreeMap<ImageRef, Digest>,
     /// It was no newcomer any more when it was first heard of.
@@ -198,9 +199,7 @@ impl Cluster {
             known.seen = at;
             let same_machine = known.uid == fact.uid && *known.pool == *fact.pool;
             if same_machine {
-                let images = known.present.len();
-                known.present.extend(fact.images.iter().cloned());
-                let news = known.present.len() != images;
+                let news = known.present.listed_by_kubelet(&fact.images);
                 return self.node_reshaped(id, &fact.shape, news);
             }
             self.drop_node(id);
@@ -228,7 +227,7 @@ impl Cluster {
             requested: named.as_ref().map(|request| request.at).or(asked),
             request: fact.request.clone(),
             replaces: named.and_then(|request| request.replaces),
-            present: fact.images.iter().cloned().collect(),
+            present: Present::of_kubelet(&fact.images),
             sent: BTreeMap::new(),
             resident: false,
             stated: Vec::new(),

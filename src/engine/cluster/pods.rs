@@ -266,7 +266,7 @@ impl Cluster {
         self.put_in(&fact.pod, owner, &fact.needs, (first_seen, at))
     }
 
-    pub(super) fn pod_started(&mut self, pod: &PodRef) -> Applied {
+    pub(super) fn pod_started(&mut self, pod: &PodRef, at: Timestamp) -> Applied {
         let Some(id) = self.pods.id(&pod.uid) else {
             return Applied::Ignored("start of an unknown pod");
         };
@@ -277,7 +277,7 @@ impl Cluster {
         let site = &mut self.nodes[node];
         if let Some(there) = &mut site.node {
             for use_ in &self.pods[id].template.needs.images {
-                changed |= there.present.insert(use_.image.clone());
+                changed |= there.present.seen(&use_.image, at);
             }
             changed |= site.load.settle(id);
         }

@@ -304,19 +304,17 @@ impl Cluster {
         let Some(node) = &mut site.node else {
             return;
         };
-        let is_settled = |id: &PodId| match pods[*id].phase {
-            Phase::Bound { at, .. } => now.secs_since(at) >= settle_s,
-            Phase::Waiting { .. } => false,
+        let settled = |id: &PodId| match pods[*id].phase {
+            Phase::Bound { at, .. } => (now.secs_since(at) >= settle_s).then_some(at),
+            Phase::Waiting { .. } => None,
         };
-        for pod in site.load.unsettled.iter().filter(|pod| is_settled(pod)) {
-            let images = pods[*pod].template.images.iter();
-            for image in images {
-                if !node.present.contains(image) {
-                    node.present.insert(image.clone());
-                }
+        for pod in &site.load.unsettled {
+            let Some(bound) = settled(pod) else { continue };
+            for image in pods[*pod].template.images.iter() {
+                node.present.seen(image, bound);
             }
         }
-        site.load.unsettled.retain(|pod| !is_settled(pod));
+        site.load.unsettled.retain(|pod| settled(pod).is_none());
     }
 
     fn plan_pool(&mut self, name: &Arc<str>, view: &View, now: Timestamp, out: &mut Vec<Effect>) {

@@ -8,5 +8,6 @@ mod learned;
 mod offers;
 mod properties;
 mod staging;
+mod stock;
 mod stories;
 mod waiting;

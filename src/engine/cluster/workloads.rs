@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::domain::image::ImageRef;
 use crate::domain::plan::{Plan, Target};
 use crate::domain::signal::{Capacity, ImageResolved, ScaleLimit, Scaler, Workload};
 use crate::domain::time::Timestamp;
@@ -294,19 +293,6 @@ impl Cluster {
         for target in waiting.iter().chain(&planned) {
             self.mark_target(target);
         }
-        Applied::Changed
-    }
-
-    pub(super) fn image_present(&mut self, node: &str, image: &ImageRef) -> Applied {
-        let id = self.nodes.id(node);
-        let known = id.and_then(|id| Some((id, self.nodes[id].node.as_mut()?)));
-        let Some((id, there)) = known else {
-            return Applied::Ignored("pull on an unknown node");
-        };
-        if !there.present.insert(image.clone()) {
-            return KNOWN;
-        }
-        self.marks.nodes.insert(id);
         Applied::Changed
     }
 

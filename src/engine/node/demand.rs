@@ -48,6 +48,8 @@ pub struct Stock<'a> {
     pub refused: &'a BTreeSet<(Digest, ImageRef)>,
     /// The budget.
     pub disk: ByteSize,
+    /// Whether blobs are kept beside what becomes of them.
+    pub blobs: bool,
     /// Unpacked bytes for which the disk has room.
     pub room: ByteSize,
 }
@@ -61,6 +63,20 @@ const UNPACKED: u64 = 4;
 fn unpacked(layer: &Layer) -> ByteSize {
     let guessed = ByteSize(layer.size.0.saturating_mul(UNPACKED));
     layer.unpacked.unwrap_or(guessed)
+}
+
+/// Bytes that layers add to the disk, at most at one time: a blob that is kept is there twice while it is written
+/// into the runtime's store, one after the other.
+fn added<'a>(layers: impl Iterator<Item = &'a Layer>, blobs: bool) -> ByteSize {
+    let (mut sum, mut largest) = (ByteSize(0), ByteSize(0));
+    for layer in layers {
+        sum += unpacked(layer);
+        if blobs {
+            sum += layer.size;
+            largest = largest.max(layer.size);
+        }
+    }
+    sum + largest
 }
 
 /// Layers of a manifest, each once: an image may list its empty layer many times.
@@ -79,7 +95,9 @@ pub fn distinct(manifest: &ImageManifest) -> impl Iterator<Item = (&Digest, Byte
 /// weaker one does not take it in the meantime.
 pub fn demand(entries: &[PlanEntry], stock: Stock<'_>) -> Demand {
     let mut demand = Demand::default();
-    let mut room = stock.disk - stock.brought.values().copied().sum();
+    // Of the budget.
+    let counts = |bytes: ByteSize| if stock.blobs { bytes + bytes } else { bytes };
+    let mut room = stock.disk - counts(stock.brought.values().copied().sum());
     let mut free = stock.room;
     let mut counted: BTreeSet<&Digest> = BTreeSet::new();
     let refused = |entry: &&PlanEntry| {
@@ -91,7 +109,7 @@ pub fn demand(entries: &[PlanEntry], stock: Stock<'_>) -> Demand {
             if stock.troubles.is_given_up(&entry.digest) {
                 demand.failed.insert(entry.digest.clone());
             } else {
-                room = room - entry.bytes;
+                room = room - counts(entry.bytes);
             }
             continue;
         };
@@ -100,13 +118,10 @@ pub fn demand(entries: &[PlanEntry], stock: Stock<'_>) -> Demand {
             .collect();
         let given_up = stock.troubles.is_given_up(&entry.digest)
             || distinct(manifest).any(|(digest, _)| stock.troubles.is_given_up(digest));
-        let bytes: ByteSize = missing.iter().map(|(_, size)| *size).sum();
-        let added: ByteSize = manifest
-            .layers
-            .iter()
-            .filter(|layer| missing.iter().any(|(digest, _)| **digest == layer.digest))
-            .map(unpacked)
-            .sum();
+        let bytes = counts(missing.iter().map(|(_, size)| *size).sum());
+        let is_missing =
+            |layer: &&Layer| missing.iter().any(|(digest, _)| **digest == layer.digest);
+        let added = added(manifest.layers.iter().filter(is_missing), stock.blobs);
         if given_up {
             demand.failed.insert(entry.digest.clone());
         } else if bytes > room {

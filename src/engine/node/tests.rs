@@ -29,9 +29,9 @@ fn limits() -> Limits {
         back_off: Duration::from_secs(1),
         back_off_max: Duration::from_secs(8),
         attempts: 10,
-        again: None,
         newcomer: HOUR,
         linger: Duration::ZERO,
+        ..Limits::default()
     }
 }
 

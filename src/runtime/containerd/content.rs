@@ -14,7 +14,7 @@ use crate::runtime::containerd::client::{
     Client, DEADLINE, DEADLINE_LONG, MESSAGE_MAX, all, answer, next,
 };
 use crate::runtime::containerd::error::{ContainerdError, Failure, found};
-use crate::runtime::containerd::label::Labels;
+use crate::runtime::containerd::label::{self, Labels};
 use crate::runtime::containerd::lease::LeaseId;
 use crate::runtime::wire::content::content_client::ContentClient;
 use crate::runtime::wire::content::{
@@ -265,8 +265,12 @@ impl Client {
                 Err(ContainerdError::Unavailable(failure))
             }
             Err(error) => {
-                // Wrong bytes stay as an ingest, which a next attempt would go on with.
-                if matches!(error, ContainerdError::Precondition(_)) {
+                // Wrong bytes stay as an ingest, which a next attempt would go on with; those of a full disk are
+                // in everybody's way.
+                if matches!(
+                    error,
+                    ContainerdError::Precondition(_) | ContainerdError::NoSpace(_)
+                ) {
                     self.abort(&blob.digest).await;
                 }
                 Err(error)
@@ -275,21 +279,24 @@ impl Client {
     }
 
     /// Holds and labels a blob that somebody else wrote; false when it is gone again.
-    async fn adopt(&self, lease: &LeaseId, blob: &NewBlob) -> Result<bool, ContainerdError> {
+    pub(super) async fn adopt(
+        &self,
+        lease: &LeaseId,
+        blob: &NewBlob,
+    ) -> Result<bool, ContainerdError> {
         if !self.hold_blob(lease, &blob.digest).await? {
             return Ok(false);
         }
         let Some(info) = self.blob(&blob.digest).await? else {
             return Ok(false);
         };
-        let mut lacking = blob.labels.clone();
-        lacking.retain(|key, value| info.labels.get(key) != Some(value));
+        let lacking = label::lacking(&info.labels, &blob.labels);
         let labelled = self.label_blob(&blob.digest, lacking).await;
         Ok(found(labelled)?.is_some())
     }
 
     /// Throws away what was written of a blob under our name. What this cannot do the lease's end does.
-    async fn abort(&self, digest: &Digest) {
+    pub(super) async fn abort(&self, digest: &Digest) {
         let request = AbortRequest {
             r#ref: reference(digest),
         };

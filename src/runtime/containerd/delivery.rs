@@ -11,18 +11,22 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, spawn_blocking};
 
 use crate::domain::image::{Digest, ImageManifest, ImageRef};
+use crate::domain::inventory::StoredImage;
 use crate::domain::manifest::MANIFEST_MAX;
 use crate::domain::quantity::ByteSize;
 use crate::domain::time::Timestamp;
 use crate::port::{
     BlobStore, BlobWriter, Clock, ContainerRuntime, RuntimeChange, RuntimeError, Whole,
 };
+use crate::runtime::containerd::blobs::{self, Blobs};
 use crate::runtime::containerd::chain::{Image, Images, Link};
 use crate::runtime::containerd::client::Client;
 use crate::runtime::containerd::error::ContainerdError;
+use crate::runtime::containerd::inventory::{self, Catalogue};
 use crate::runtime::containerd::pin;
 use crate::runtime::containerd::place::{KEY, Places, renewal};
 use crate::runtime::containerd::record;
+use crate::runtime::containerd::spool::Tee;
 use crate::runtime::containerd::stage::Stage;
 use crate::runtime::containerd::watch;
 use crate::runtime::containerd::writer::{Claim, LayerWriter, There};
@@ -56,6 +60,8 @@ pub struct Options {
     pub records: bool,
     /// Whether records may be pinned, where the daemon ends pins by itself.
     pub pins: bool,
+    /// Whether layers' blobs are kept, too, once their image is shown.
+    pub blobs: bool,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -77,13 +83,16 @@ pub(super) struct Shared {
     /// Whether records may be made: not past image verifiers.
     pub(super) records: bool,
     pub(super) pins: bool,
+    /// Where they are kept.
+    pub(super) blobs: Option<Blobs>,
     pub(super) staging: PathBuf,
     pub(super) images: Mutex<Images>,
     pub(super) places: Places,
+    pub(super) catalogue: Catalogue,
     /// Names that have a record of ours.
     names: Mutex<BTreeMap<String, Made>>,
     /// Paused layers, each with the claim that keeps everybody else away from its tree.
-    parked: Mutex<VecDeque<(Claim, Unpacking)>>,
+    parked: Mutex<VecDeque<(Claim, Tee)>>,
     writing: Arc<Mutex<BTreeSet<Digest>>>,
     turns: Arc<Semaphore>,
     /// How many there are.
@@ -119,7 +128,11 @@ impl Containerd {
         let client = client.map_err(failed)?;
         let pins = options.pins && pin::end_by_themselves(&client).await.map_err(failed)?;
         let staging = options.staging.clone();
-        let stage = blocking(move || Stage::open(&staging)).await?;
+        let (stage, blobs) = blocking(move || {
+            let blobs = Blobs::open(&staging, options.blobs)?;
+            Ok((Stage::open(&staging)?, blobs))
+        })
+        .await?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let all_turns = cores.clamp(2, UNPACKED_AT_ONCE);
         let shared = Arc::new(Shared {
@@ -130,9 +143,11 @@ impl Containerd {
             sync: options.sync,
             records: options.records,
             pins,
+            blobs,
             staging: options.staging,
             images: Mutex::default(),
             places: Places::default(),
+            catalogue: Catalogue::default(),
             names: Mutex::default(),
             parked: Mutex::default(),
             writing: Arc::default(),
@@ -196,7 +211,11 @@ impl ContainerRuntime for Containerd {
     }
 
     fn record<'a>(&'a self, whole: &'a Whole) -> BoxFuture<'a, Result<(), RuntimeError>> {
-        Box::pin(record::show(&self.shared, whole))
+        Box::pin(async move {
+            record::show(&self.shared, whole).await?;
+            blobs::keep_soon(&self.shared, &whole.image, &whole.digest);
+            Ok(())
+        })
     }
 
     fn withdraw<'a>(
@@ -219,16 +238,25 @@ impl ContainerRuntime for Containerd {
         Box::pin(record::release(&self.shared, digest))
     }
 
+    fn images(&self) -> BoxFuture<'_, Result<Option<Vec<StoredImage>>, RuntimeError>> {
+        Box::pin(async { inventory::images(&self.shared).await.map(Some) })
+    }
+
     fn room(&self) -> BoxFuture<'_, Result<Option<ByteSize>, RuntimeError>> {
-        let staging = self.shared.staging.clone();
+        let shared = self.shared.clone();
         Box::pin(blocking(move || {
-            Ok(Some(Space::of(&staging)?.may_be_added()))
+            let room = Space::of(&shared.staging)?.may_be_added();
+            let reserved = shared.blobs.as_ref().map_or(ByteSize(0), Blobs::reserved);
+            Ok(Some(room - reserved))
         }))
     }
 
     fn settle(&self) -> BoxFuture<'_, ()> {
         let shared = self.shared.clone();
         Box::pin(async move {
+            if let Some(blobs) = &shared.blobs {
+                blobs.settle().await;
+            }
             // A thread that panicked has said so.
             let _ = spawn_blocking(move || shared.stage.settle()).await;
         })
@@ -300,6 +328,10 @@ impl Shared {
                 // Configs are no manifests, and a manifest without its config is of no use yet.
                 let _ = self.learn(&digest).await;
             }
+        }
+        if let Some(blobs) = &self.blobs {
+            let needed = self.images().blobs();
+            blobs.retain(&needed)?;
         }
         let images: Vec<Arc<Image>> = self.images().all().cloned().collect();
         for snapshot in self.client.snapshots(&[]).await.map_err(failed)? {
@@ -402,10 +434,7 @@ impl Shared {
     }
 
     /// Begins a layer anew.
-    pub(super) async fn unpacking(
-        self: &Arc<Self>,
-        link: &Link,
-    ) -> Result<Unpacking, RuntimeError> {
+    pub(super) async fn unpacking(self: &Arc<Self>, link: &Link) -> Result<Tee, RuntimeError> {
         let (shared, link) = (self.clone(), link.clone());
         blocking(move || {
             let tree = shared.stage.clear(&link.layer)?;
@@ -416,13 +445,18 @@ impl Shared {
                 is_bottom: link.is_bottom,
                 limits: Limits::default(),
             };
-            Unpacking::begin(&tree, wanted).map_err(|e| RuntimeError::Io(e.to_string()))
+            let unpacking = Unpacking::begin(&tree, wanted);
+            let unpacking = unpacking.map_err(|e| RuntimeError::Io(e.to_string()))?;
+            Ok(match &shared.blobs {
+                Some(blobs) => blobs.tee(&link.layer, unpacking),
+                None => Tee::plain(unpacking),
+            })
         })
         .await
     }
 
     /// Keeps a paused layer; answers the one that has to go for it.
-    pub(super) fn park(&self, claim: Claim, work: Unpacking) -> Option<(Claim, Unpacking)> {
+    pub(super) fn park(&self, claim: Claim, work: Tee) -> Option<(Claim, Tee)> {
         let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
         parked.push_back((claim, work));
         if parked.len() > PARKED_MAX {
@@ -431,7 +465,7 @@ impl Shared {
         None
     }
 
-    pub(super) fn unpark(&self, layer: &Digest) -> Option<(Claim, Unpacking)> {
+    pub(super) fn unpark(&self, layer: &Digest) -> Option<(Claim, Tee)> {
         let mut parked = self.parked.lock().unwrap_or_else(PoisonError::into_inner);
         let at = parked
             .iter()

@@ -102,7 +102,12 @@ async fn write_documents(
     });
     write(shared, image, name, (&image.config, config, top)).await?;
     let manifest = stored(shared, &image.manifest).await?;
-    let kept = label::children([&image.config]);
+    let layers = image.links.iter().map(|link| &link.layer);
+    let kept = if shared.blobs.is_some() {
+        label::parts(&image.config, layers)
+    } else {
+        label::children([&image.config])
+    };
     write(shared, image, name, (&image.manifest, manifest, kept)).await
 }
 
@@ -274,6 +279,9 @@ pub(super) async fn release(shared: &Arc<Shared>, manifest: &Digest) -> Result<(
             };
             shared.stage.drop_layer(layer)?;
             shared.store.remove(layer).await?;
+            if let Some(blobs) = &shared.blobs {
+                blobs.forget(layer);
+            }
         }
     }
     for document in [&image.manifest, &image.config] {
@@ -341,6 +349,14 @@ pub(super) async fn ours(shared: &Shared, manifest: &Digest) -> Result<Vec<Recor
     let mut records = shared.client.images(&[filter]).await.map_err(failed)?;
     records.retain(is_ours);
     Ok(records)
+}
+
+/// Made by us for a plan that has not given the image up: it goes when that does, unless a container uses it.
+pub(super) fn goes_with_plan(shared: &Shared, record: &Record) -> bool {
+    let made_for = record.labels.get(OURS);
+    let made_for = made_for.and_then(|manifest| manifest.parse().ok());
+    let is_planned = |manifest: Digest| shared.images().get(&manifest).is_some();
+    is_ours(record) && made_for.is_some_and(is_planned)
 }
 
 /// Made by us, and as we made it.

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use crate::port::{RuntimeChange, RuntimeError};
 use crate::runtime::containerd::delivery::{Made, Shared, failed};
 use crate::runtime::containerd::event::Event;
+use crate::runtime::containerd::pin::is_pin;
 use crate::runtime::containerd::pulls::{self, Pulls};
 use crate::runtime::containerd::record;
 
@@ -78,7 +79,11 @@ async fn events(
             }
             Event::ImageDeleted(name) => {
                 let ours = shared.forget_record(&name);
-                ours.and_then(gone).into_iter().collect()
+                let gone = ours.and_then(gone);
+                gone.into_iter().chain(image_changed(&name)).collect()
+            }
+            Event::ImageCreated(name) | Event::ImageUpdated(name) => {
+                image_changed(&name).into_iter().collect()
             }
             _ => Vec::new(),
         };
@@ -89,6 +94,11 @@ async fn events(
         }
     }
     Ok(())
+}
+
+/// That images are others now; a pin is none.
+fn image_changed(name: &str) -> Option<RuntimeChange> {
+    (!is_pin(name)).then_some(RuntimeChange::Images)
 }
 
 /// What may have happened while nobody listened: records that are not there any more, snapshots.

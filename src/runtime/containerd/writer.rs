@@ -11,15 +11,16 @@ use crate::domain::image::Digest;
 use crate::port::{BlobWriter, RuntimeError};
 use crate::runtime::containerd::chain::Link;
 use crate::runtime::containerd::delivery::{Shared, blocking};
+use crate::runtime::containerd::spool::Tee;
 use crate::runtime::containerd::stage::Stage;
-use crate::runtime::layer::{Advice, LayerError, Unpacking};
+use crate::runtime::layer::{Advice, LayerError};
 
 /// One layer being unpacked.
 pub(super) struct LayerWriter {
     pub(super) shared: Arc<Shared>,
     pub(super) link: Link,
     /// Gone once it failed, or ended.
-    pub(super) work: Option<Unpacking>,
+    pub(super) work: Option<Tee>,
     /// One of the few layers that are unpacked at once.
     pub(super) _turn: OwnedSemaphorePermit,
     /// Goes with the work when it is parked.
@@ -71,7 +72,7 @@ impl LayerWriter {
 
 impl BlobWriter for LayerWriter {
     fn offset(&self) -> u64 {
-        self.work.as_ref().map_or(0, Unpacking::offset)
+        self.work.as_ref().map_or(0, Tee::offset)
     }
 
     fn write(&mut self, chunk: Bytes) -> BoxFuture<'_, Result<(), RuntimeError>> {

@@ -44,7 +44,8 @@ pub(super) fn has(image: &Image, name: &str) -> bool {
     names(image).any(|known| known == name)
 }
 
-fn names(image: &Image) -> impl Iterator<Item = &str> {
+/// By which pods find it.
+pub(super) fn names(image: &Image) -> impl Iterator<Item = &str> {
     let names = image.repo_tags.iter().chain(&image.repo_digests);
     // CRI-O writes `<none>:<none>` for none.
     names
@@ -110,7 +111,7 @@ pub(super) fn standing<'a>(
 }
 
 /// A name that a pull of ours made: itself, or the digest in the same repository that comes with it.
-fn is_made_by(name: &str, pulled: &Pulled) -> bool {
+pub(super) fn is_made_by(name: &str, pulled: &Pulled) -> bool {
     let repository = name.split_once('@').map(|(repository, _)| repository);
     pulled.names.iter().any(|ours| {
         ours == name || repository.is_some_and(|repository| repository_of(ours) == repository)

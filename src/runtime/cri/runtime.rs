@@ -11,6 +11,7 @@ use futures::stream::{self, BoxStream};
 use tokio::sync::Semaphore;
 
 use crate::domain::image::{Digest, ImageManifest, ImageRef};
+use crate::domain::inventory::StoredImage;
 use crate::domain::manifest::{ImageParts, Manifest};
 use crate::domain::quantity::ByteSize;
 use crate::port::{
@@ -20,7 +21,7 @@ use crate::runtime::containerd::Client;
 use crate::runtime::cri::foreground::{self, Asked};
 use crate::runtime::cri::ledger::Ledger;
 use crate::runtime::cri::names::{Standing, find, standing};
-use crate::runtime::cri::{Cri, CriError, look, pull, remove, watch};
+use crate::runtime::cri::{Cri, CriError, inventory, look, pull, remove, watch};
 use crate::runtime::wire::cri::Image;
 
 /// Where the runtime is, and where its agent remembers.
@@ -149,6 +150,10 @@ impl ContainerRuntime for CriRuntime {
             let ledger = self.shared.ledger.lock().await;
             Ok(ledger.all().map(|(manifest, _)| manifest.clone()).collect())
         })
+    }
+
+    fn images(&self) -> BoxFuture<'_, Result<Option<Vec<StoredImage>>, RuntimeError>> {
+        Box::pin(async { inventory::images(&self.shared).await.map(Some) })
     }
 
     fn room(&self) -> BoxFuture<'_, Result<Option<ByteSize>, RuntimeError>> {

@@ -11,6 +11,7 @@ use crate::domain::image::Digest;
 use crate::port::{RuntimeChange, RuntimeError};
 use crate::runtime::cri::names::find;
 use crate::runtime::cri::runtime::Shared;
+use crate::runtime::wire::cri::Image;
 
 /// Between two listings: a runtime answers from memory, some hundred bytes an image, and what is learned late
 /// costs a plan's place, not a pod's start.
@@ -19,6 +20,8 @@ const LOOK: Duration = Duration::from_secs(10);
 struct Watch {
     shared: Arc<Shared>,
     there: BTreeSet<Digest>,
+    /// IDs and names, as last listed.
+    listed: Option<BTreeSet<(String, Vec<String>)>>,
     told: VecDeque<RuntimeChange>,
 }
 
@@ -27,6 +30,7 @@ pub(super) fn changes(shared: Arc<Shared>) -> BoxStream<'static, RuntimeChange> 
     let watch = Watch {
         shared,
         there: BTreeSet::new(),
+        listed: None,
         told: VecDeque::new(),
     };
     stream::unfold(watch, |mut watch| async move {
@@ -75,6 +79,13 @@ impl Watch {
         let come = come.filter(|manifest| ledger.get(manifest).is_none());
         self.told.extend(come.cloned().map(RuntimeChange::Present));
         self.there = now;
+        let names = |image: &Image| [&image.repo_tags[..], &image.repo_digests].concat();
+        let listed = images.iter().map(|image| (image.id.clone(), names(image)));
+        let listed = Some(listed.collect());
+        if self.listed != listed {
+            self.told.push_back(RuntimeChange::Images);
+        }
+        self.listed = listed;
         Ok(())
     }
 }

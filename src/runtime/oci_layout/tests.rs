@@ -131,9 +131,9 @@ async fn what_is_only_held_is_not_listed() {
     let world = World::new();
     let manifest = world.manifest(&["config", "layer"]);
     world.show("a:1", &manifest, Show::Warm).await.unwrap();
-    assert_eq!(world.layout.images().await.unwrap(), []);
+    assert_eq!(world.layout.listed().await.unwrap(), []);
     world.show("a:1", &manifest, Show::Record).await.unwrap();
-    assert_eq!(world.layout.images().await.unwrap().len(), 1);
+    assert_eq!(world.layout.listed().await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ async fn an_image_is_listed_only_when_every_part_is_there() {
     world.store.add(b"top");
     world.record("a:1", &manifest).await.unwrap();
     assert_eq!(
-        world.layout.images().await.unwrap(),
+        world.layout.listed().await.unwrap(),
         [(image("a:1"), manifest)]
     );
 }
@@ -165,7 +165,7 @@ async fn recording_twice_lists_once_and_a_new_meaning_replaces_the_old() {
     for digest in [&old, &old, &new] {
         world.record("a:1", digest).await.unwrap();
     }
-    assert_eq!(world.layout.images().await.unwrap(), [(image("a:1"), new)]);
+    assert_eq!(world.layout.listed().await.unwrap(), [(image("a:1"), new)]);
 }
 
 #[tokio::test]
@@ -180,7 +180,7 @@ async fn a_release_drops_what_only_it_needed() {
     let expected = ["config 2", "shared"].map(|text| world.store.add(text.as_bytes()));
     assert_eq!(left, expected.into_iter().chain([second.clone()]).collect());
     assert_eq!(
-        world.layout.images().await.unwrap(),
+        world.layout.listed().await.unwrap(),
         [(image("b:1"), second)]
     );
 }
@@ -192,7 +192,7 @@ async fn a_withdrawn_image_loses_its_name_and_keeps_its_blobs_until_it_is_releas
     let blobs = world.store.list().len();
     world.record("a:1", &manifest).await.unwrap();
     world.layout.withdraw(&manifest, None).await.unwrap();
-    assert_eq!(world.layout.images().await.unwrap(), []);
+    assert_eq!(world.layout.listed().await.unwrap(), []);
     assert_eq!(world.store.list().len(), blobs);
     world.layout.release(&manifest).await.unwrap();
     assert_eq!(world.store.list().len(), 0);
@@ -209,7 +209,7 @@ async fn a_name_that_is_withdrawn_leaves_the_manifests_other_names() {
     let withdrawn = world.layout.withdraw(&manifest, Some(&moved)).await;
     withdrawn.unwrap();
     assert_eq!(
-        world.layout.images().await.unwrap(),
+        world.layout.listed().await.unwrap(),
         [(image("a:2"), manifest)]
     );
 }

@@ -42,6 +42,7 @@ facts! {
     "dev.forelay.node.joined.v1" => NodeJoined,
     "dev.forelay.node.ready.v1" => NodeReady,
     "dev.forelay.node.interrupted.v1" => NodeInterrupted,
+    "dev.forelay.node.inventory.v1" => NodeInventory,
     "dev.forelay.node.removed.v1" => NodeRemoved,
     "dev.forelay.pod.pending.v1" => PodPending,
     "dev.forelay.pod.gated.v1" => PodGated,

@@ -18,6 +18,8 @@ pub(super) struct NodeState {
     joined: u64,
     ready: bool,
     interrupted: bool,
+    /// When what its agent told last was listed.
+    pub(super) listed: Option<Timestamp>,
 }
 
 /// Taints that mean that the node goes away soon, with the notice that the cloud gives.
@@ -98,6 +100,7 @@ impl Translator {
                     joined: seen,
                     ready: false,
                     interrupted: false,
+                    listed: None,
                 };
                 self.nodes.insert(name.to_owned(), state);
             }

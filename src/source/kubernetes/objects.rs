@@ -7,6 +7,7 @@ pub mod autoscaling;
 pub mod event;
 pub mod node;
 pub mod pod;
+pub mod prefetch;
 pub mod workload;
 
 use std::borrow::Cow;
@@ -21,6 +22,7 @@ use autoscaling::{CapacityBuffer, HorizontalPodAutoscaler, ProvisioningRequest};
 use event::Event;
 use node::{ConfigMap, Node, NodeClaim, NodePool};
 use pod::{Pod, PodTemplate};
+use prefetch::NodePrefetch;
 use workload::{CronJob, DaemonSet, Deployment, Job, ReplicaSet, StatefulSet};
 
 /// One condition of a status.
@@ -75,7 +77,7 @@ macro_rules! objects {
         })*
 
         /// The kinds that are understood, in the order in which a first list is best read: owners
-        /// before the owned, claims before nodes, nodes before pods.
+        /// before the owned, claims before nodes, nodes before what they have and before pods.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Kind {
             $(#[allow(missing_docs, reason = "the Kubernetes kind of that name")] $kind,)*
@@ -164,6 +166,7 @@ objects! {
     CronJob, "batch", "v1", "cronjobs", NamespaceResourceScope;
     Job, "batch", "v1", "jobs", NamespaceResourceScope;
     Node, "", "v1", "nodes", ClusterResourceScope;
+    NodePrefetch, "forelay.dev", "v1alpha1", "nodeprefetches", ClusterResourceScope;
     ConfigMap, "", "v1", "configmaps", NamespaceResourceScope;
     HorizontalPodAutoscaler, "autoscaling", "v2", "horizontalpodautoscalers", NamespaceResourceScope;
     CapacityBuffer, "autoscaling.x-k8s.io", "v1beta1", "capacitybuffers", NamespaceResourceScope;

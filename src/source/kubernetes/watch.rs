@@ -22,7 +22,9 @@ use crate::domain::signal::Signal;
 use crate::domain::time::Timestamp;
 use crate::port::Clock;
 use crate::source::kubernetes::guard::{Broken, Guarded};
-use crate::source::kubernetes::objects::{Kind, Object, autoscaling, event, node, pod, workload};
+use crate::source::kubernetes::objects::{
+    Kind, Object, autoscaling, event, node, pod, prefetch, workload,
+};
 use crate::source::kubernetes::offers::Offer;
 use crate::source::kubernetes::{Change, Settings, Translator, discovery};
 use crate::telemetry::metric::Counters;
@@ -218,6 +220,7 @@ impl Watches {
             Kind::CronJob => self.follow::<workload::CronJob>(kind),
             Kind::Job => self.follow::<workload::Job>(kind),
             Kind::Node => self.follow::<node::Node>(kind),
+            Kind::NodePrefetch => self.follow::<prefetch::NodePrefetch>(kind),
             Kind::HorizontalPodAutoscaler => {
                 self.follow::<autoscaling::HorizontalPodAutoscaler>(kind);
             }

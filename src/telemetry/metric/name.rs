@@ -92,6 +92,10 @@ names! {
         "Layers that wait to be fetched";
     PresentImages: "present_images", None, None, false,
         "Images put into the runtime that are still there";
+    StoredImages: "stored_images", None, None, false,
+        "Images that the node's runtime has, whoever brought them, as last listed";
+    ImageBytes: "image", Some("bytes"), None, false,
+        "Their bytes as they travel, as far as known; layers that they share count for each";
     MirrorRequests: "mirror_requests", None, Some("outcome"), true,
         "Requests to the node's mirror, by outcome (served, remembered, challenged, unknown, moved, away, ...)";
     StoredBytes: "stored", Some("bytes"), None, false,
