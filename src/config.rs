@@ -74,6 +74,8 @@ pub struct Controller {
     pub lease_name: String,
     /// How long a silent leader stays leader; whole seconds, at least 3.
     pub lease_duration: Duration,
+    /// Namespace and name of a Lease whose holder had best lead.
+    pub lease_follow: Option<(String, String)>,
     /// Name of the object that holds the learned state.
     pub state_name: String,
     /// Time between two saves of it.
@@ -82,6 +84,19 @@ pub struct Controller {
     pub kafka: Option<Kafka>,
     /// Load series.
     pub prometheus: Option<Prometheus>,
+    /// cluster-autoscaler's gRPC expander.
+    pub expander: Option<Expander>,
+}
+
+/// `[controller.expander]`, when there is an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expander {
+    /// Where the autoscaler asks.
+    pub listen: SocketAddr,
+    /// The server's certificate, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
 }
 
 /// `[controller.kafka]`, when there are brokers.

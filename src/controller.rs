@@ -33,6 +33,7 @@ use crate::domain::signal::Signal;
 use crate::forecast::model::Model;
 use crate::port::{Clock, ImageResolver};
 use crate::source::kubernetes::Settings;
+use crate::source::kubernetes::offers::Offer;
 use crate::source::kubernetes::watch::{WatchOptions, watch_cluster};
 use crate::source::prometheus::LoadQuery;
 use crate::telemetry::admin::Gate;
@@ -75,6 +76,8 @@ pub struct Options {
     pub discovery_interval: Duration,
     /// Signals of other sources (Kafka, Prometheus).
     pub signals: Option<mpsc::Receiver<Signal>>,
+    /// What cluster-autoscaler's expander calls tell, where it asks this replica.
+    pub offers: Option<mpsc::Receiver<Offer>>,
     /// Is told the load queries of all policies, for the source that asks them.
     pub load_queries: Option<watch::Sender<Vec<LoadQuery>>>,
     /// Answers what references mean.
@@ -127,6 +130,7 @@ pub async fn run(mut options: Options, shutdown: CancellationToken) -> Result<()
             discovery_interval: options.discovery_interval,
             counters: options.instruments.watches.clone(),
         },
+        options.offers.take(),
         observed,
     ));
 

@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod cloudevents;
+pub mod expander;
 pub mod health;
 pub mod kafka;
 pub mod kubernetes;

@@ -11,6 +11,8 @@ mod election;
 mod gate;
 #[path = "controller/model.rs"]
 mod model;
+#[path = "controller/offers.rs"]
+mod offers;
 #[path = "controller/replica.rs"]
 mod replica;
 #[path = "controller/stock.rs"]
@@ -41,6 +43,7 @@ macro_rules! on_every_cluster {
 on_every_cluster! {
     a_successor_leads_with_a_greater_epoch_and_never_beside_the_old_leader: election::succession;
     a_leader_that_leaves_gives_the_lease_back: election::release;
+    the_replica_beside_the_autoscalers_leader_leads_where_there_is_one: election::following;
     a_deleted_lease_does_not_bring_old_epochs_back: election::deleted_lease;
     a_plan_is_written_with_its_owner_revised_and_removed: election::publishing;
     a_write_with_an_older_epoch_is_refused_by_the_api_server: election::fencing;
@@ -50,6 +53,7 @@ on_every_cluster! {
     a_pod_that_waits_is_in_the_plan_of_the_node_that_joins: whole::plan_of_a_node;
     what_a_node_has_is_not_planned_again_and_what_went_is: stock::inventory;
     a_node_that_joins_while_the_leader_is_killed_is_planned_for: whole::killed_leader;
+    the_pool_of_a_group_that_may_grow_is_planned_for: offers::plan_of_a_pool;
     state_of_an_unknown_version_is_not_used: whole::unknown_state;
     observe_writes_nothing_and_off_withdraws: whole::modes;
     a_bad_model_file_leaves_the_old_one_and_a_good_one_takes_over: model::followed;

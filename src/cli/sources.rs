@@ -5,14 +5,17 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
 use crate::domain::signal::Signal;
 use crate::port::Clock;
+use crate::source::expander::{ExpanderCounters, ExpanderSettings, ExpanderSource};
 use crate::source::health::Health;
 use crate::source::kafka::{KafkaSettings, KafkaSource};
+use crate::source::kubernetes::offers::Offer;
 use crate::source::prometheus::{LoadQuery, PrometheusSettings, PrometheusSource};
 use crate::telemetry::metric::name::Name;
 use crate::telemetry::metric::{Counters, Gauges, Metrics};
@@ -29,14 +32,16 @@ pub struct Sources {
     backlog: Gauges,
     failures: Counters,
     refused: Counters,
+    expander: ExpanderCounters,
 }
 
 impl Sources {
-    /// None yet; those to come send to `signals`.
+    /// None yet; those to come send to `signals`. Objects that cannot be decoded are counted with the watches'.
     pub fn new(
         metrics: &mut Metrics,
         clock: Arc<dyn Clock>,
         signals: mpsc::Sender<Signal>,
+        skipped: Counters,
     ) -> Self {
         Self {
             clock,
@@ -46,6 +51,10 @@ impl Sources {
             backlog: metrics.gauges(Name::SourceBacklog),
             failures: metrics.counters(Name::SourceFailures),
             refused: metrics.counters(Name::RefusedSignals),
+            expander: ExpanderCounters {
+                calls: metrics.counters(Name::ExpanderCalls),
+                skipped,
+            },
         }
     }
 
@@ -68,6 +77,21 @@ impl Sources {
         let source = PrometheusSource::new(settings, self.clock.clone()).with(more);
         self.running.push(("prometheus", source.health()));
         told("prometheus", source.run(self.signals.clone(), stop.clone()));
+    }
+
+    /// Begins to answer cluster-autoscaler; what it tells goes to `offers`.
+    pub fn expander(
+        &mut self,
+        settings: &config::Expander,
+        listener: TcpListener,
+        offers: mpsc::Sender<Offer>,
+        stop: &CancellationToken,
+    ) {
+        let settings = ExpanderSettings::new(settings);
+        let counters = self.expander.clone();
+        let source = ExpanderSource::new(settings, self.clock.clone(), counters);
+        self.running.push(("expander", source.health()));
+        told("expander", source.run(listener, offers, stop.clone()));
     }
 
     /// Keeps the metrics up to date until `stop`.
@@ -129,7 +153,8 @@ mod tests {
     fn counters_grow_by_what_came_since_the_last_look() {
         let mut metrics = Metrics::new("test");
         let (signals, _heard) = mpsc::channel(1);
-        let mut sources = Sources::new(&mut metrics, Arc::new(SystemClock), signals);
+        let skipped = metrics.counters(Name::SkippedObjects);
+        let mut sources = Sources::new(&mut metrics, Arc::new(SystemClock), signals, skipped);
         let health = Arc::new(Health::default());
         sources.running.push(("kafka", health.clone()));
         let mut shown = BTreeMap::new();

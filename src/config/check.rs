@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::Url;
 use tracing_subscriber::filter::Targets;
 
 use crate::config::model;
-use crate::config::raw::{RawKafka, RawMirror, RawPrometheus, RawQuery};
+use crate::config::raw::{RawExpander, RawKafka, RawMirror, RawPrometheus, RawQuery};
 use crate::config::read::Read;
 use crate::config::unit::List;
 use crate::config::{
-    Agent, Cache, Common, Controller, Kafka, Kubernetes, Mirror, Prometheus, Query, RuntimeKind,
+    Agent, Cache, Common, Controller, Expander, Kafka, Kubernetes, Mirror, Prometheus, Query,
+    RuntimeKind,
 };
 use crate::forecast::model::Model;
 use crate::plan::policy::Pattern;
@@ -82,10 +84,12 @@ pub(crate) fn controller(read: &mut Read) -> Controller {
         origins: url_table(read, "controller.origins", raw.origins.0),
         lease_name: raw.lease.name,
         lease_duration: lease,
+        lease_follow: lease_follow(read, raw.lease.follow),
         state_name: raw.state.name,
         state_save_interval: raw.state.save_interval.0,
         kafka: kafka(read, raw.kafka),
         prometheus: prometheus(read, raw.prometheus),
+        expander: expander(read, raw.expander),
     }
 }
 
@@ -203,6 +207,19 @@ fn kubernetes(read: &mut Read) -> Kubernetes {
     }
 }
 
+fn lease_follow(read: &mut Read, text: Option<String>) -> Option<(String, String)> {
+    const KEY: &str = "controller.lease.follow";
+    let text = text.filter(|text| !text.is_empty())?;
+    let Some((namespace, name)) = text.split_once('/') else {
+        let mend = "for example kube-system/cluster-autoscaler";
+        read.report(KEY, format!("`{text}` is not `namespace/name`"), mend);
+        return None;
+    };
+    object_name(read, KEY, namespace);
+    object_name(read, KEY, name);
+    Some((namespace.to_owned(), name.to_owned()))
+}
+
 fn kafka(read: &mut Read, raw: RawKafka) -> Option<Kafka> {
     if raw.brokers.0.is_empty() {
         return None;
@@ -234,6 +251,23 @@ fn kafka(read: &mut Read, raw: RawKafka) -> Option<Kafka> {
         group_prefix: raw.group_prefix,
         history: raw.history.0,
         security: raw.security,
+    })
+}
+
+/// Files that are not there yet are no mistake: in a sidecar they are written while we start.
+fn expander(read: &mut Read, raw: RawExpander) -> Option<Expander> {
+    let listen = address(read, "controller.expander.listen", &raw.listen?);
+    let mut needed = |key, path: Option<PathBuf>| {
+        path.unwrap_or_else(|| {
+            let mend = "a PEM file: cluster-autoscaler calls over TLS only";
+            read.report(key, "the expander needs it", mend);
+            PathBuf::new()
+        })
+    };
+    Some(Expander {
+        listen,
+        certificate: needed("controller.expander.certificate", raw.certificate),
+        key: needed("controller.expander.key", raw.key),
     })
 }
 

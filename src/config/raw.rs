@@ -11,9 +11,11 @@ use crate::config::unit::{Count, List, Rate, Size, Span};
 use crate::domain::quantity::ByteSize;
 use crate::engine::node::Limits;
 
+mod expander;
 #[macro_use]
 mod words;
 
+pub use expander::RawExpander;
 pub use words::{KafkaSecurity, LogFormat, NotOneOf, RuntimeKind};
 
 /// The whole configuration. Doc comments and defaults here become `docs/configuration.md`.
@@ -99,6 +101,8 @@ pub struct RawController {
     pub kafka: RawKafka,
     /// Load series from Prometheus; off without a URL.
     pub prometheus: RawPrometheus,
+    /// cluster-autoscaler's gRPC expander; off without an address.
+    pub expander: RawExpander,
 }
 
 /// `[controller.lease]`.
@@ -109,6 +113,9 @@ pub struct RawLease {
     pub name: String,
     /// How long a silent leader stays leader. Kubernetes' own components use 15 s.
     pub duration: Span,
+    /// `namespace/name` of another Lease: the replica whose identity holds that one had best lead.
+    #[schemars(example = &"kube-system/cluster-autoscaler")]
+    pub follow: Option<String>,
 }
 
 /// `[controller.state]`.
@@ -340,6 +347,7 @@ impl Default for RawController {
             state: RawState::default(),
             kafka: RawKafka::default(),
             prometheus: RawPrometheus::default(),
+            expander: RawExpander::default(),
         }
     }
 }
@@ -349,6 +357,7 @@ impl Default for RawLease {
         Self {
             name: "forelay-controller".into(),
             duration: secs(15),
+            follow: None,
         }
     }
 }

@@ -226,6 +226,44 @@ fn a_mirror_listens_on_loopback_and_only_where_origins_may_be_asked() {
 }
 
 #[test]
+fn an_expander_has_an_address_a_certificate_and_a_key_and_a_followed_lease_two_names() {
+    let off = controller(&environment(&[])).unwrap().1;
+    assert_eq!((off.expander, off.lease_follow), (None, None));
+    let listen = ("FORELAY_CONTROLLER__EXPANDER__LISTEN", "127.0.0.1:9443");
+    let on = environment(&[
+        listen,
+        (
+            "FORELAY_CONTROLLER__EXPANDER__CERTIFICATE",
+            "/nowhere/tls.crt",
+        ),
+        ("FORELAY_CONTROLLER__EXPANDER__KEY", "/nowhere/tls.key"),
+        (
+            "FORELAY_CONTROLLER__LEASE__FOLLOW",
+            "kube-system/cluster-autoscaler",
+        ),
+    ]);
+    let on = controller(&on).unwrap().1;
+    assert_eq!(on.expander.unwrap().listen.port(), 9443);
+    let followed = ("kube-system".to_owned(), "cluster-autoscaler".to_owned());
+    assert_eq!(on.lease_follow, Some(followed));
+    let bare = environment(&[
+        listen,
+        ("FORELAY_CONTROLLER__LEASE__FOLLOW", "cluster-autoscaler"),
+    ]);
+    let problems = controller(&bare).unwrap_err().0.into_iter();
+    let mut keys: Vec<_> = problems.map(|problem| problem.key).collect();
+    keys.sort();
+    assert_eq!(
+        keys,
+        [
+            "controller.expander.certificate",
+            "controller.expander.key",
+            "controller.lease.follow"
+        ]
+    );
+}
+
+#[test]
 fn blobs_are_kept_only_where_containerd_may_be_the_runtime() {
     for (runtime, is_fine) in [
         ("auto", true),

@@ -12,7 +12,13 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::controller::lease::preference::Preference;
 use crate::port::Clock;
+
+mod preference;
+
+/// On our Lease: the candidate that the followed Lease prefers, and that asks for its turn.
+const ASKED_BY: &str = "forelay.dev/asked-by";
 
 /// Which Lease, as whom, for how long.
 #[derive(Clone, Debug)]
@@ -25,6 +31,17 @@ pub struct LeaseOptions {
     pub identity: String,
     /// After so long without a sign of life another replica has taken over.
     pub duration: Duration,
+    /// Whose holder had best lead: the replica of that identity is let through, and asks for its turn.
+    pub follow: Option<FollowedLease>,
+}
+
+/// A Lease of somebody else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FollowedLease {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
 }
 
 /// Who leads, as far as this replica knows.
@@ -47,6 +64,7 @@ pub struct Seat {
 
 /// Takes part in the election until it is told to leave.
 pub struct Elector {
+    client: kube::Client,
     api: Api<Lease>,
     clock: Arc<dyn Clock>,
     options: LeaseOptions,
@@ -74,9 +92,21 @@ struct Term {
     renewed: Instant,
 }
 
+/// For so many durations of the Lease its turn is left to whom the followed Lease prefers: time for its start.
+const DEFERENCE: u32 = 2;
+
 enum Standing {
     Candidate(Option<Sighting>),
     Leader(Term),
+}
+
+impl Term {
+    /// Whether a candidate that ought to lead has asked to.
+    fn is_wanted_by(&self, preferred: Option<&str>) -> bool {
+        let asked = self.lease.metadata.annotations.as_ref();
+        let asked = asked.and_then(|annotations| annotations.get(ASKED_BY));
+        preferred.is_some() && asked.map(String::as_str) == preferred
+    }
 }
 
 // === impl Claim ===
@@ -138,7 +168,8 @@ impl Elector {
             orders: orders.clone(),
         };
         let elector = Self {
-            api: Api::namespaced(client, &options.namespace),
+            api: Api::namespaced(client.clone(), &options.namespace),
+            client,
             clock,
             options,
             claims,
@@ -186,9 +217,21 @@ impl Elector {
     /// Takes part until `leave`, then gives the Lease back so that a successor need not wait.
     pub async fn run(self, leave: CancellationToken) {
         let mut standing = Standing::Candidate(None);
+        let followed = self.options.follow.as_ref();
+        let mut preference = followed.map(|one| Preference::new(self.client.clone(), one));
         loop {
+            // Short enough that a renewal after it still comes in time.
+            let preferred = match &mut preference {
+                Some(preference) => preference.look(self.retry_interval()).await,
+                None => None,
+            };
             let (next, pause) = match standing {
-                Standing::Candidate(seen) => self.stand(seen).await,
+                Standing::Candidate(seen) => self.stand(seen, preferred).await,
+                Standing::Leader(term) if term.is_wanted_by(preferred.as_deref()) => {
+                    info!(epoch = term.epoch, successor = ?preferred, "handing over");
+                    self.release(term).await;
+                    (Standing::Candidate(None), self.retry_interval())
+                }
                 Standing::Leader(term) => self.govern(term).await,
             };
             standing = next;
@@ -209,7 +252,11 @@ impl Elector {
         }
     }
 
-    async fn stand(&self, seen: Option<Sighting>) -> (Standing, Duration) {
+    async fn stand(
+        &self,
+        seen: Option<Sighting>,
+        preferred: Option<String>,
+    ) -> (Standing, Duration) {
         let pause = self.retry_interval();
         let found = match self.bounded(self.api.get_opt(&self.options.name)).await {
             Ok(found) => found,
@@ -239,12 +286,42 @@ impl Elector {
         // Our own name: an earlier life of this replica, which its restart has ended.
         let free = holder.is_none_or(|h| h.is_empty() || h == self.options.identity);
         let waited = now.duration_since(sighting.since);
-        let patience = self.patience(&lease);
-        if free || waited >= patience {
+        let (mine, another) = preferred.map_or((false, false), |preferred| {
+            let mine = preferred == self.options.identity;
+            (mine, !mine)
+        });
+        let mut patience = if free {
+            Duration::ZERO
+        } else {
+            self.patience(&lease)
+        };
+        if another {
+            // Its turn, if it is there; if it is not, somebody has to lead.
+            patience += self.options.duration * DEFERENCE;
+        }
+        if waited >= patience {
             return self.take(Some(lease)).await;
+        }
+        if mine {
+            self.ask(lease).await;
         }
         let pause = pause.min(patience.saturating_sub(waited));
         (Standing::Candidate(Some(sighting)), pause)
+    }
+
+    /// Puts this replica's name on a Lease that another one holds: it reads it with its next renewal.
+    async fn ask(&self, mut lease: Lease) {
+        let asked = lease.metadata.annotations.get_or_insert_default();
+        let identity = &self.options.identity;
+        if asked.get(ASKED_BY) == Some(identity) {
+            return;
+        }
+        asked.insert(ASKED_BY.to_owned(), identity.clone());
+        let name = &self.options.name;
+        let params = PostParams::default();
+        if let Err(reason) = self.bounded(self.api.replace(name, &params, &lease)).await {
+            info!(%reason, "the Lease could not be asked for");
+        }
     }
 
     async fn take(&self, found: Option<Lease>) -> (Standing, Duration) {
@@ -257,7 +334,12 @@ impl Elector {
                 namespace: Some(self.options.namespace.clone()),
                 ..ObjectMeta::default()
             },
-            |lease| lease.metadata,
+            |mut lease| {
+                if let Some(annotations) = &mut lease.metadata.annotations {
+                    annotations.remove(ASKED_BY);
+                }
+                lease.metadata
+            },
         );
         let is_new = metadata.resource_version.is_none();
         let lease = Lease {

@@ -49,7 +49,10 @@ pub enum SpecVersion {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type", content = "data")]
 pub enum Fact {
-    /// A node (or several) was asked for: autoscaler decision, `NodeClaim`, expander call.
+    /// A pool may grow: the autoscaler is about to choose, and this pool is among its choices.
+    #[serde(rename = "dev.forelay.node.offered.v1")]
+    NodeOffered(NodeOffered),
+    /// A node (or several) was asked for: autoscaler decision, `NodeClaim`.
     #[serde(rename = "dev.forelay.node.requested.v1")]
     NodeRequested(NodeRequested),
     /// The machine exists: its shape is final.
@@ -118,6 +121,23 @@ pub enum Fact {
     /// Out: one image is whole on a node.
     #[serde(rename = "dev.forelay.prefetch.finished.v1")]
     PrefetchFinished(PrefetchFinished),
+}
+
+/// `node.offered`: one choice of a decision that is not made yet (cluster-autoscaler's expander call).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeOffered {
+    /// As in `node.requested`.
+    pub pool: String,
+    /// How many nodes more, if it is chosen. Limits may still lower it, similar groups may share it.
+    pub count: u32,
+    /// Between how many pools the choice is, this one included: of one, nearly a decision.
+    pub among: u32,
+    /// The autoscaler's own idea of the coming machine.
+    pub shape: NodeShape,
+    /// `namespace/name` of the pods that it would help: a thousand at most.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<String>,
 }
 
 /// `node.requested`
@@ -484,6 +504,7 @@ impl Fact {
     #[must_use]
     pub const fn event_type(&self) -> &'static str {
         match self {
+            Self::NodeOffered(_) => "dev.forelay.node.offered.v1",
             Self::NodeRequested(_) => "dev.forelay.node.requested.v1",
             Self::NodeLaunched(_) => "dev.forelay.node.launched.v1",
             Self::NodeJoined(_) => "dev.forelay.node.joined.v1",

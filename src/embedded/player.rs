@@ -130,7 +130,8 @@ impl Player {
                 self.delete(&w.kind, &w.namespace, &w.name).await
             }
             Fact::ScalerObserved(scaler) => self.put(objects::scaler(scaler, at)).await.map(drop),
-            Fact::NodeRequested(_)
+            Fact::NodeOffered(_)
+            | Fact::NodeRequested(_)
             | Fact::NodeLaunched(_)
             | Fact::PodNominated(_)
             | Fact::CapacityAnnounced(_) => self.send(signal).await,

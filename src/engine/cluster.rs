@@ -47,6 +47,7 @@ mod intern;
 mod late;
 mod nodes;
 mod nominations;
+mod offers;
 mod order;
 mod owners;
 mod pods;
@@ -289,6 +290,7 @@ impl Cluster {
     pub fn apply(&mut self, signal: &Signal) -> Applied {
         let at = signal.observedtime;
         match &signal.fact {
+            Fact::NodeOffered(fact) => self.node_offered(fact, signal),
             Fact::NodeRequested(fact) => self.node_requested(fact, signal),
             Fact::NodeLaunched(fact) => self.node_launched(fact, at),
             Fact::NodeJoined(fact) => self.node_joined(fact, signal),

@@ -14,6 +14,9 @@ use crate::domain::workload::PodNeeds;
 pub struct Profile {
     common: Option<NodeShape>,
     latest: Option<(Timestamp, String)>,
+    /// What an autoscaler takes for a node of the pool: it counts until there was one.
+    #[serde(skip)]
+    told: Option<NodeShape>,
 }
 
 impl Profile {
@@ -47,14 +50,13 @@ impl Profile {
     /// The shape of a coming node of which nothing is told: [`Self::coming`] of nothing, without a copy.
     #[must_use]
     pub fn typical(&self) -> Cow<'_, NodeShape> {
-        let common = self.common.as_ref();
-        common.map_or_else(Cow::default, Cow::Borrowed)
+        self.base().map_or_else(Cow::default, Cow::Borrowed)
     }
 
     /// The shape of a coming node, refined by what its request says.
     #[must_use]
     pub fn coming(&self, told: &NodeShape) -> NodeShape {
-        let Some(common) = &self.common else {
+        let Some(common) = self.base() else {
             return told.clone();
         };
         let mut shape = common.clone();
@@ -74,15 +76,15 @@ impl Profile {
     /// size.
     #[must_use]
     pub fn attracts(&self, needs: &PodNeeds) -> bool {
-        let common = self.common.as_ref();
-        common.is_none_or(|common| common.attracts(needs, true))
+        self.base()
+            .is_none_or(|common| common.attracts(needs, true))
     }
 
     /// A joined node's own shape; until it is Ready, what it does not offer yet but its siblings do
     /// (a GPU is published only after its driver runs) is taken from them.
     #[must_use]
     pub fn completed(&self, own: &Arc<NodeShape>) -> Arc<NodeShape> {
-        let siblings = self.common.as_ref().and_then(|c| c.capacity.as_ref());
+        let siblings = self.base().and_then(|c| c.capacity.as_ref());
         let lacks = |capacity: &Resources| {
             let mut siblings = siblings.iter().flat_map(|s| &s.extended);
             siblings.any(|(name, amount)| {
@@ -112,7 +114,18 @@ impl Profile {
     /// The architecture, where all nodes had the same.
     #[must_use]
     pub fn architecture(&self) -> Option<&str> {
-        self.common.as_ref().and_then(NodeShape::architecture)
+        self.base().and_then(NodeShape::architecture)
+    }
+
+    /// Takes an autoscaler's word for a pool; true when that is news for the next node.
+    pub fn tell(&mut self, shape: &NodeShape) -> bool {
+        let news = self.common.is_none() && self.told.as_ref() != Some(shape);
+        self.told = Some(shape.clone());
+        news
+    }
+
+    fn base(&self) -> Option<&NodeShape> {
+        self.common.as_ref().or(self.told.as_ref())
     }
 }
 
@@ -174,6 +187,18 @@ mod tests {
         assert_eq!(coming.labels.len(), 1);
         assert_eq!(coming.architecture(), Some("amd64"));
         assert_eq!(coming.capacity.unwrap().cpu_milli, 8000);
+    }
+
+    #[test]
+    fn an_autoscalers_word_counts_until_there_was_a_node() {
+        let mut profile = Profile::default();
+        let told = shape("z9", 16_000);
+        assert!(profile.tell(&told));
+        assert!(!profile.tell(&told));
+        assert_eq!(*profile.typical(), told);
+        profile.note("a", Timestamp::ZERO, &shape("z1", 4000));
+        assert_eq!(*profile.typical(), shape("z1", 4000));
+        assert!(!profile.tell(&shape("z9", 32_000)));
     }
 
     #[test]

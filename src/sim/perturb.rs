@@ -183,6 +183,7 @@ pub fn object(fact: &Fact) -> Object {
         Fact::CapacityAnnounced(fact) => ("capacity", fact.name.clone()),
         Fact::ImageResolved(fact) => ("image", fact.image.to_string()),
         Fact::LoadSampled(_)
+        | Fact::NodeOffered(_)
         | Fact::ImagePulled(_)
         | Fact::TransferFinished(_)
         | Fact::PlanPublished(_)

@@ -13,6 +13,7 @@ mod inventory;
 pub mod needs;
 mod nodes;
 pub mod objects;
+pub mod offers;
 mod out;
 mod pods;
 pub mod quantity;
@@ -74,6 +75,10 @@ pub struct Translator {
     pools: BTreeSet<String>,
     devices: BTreeMap<(String, String), BTreeMap<String, u64>>,
     groups: BTreeMap<String, groups::GroupState>,
+    /// Pools of the autoscaler's groups, as it told itself.
+    group_pools: BTreeMap<String, String>,
+    /// The newest version of a pod that a watch has told.
+    newest_pod: u64,
     pods: HashMap<String, pods::PodState>,
     owners: HashMap<String, WorkloadRef>,
     workloads: BTreeMap<WorkloadRef, workloads::WorkloadState>,
@@ -107,6 +112,8 @@ impl Translator {
             pools: BTreeSet::new(),
             devices: BTreeMap::new(),
             groups: BTreeMap::new(),
+            group_pools: BTreeMap::new(),
+            newest_pod: 0,
             pods: HashMap::new(),
             owners: HashMap::new(),
             workloads: BTreeMap::new(),
@@ -131,7 +138,12 @@ impl Translator {
             Object::NodePrefetch(object) => self.node_prefetch(change, object, &mut out),
             Object::NodeClaim(claim) => self.claim(change, claim, &mut out),
             Object::NodePool(pool) => self.node_pool(pool),
-            Object::Pod(pod) => self.pod(change, pod, &mut out),
+            Object::Pod(pod) => {
+                let version = pod.metadata.resource_version.as_deref();
+                let version = version.and_then(|text| text.parse().ok());
+                self.newest_pod = self.newest_pod.max(version.unwrap_or(0));
+                self.pod(change, pod, &mut out);
+            }
             Object::ReplicaSet(set) => self.replica_set(change, set, &mut out),
             Object::Deployment(deployment) => self.deployment(change, deployment, &mut out),
             Object::StatefulSet(set) => self.stateful_set(change, set, &mut out),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use forelay::controller::lease::{Elector, LeaseOptions, Seat};
+use forelay::controller::lease::{Elector, FollowedLease, LeaseOptions, Seat};
 use forelay::controller::publish::{PublishError, Publisher};
 use forelay::controller::roster::Member;
 use forelay::controller::state::{StateStore, StoreError};
@@ -13,9 +13,10 @@ use forelay::domain::quantity::ByteSize;
 use forelay::domain::time::Timestamp;
 use forelay::port::Clock;
 use forelay::telemetry::clock::SystemClock;
-use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::Client;
-use kube::api::{Api, DeleteParams};
+use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -32,11 +33,16 @@ struct Candidate {
 
 impl Candidate {
     fn start(client: &Client, identity: &str) -> Self {
+        Self::following(client, identity, None)
+    }
+
+    fn following(client: &Client, identity: &str, follow: Option<FollowedLease>) -> Self {
         let options = LeaseOptions {
             namespace: NAMESPACE.into(),
             name: LEASE_NAME.into(),
             identity: identity.into(),
             duration: LEASE,
+            follow,
         };
         let (elector, seat) = Elector::new(client.clone(), Arc::new(SystemClock), options);
         let leave = CancellationToken::new();
@@ -166,6 +172,75 @@ pub async fn deleted_lease(cluster: &TestCluster) {
     leases.delete(LEASE_NAME, &params).await.unwrap();
     assert!(second.elected().await > epoch);
     second.leave().await;
+}
+
+/// An autoscaler's Lease: held by `holder`, and good for an hour without renewal.
+async fn held(cluster: &TestCluster, holder: &str) -> FollowedLease {
+    let followed = FollowedLease {
+        namespace: NAMESPACE.into(),
+        name: "cluster-autoscaler".into(),
+    };
+    let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), NAMESPACE);
+    let lease = Lease {
+        metadata: ObjectMeta {
+            name: Some(followed.name.clone()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(LeaseSpec {
+            holder_identity: Some(holder.into()),
+            lease_duration_seconds: Some(3600),
+            ..LeaseSpec::default()
+        }),
+    };
+    leases.create(&PostParams::default(), &lease).await.unwrap();
+    followed
+}
+
+async fn hold(cluster: &TestCluster, followed: &FollowedLease, holder: &str) {
+    let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), NAMESPACE);
+    let patch = json!({"spec": {"holderIdentity": holder}});
+    let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+    leases.patch(&followed.name, &params, &patch).await.unwrap();
+}
+
+/// Whoever the followed Lease names gets its turn, without two leaders at once; who is not there costs a pause.
+pub async fn following(cluster: &TestCluster) {
+    let followed = held(cluster, "second").await;
+    let start = |identity| Candidate::following(&cluster.client, identity, Some(followed.clone()));
+    // Nobody else is there: it leads, although another one is preferred.
+    let mut first = start("first");
+    let epoch = first.elected().await;
+    let mut second = start("second");
+    let next = second.elected().await;
+    assert!(next > epoch);
+    assert_eq!(first.seat.epoch_now(), None, "two leaders at once");
+
+    hold(cluster, &followed, "first").await;
+    let back = timeout(PATIENCE, async {
+        while first.seat.epoch_now().is_none_or(|epoch| epoch <= next) {
+            first.seat.changed().await;
+        }
+        first.seat.epoch_now()
+    });
+    assert!(back.await.expect("elected again") > Some(next));
+    assert_eq!(second.seat.epoch_now(), None, "two leaders at once");
+    // The wish is fulfilled, so it is gone.
+    let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), NAMESPACE);
+    let lease = leases.get(LEASE_NAME).await.unwrap();
+    assert_eq!(lease.metadata.annotations.unwrap_or_default(), [].into());
+
+    // An autoscaler without one of ours beside it: whoever is there leads, after it was waited for.
+    hold(cluster, &followed, "nobody").await;
+    let left = Instant::now();
+    first.leave().await;
+    second.elected().await;
+    assert!(
+        left.elapsed() > LEASE,
+        "the preferred one was not waited for"
+    );
+    second.leave().await;
+    let params = DeleteParams::default();
+    leases.delete(&followed.name, &params).await.unwrap();
 }
 
 /// A plan is written with its owner, revised, and removed; who does not lead writes nothing.

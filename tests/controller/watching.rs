@@ -42,7 +42,7 @@ impl Ears {
             discovery_interval: Duration::from_millis(200),
             counters: Instruments::register(&mut metrics).watches,
         };
-        let task = tokio::spawn(watch_cluster(cluster.client.clone(), options, out));
+        let task = tokio::spawn(watch_cluster(cluster.client.clone(), options, None, out));
         Self {
             heard,
             task,

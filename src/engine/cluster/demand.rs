@@ -88,6 +88,7 @@ impl Cluster {
             || named.any(|request| alive(request.at))
             || pool.asked.iter().any(|at| alive(*at))
             || pool.plain.values().any(|request| alive(request.at))
+            || pool.offer.is_some()
     }
 
     /// What comes in a pool, what lands where, and what history says.

@@ -53,7 +53,10 @@ impl Cluster {
     /// When the first node of those that are asked for may be there, were it early; none where nobody
     /// is waited for. Where some are late, the others' lateness counts as well.
     pub(super) fn first_due(&self, pool: &Pool, now: Timestamp) -> Option<Timestamp> {
-        let waits = self.open_waits(pool, now);
+        let mut waits = self.open_waits(pool, now);
+        if waits.is_empty() {
+            waits.extend(pool.offer.map(|offer| now.secs_since(offer.at).max(0.0)));
+        }
         let oldest = waits.iter().copied().reduce(f64::max)?;
         let left = if oldest > pool.arrivals.quantile(Leg::Request, 0.5) {
             let arrivals = pool.arrivals.with_open(Leg::Request, &waits);

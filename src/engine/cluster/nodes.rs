@@ -527,7 +527,7 @@ impl Cluster {
         self.marks.retract.insert(Target::Node(name.to_string()));
     }
 
-    fn pool_name(&self, pool: &str) -> Arc<str> {
+    pub(super) fn pool_name(&self, pool: &str) -> Arc<str> {
         self.pools
             .get_key_value(pool)
             .map_or_else(|| pool.into(), |(name, _)| Arc::clone(name))

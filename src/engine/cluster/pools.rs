@@ -30,6 +30,8 @@ pub struct Pool {
     pub asked: Vec<Timestamp>,
     /// Requests without a name or a target, by (source, id) of the signal.
     pub plain: BTreeMap<(String, String), PlainRequest>,
+    /// What the autoscaler was about to decide when it last said so.
+    pub offer: Option<Offer>,
     /// What all joined nodes offer.
     pub capacity: Resources,
     /// What the pods on them take.
@@ -68,6 +70,13 @@ pub struct PlainRequest {
     pub shape: NodeShape,
 }
 
+/// A decision that was about to fall on this pool alone: what comes of it is told otherwise.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer {
+    pub count: u32,
+    pub at: Timestamp,
+}
+
 /// One node that is on its way and has no name: when it was asked for, what is told of it.
 pub type Anonymous<'a> = (Timestamp, Option<&'a NodeShape>);
 
@@ -78,6 +87,7 @@ impl Pool {
             && self.requests.is_empty()
             && self.asked.is_empty()
             && self.plain.is_empty()
+            && self.offer.is_none()
     }
 
     /// Whether a node is on its way or new: only then does the demand change what is planned here.
@@ -85,7 +95,8 @@ impl Pool {
         !(self.fresh.is_empty()
             && self.requests.is_empty()
             && self.asked.is_empty()
-            && self.plain.is_empty())
+            && self.plain.is_empty()
+            && self.offer.is_none())
     }
 
     /// How many nodes are Ready.
@@ -96,17 +107,23 @@ impl Pool {
     /// A new absolute size was said; true when more or fewer nodes are on their way than before.
     pub fn set_target(&mut self, target: SizeTarget, at: Timestamp) -> bool {
         let before = self.asked.len();
+        // The decision: it says what the offer became.
+        let offered = self.offer.take().is_some();
         self.target = Some(target);
         let ahead = self.ahead();
         while self.asked.len() < ahead {
             self.asked.push(at);
         }
         self.asked.truncate(ahead);
-        self.asked.len() != before
+        offered || self.asked.len() != before
     }
 
     /// A node joined: the oldest wish is fulfilled. Returns when it was asked for.
     pub fn fulfil(&mut self, by_name: bool) -> Option<Timestamp> {
+        self.offer = self.offer.and_then(|offer| {
+            let count = offer.count.checked_sub(1).filter(|left| *left > 0)?;
+            Some(Offer { count, ..offer })
+        });
         let excess = self.asked.len().saturating_sub(self.ahead());
         let oldest = self.asked.drain(..excess).next();
         if by_name {
@@ -143,6 +160,7 @@ impl Pool {
     pub fn withdraw(&mut self) {
         self.asked.clear();
         self.plain.clear();
+        self.offer = None;
         let joined = self.nodes.len() as u32;
         if let Some(target) = &mut self.target {
             target.size = target.size.min(joined);
@@ -166,11 +184,12 @@ impl Pool {
             })
             .collect();
         by_count.sort_by_key(|(at, _)| *at);
-        let most = if by_count.len() > by_target.len() {
-            by_count
-        } else {
-            by_target
-        };
+        let by_offer: Vec<Anonymous<'_>> = self.offer.map_or_else(Vec::new, |offer| {
+            vec![(offer.at, None); offer.count.min(1000) as usize]
+        });
+        // Of equal voices the one that tells most: a target is a decision, an offer is none.
+        let voices = [by_offer, by_count, by_target].into_iter();
+        let most = voices.max_by_key(Vec::len).unwrap_or_default();
         most.into_iter().skip(named).collect()
     }
 
@@ -217,6 +236,28 @@ mod tests {
         pool.nodes.insert("a".into());
         assert_eq!(pool.fulfil(false), Some(at(10)));
         assert_eq!(coming(&pool, 11), 1);
+    }
+
+    #[test]
+    fn an_offer_adds_nothing_to_what_is_on_its_way_and_ends_with_the_decision() {
+        let mut pool = Pool::default();
+        let offer = |count| {
+            let at = at(9);
+            Some(Offer { count, at })
+        };
+        pool.offer = offer(2);
+        assert_eq!(coming(&pool, 10), 2);
+        assert!(!pool.is_vacant() && pool.grows());
+        pool.nodes.insert("a".into());
+        pool.fulfil(false);
+        assert_eq!(coming(&pool, 11), 1);
+        assert!(pool.set_target(target(1), at(12)));
+        assert_eq!(coming(&pool, 13), 0);
+        pool.set_target(target(3), at(14));
+        pool.offer = offer(1);
+        assert_eq!(coming(&pool, 15), 2);
+        pool.withdraw();
+        assert_eq!(coming(&pool, 16), 0);
     }
 
     #[test]

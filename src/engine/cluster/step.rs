@@ -153,7 +153,10 @@ impl Cluster {
             match wake {
                 Wake::Groups => self.marks.timed = true,
                 Wake::Corrections => self.renew_corrections(),
-                Wake::Pool(name) => self.mark_pool(&name, Reach::Coming),
+                Wake::Pool(name) => {
+                    self.end_offer(&name, now);
+                    self.mark_pool(&name, Reach::Coming);
+                }
                 Wake::Fresh(name) => self.mark_pool(&name, Reach::Fresh),
                 Wake::Node(name) => {
                     self.age(&name, now);

@@ -5,6 +5,7 @@ mod build;
 mod calibrated;
 mod late;
 mod learned;
+mod offers;
 mod properties;
 mod staging;
 mod stock;

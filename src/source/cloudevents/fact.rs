@@ -36,6 +36,7 @@ macro_rules! facts {
 }
 
 facts! {
+    "dev.forelay.node.offered.v1" => NodeOffered,
     "dev.forelay.node.requested.v1" => NodeRequested,
     "dev.forelay.node.launched.v1" => NodeLaunched,
     "dev.forelay.node.joined.v1" => NodeJoined,

@@ -104,7 +104,10 @@ impl Translator {
     /// The pool whose label its nodes will carry. Clouds wrap the pool's name into a longer group id
     /// (`eks-POOL-uuid`, `gke-CLUSTER-POOL-hash-grp`, `aks-POOL-123-vmss`, a MIG's URL): the longest
     /// known pool that is a part of the id between separators is taken, else the id itself.
-    fn pool_of_group(&self, group: &str) -> String {
+    pub(super) fn pool_of_group(&self, group: &str) -> String {
+        if let Some(pool) = self.sampled_pool(group) {
+            return pool.clone();
+        }
         if self.pools.contains(group) {
             return group.to_owned();
         }

@@ -25,6 +25,7 @@ use crate::source::kubernetes::guard::{Broken, Guarded};
 use crate::source::kubernetes::objects::{
     Kind, Object, autoscaling, event, node, pod, prefetch, workload,
 };
+use crate::source::kubernetes::offers::Offer;
 use crate::source::kubernetes::{Change, Settings, Translator, discovery};
 use crate::telemetry::metric::Counters;
 
@@ -112,10 +113,12 @@ struct Watches {
 /// The receiver is gone: nobody listens any more.
 struct Deaf;
 
-/// Follows the cluster until `out` is closed.
+/// Follows the cluster until `out` is closed. What an autoscaler offers is told in between: groups and pods are the
+/// same as the watches'.
 pub async fn watch_cluster(
     client: kube::Client,
     options: WatchOptions,
+    mut offers: Option<mpsc::Receiver<Offer>>,
     out: mpsc::Sender<Observation>,
 ) {
     let (frames, mut incoming) = mpsc::channel(WAITING_FRAMES);
@@ -154,6 +157,12 @@ pub async fn watch_cluster(
                 watches.count_untold();
                 watches.proceed().await
             }
+            offer = next_of(&mut offers) => if let Some(offer) = offer {
+                watches.take_offer(&offer).await
+            } else {
+                offers = None;
+                Ok(())
+            },
             Some((kind, frame)) = incoming.recv() => watches.take(kind, frame).await,
         };
         if outcome.is_err() {
@@ -296,6 +305,12 @@ impl Watches {
         }
     }
 
+    async fn take_offer(&mut self, offer: &Offer) -> Result<(), Deaf> {
+        let listed = self.listed.contains(&Kind::Pod) && !self.kept.contains_key(&Kind::Pod);
+        let signals = self.translator.offered(offer, listed);
+        self.tell_all(signals).await
+    }
+
     /// The first list of `kind` is through, one way or another.
     async fn passed(&mut self, kind: Kind) -> Result<(), Deaf> {
         if self.current == Some(kind) {
@@ -325,6 +340,13 @@ impl Watches {
                 .of(reason)
                 .inc_by(count - before);
         }
+    }
+}
+
+async fn next_of(offers: &mut Option<mpsc::Receiver<Offer>>) -> Option<Offer> {
+    match offers {
+        Some(offers) => offers.recv().await,
+        None => std::future::pending().await,
     }
 }
 

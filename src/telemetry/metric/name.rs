@@ -49,13 +49,15 @@ names! {
     SourceLagSeconds: "source_lag", Some("seconds"), Some("source"), false,
         "Age of the last signal when it was taken in, by source";
     ReachableSources: "reachable_sources", None, Some("source"), false,
-        "1 while the source answers (kafka, prometheus)";
+        "1 while the source answers (kafka, prometheus), or can (expander)";
     SourceBacklog: "source_backlog", None, Some("source"), false,
         "Messages that the source has and that are not read yet";
     SourceFailures: "source_failures", None, Some("source"), true,
         "Requests to the source that failed, connections that broke";
     RefusedSignals: "refused_signals", None, Some("reason"), true,
         "What Kafka and Prometheus sent and is no signal, doubled or late, by reason";
+    ExpanderCalls: "expander_calls", None, Some("outcome"), true,
+        "Expander calls by outcome (answered, unreadable, too_large, busy, slow), calls not or not wholly decoded (not_decoded, cut), connections refused (no_tls, too_many_connections)";
     StepSeconds: "step", Some("seconds"), None, false,
         "Time that one look at the whole cluster took";
     SkippedObjects: "skipped_objects", None, Some("kind"), true,
