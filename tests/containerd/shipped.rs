@@ -1,4 +1,4 @@
-//! The agent as the manifests start it: with their capabilities it may do all, without any one of them it may not.
+//! The agent as the manifests start it: their capabilities are enough, and none is to spare.
 
 use std::fs::File;
 use std::path::Path;
@@ -53,11 +53,11 @@ fn demanding() -> Image {
     // cap_net_raw+ep, version 2 (linux/capability.h).
     let raw = b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
     let base = Layer::new(Form::Gzip, |tar| {
-        of_user(tar, "home/", EntryType::Directory, 0o700, b"");
-        of_user(tar, "home/a", EntryType::Regular, 0o600, b"a");
-        of_user(tar, "home/tool", EntryType::Regular, 0o2755, b"tool");
-        of_user(tar, "home/old/", EntryType::Directory, 0o700, b"");
-        of_user(tar, "home/old/x", EntryType::Regular, 0o600, b"x");
+        of_user(tar, "data/", EntryType::Directory, 0o700, b"");
+        of_user(tar, "data/a", EntryType::Regular, 0o600, b"a");
+        of_user(tar, "data/tool", EntryType::Regular, 0o2755, b"tool");
+        of_user(tar, "data/old/", EntryType::Directory, 0o700, b"");
+        of_user(tar, "data/old/x", EntryType::Regular, 0o600, b"x");
         // /dev/null: marks of removed files alone need no MKNOD (Linux 5.8).
         let mut header = Header::new_gnu();
         header.set_entry_type(EntryType::Char);
@@ -69,16 +69,16 @@ fn demanding() -> Image {
         tar.append_data(&mut header, "null", &b""[..]).unwrap();
         tar.append_pax_extensions([("SCHILY.xattr.security.capability", &raw[..])])
             .unwrap();
-        of_user(tar, "home/ping", EntryType::Regular, 0o755, b"ping");
+        of_user(tar, "data/ping", EntryType::Regular, 0o755, b"ping");
     });
     let top = Layer::new(Form::Gzip, |tar| {
-        of_user(tar, "home/", EntryType::Directory, 0o700, b"");
-        of_user(tar, "home/.wh.a", EntryType::Regular, 0o600, b"");
-        of_user(tar, "home/old/", EntryType::Directory, 0o700, b"");
-        of_user(tar, "home/old/.wh..wh..opq", EntryType::Regular, 0o600, b"");
-        of_user(tar, "home/old/y", EntryType::Regular, 0o600, b"y");
+        of_user(tar, "data/", EntryType::Directory, 0o700, b"");
+        of_user(tar, "data/.wh.a", EntryType::Regular, 0o600, b"");
+        of_user(tar, "data/old/", EntryType::Directory, 0o700, b"");
+        of_user(tar, "data/old/.wh..wh..opq", EntryType::Regular, 0o600, b"");
+        of_user(tar, "data/old/y", EntryType::Regular, 0o600, b"y");
     });
-    Image::new(vec![base, top], &json!({"Cmd": ["/home/tool"]}))
+    Image::new(vec![base, top], &json!({"Cmd": ["/data/tool"]}))
 }
 
 /// What is wrong with what an agent with these capabilities brings: why a layer did not come, or every difference.
@@ -118,7 +118,7 @@ async fn bring(origin: &Upstream, image: &Image, with: &[String]) -> Vec<String>
     let client = node.daemon.client().await;
     let mut found = reference.differences(&client, image).await;
     // The mark of a removed file is as old as its unpacking.
-    found.retain(|line| !line.starts_with("home/a: time"));
+    found.retain(|line| !line.starts_with("data/a: time"));
     found
 }
 
