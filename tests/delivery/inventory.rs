@@ -108,7 +108,8 @@ async fn what_a_node_has_is_told_once_then_by_changes_and_anew_after_a_restart()
         (of(&pushed_web).names.len(), of(&pushed_web).planned),
         (0, vec![web.clone()])
     );
-    assert_eq!((told.omitted, told.omitted_names), (0, 0));
+    // Beside a layout the node has a runtime of its own: its list is never all there is.
+    assert_eq!((told.omitted, told.omitted_names), (1, 0));
 
     // One comes and one goes, and neither the status nor another's image with it.
     plan(vec![entry(&next, &pushed_next, Priority::Pending)]);
